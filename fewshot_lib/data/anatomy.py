@@ -395,7 +395,7 @@ def make_subject(
     pixel = max(2.0 / width, 1.5 / height)
     x = ((np.arange(width, dtype=np.float32) + 0.5) - width / 2) * pixel
     y = ((np.arange(height, dtype=np.float32) + 0.5) - height / 2) * pixel
-    w: Array = 1.0 - (np.arange(n_slices, dtype=np.float32)[:, None, None] + 0.5) / n_slices
+    w = (1.0 - (np.arange(n_slices) + 0.5) / n_slices).astype(np.float32)[:, None, None]
     turn = (0.03 + 0.22 * free) * np.tanh(traits[0])
     scale = 0.96 + 0.03 * np.tanh(traits[1]) - 0.08 * free * abs(np.tanh(traits[2]))
     shift_x = (0.015 + 0.05 * free) * np.tanh(traits[3])
