@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from fewshot_lib.classroom.machine import find_chromium, is_root
 
@@ -101,6 +101,14 @@ def venv_python(venv: Path) -> Path:
     return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
+def project(root: Path) -> dict[str, Any]:
+    """Read what ``pyproject.toml`` says of the package; not how its tools are set."""
+    import tomllib  # here, so that an older Python gets as far as the sentence about its age
+
+    table = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return dict(table)
+
+
 def wanted(root: Path) -> dict[str, str]:
     """Describe the environment that this checkout needs.
 
@@ -110,10 +118,9 @@ def wanted(root: Path) -> dict[str, str]:
     """
     home = f"{root / '.venv'} {platform.python_implementation()} {sys.version_info[0]}."
     home += f"{sys.version_info[1]} {platform.machine()}"
-    digest = hashlib.sha256()
-    for name in ("pyproject.toml", "constraints.txt"):
-        digest.update((root / name).read_bytes())
-    return {"home": home, "packages": digest.hexdigest()}
+    packages = json.dumps(project(root), sort_keys=True)
+    packages += (root / "constraints.txt").read_text(encoding="utf-8")
+    return {"home": home, "packages": hashlib.sha256(packages.encode()).hexdigest()}
 
 
 def read_stamp(venv: Path) -> dict[str, str]:
@@ -123,14 +130,6 @@ def read_stamp(venv: Path) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     return stamp if isinstance(stamp, dict) else {}
-
-
-def extras(root: Path) -> list[str]:
-    """List the optional groups of ``pyproject.toml``: the set-up installs all of them."""
-    import tomllib
-
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return sorted(project.get("optional-dependencies", {}))
 
 
 PROBE = """
@@ -146,14 +145,9 @@ for name in sys.argv[1:]:
 
 def direct_dependencies(root: Path) -> list[str]:
     """List the distributions that ``pyproject.toml`` names, extras included."""
-    import tomllib
-
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    groups = [project.get("dependencies", []), *project.get("optional-dependencies", {}).values()]
-    names = {
-        re.split(r"[^A-Za-z0-9_.-]", line, maxsplit=1)[0] for group in groups for line in group
-    }
-    return sorted(names)
+    table = project(root)
+    groups = [table.get("dependencies", []), *table.get("optional-dependencies", {}).values()]
+    return sorted({re.split(r"[^\w.-]", line, maxsplit=1)[0] for lines in groups for line in lines})
 
 
 def works(venv: Path, names: list[str]) -> bool:
@@ -218,7 +212,7 @@ def worth_saying(lines: Iterator[str]) -> Iterator[str]:
 
 def install(root: Path, venv: Path) -> None:
     """Install the library and everything its notebooks and tests need, at the tested versions."""
-    what = f".[{','.join(extras(root))}]"
+    what = f".[{','.join(sorted(project(root)['optional-dependencies']))}]"
     say(f'Installing: pip install -c constraints.txt -e "{what}"')
     command = [
         str(venv_python(venv)),

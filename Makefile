@@ -1,0 +1,46 @@
+# Everything that needs thought is in Python: fewshot_lib/classroom/setup.py and tests/__main__.py.
+# The plain equivalents of these commands stand in README.md.
+
+# A Python 3.11 to 3.13 to build .venv with; found by itself unless named: make setup PYTHON=python3.12
+PYTHON ?=
+VENV = .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lab test bench book notebooks
+
+help:
+	@echo "make lab        set up, and open the course in JupyterLab (make lab ARGS='--port 9000')"
+	@echo "make test       set up, and run every test"
+	@echo "make setup      set up only: .venv, tested versions, the real scans"
+	@echo "make bench      measure times, memory and scores against their goals"
+	@echo "make notebooks  re-run and save the notebooks, and build the exercises"
+	@echo "make book       web pages of the saved notebooks, in build/book/html"
+
+# The first of these that is fit runs the set-up; an unfit one that was named is told so by it.
+setup:
+	@for python in $${PYTHON:+"$$PYTHON"} $(VENV) python3.11 python3.12 python3.13 python3 python; do \
+	  if [ "$$python" = "$$PYTHON" ] || "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then \
+	    exec "$$python" -m fewshot_lib.classroom.setup $(SETUP_ARGS); \
+	  fi; \
+	done; \
+	echo "Set-up stopped: no Python 3.11, 3.12 or 3.13 was found; install one, or name it: make setup PYTHON=/path/to/python3.11" >&2; exit 3
+
+lab: setup
+	@exec $(VENV) -m fewshot_lib.cli lab $(ARGS)
+
+test: SETUP_ARGS = --system
+test: setup
+	@exec $(VENV) -m tests $(ARGS)
+
+bench: setup
+	@exec $(VENV) -m pytest tests/benchmarks -o python_files='bench_*.py' -s $(ARGS)
+
+notebooks: setup
+	@$(VENV) -m fewshot_lib.classroom.notebooks $(ARGS)
+	@exec $(VENV) -m fewshot_lib.cli build
+
+book: setup
+	@exec $(VENV) -m fewshot_lib.classroom.book
+
+# So that PYTHON given to make reaches the shell above, spaces and all.
+export PYTHON
