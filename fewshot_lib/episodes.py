@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from fewshot_lib._tensors import require_integer
+
 
 @dataclass(frozen=True)
 class Volume:
@@ -126,7 +128,7 @@ def draw_episode(
             (named, and raised whether or not this draw would have met it).
         TypeError: labels that are not an integer tensor.
 
-    Source: Vinyals et al. 2016, §2.2; Snell et al. 2017, Algorithm 1. Notebook 02.
+    Source: Vinyals et al. 2016; Snell et al. 2017, Algorithm 1. Notebook 02.
 
     >>> labels = torch.tensor([7, 7, 7, 3, 3, 3])
     >>> draw_episode(labels, 2, 1, 2, torch.Generator().manual_seed(0)).query_index.shape
@@ -143,10 +145,7 @@ class _ClassTable:
 
 
 def _class_table(labels: Tensor, n_way: int, k_shot: int, n_query: int) -> _ClassTable:
-    if not isinstance(labels, Tensor):
-        raise TypeError(f"labels must be a tensor, got {type(labels).__name__}; use torch.tensor")
-    if labels.dtype.is_floating_point or labels.dtype.is_complex or labels.dtype == torch.bool:
-        raise TypeError(f"labels must be integer class indices, got {labels.dtype}")
+    require_integer("labels", labels)
     if labels.ndim != 1:
         raise ValueError(
             f"labels must be (N,), one class an example, got shape {tuple(labels.shape)}"
@@ -209,7 +208,7 @@ class EpisodeSampler(Sampler[list[int]]):
     Raises:
         ValueError, TypeError: as ``draw_episode``, at construction.
 
-    Source: Vinyals et al. 2016, §2.2. Notebook 02.
+    Source: Vinyals et al. 2016. Notebook 02.
 
     >>> sampler = EpisodeSampler(torch.arange(12) // 4, 2, 1, 3, num_episodes=5, seed=0)
     >>> [len(batch) for batch in sampler]
@@ -356,7 +355,7 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
     Raises:
         ValueError: no volumes, no classes, an unknown or repeated class, slices of other shapes.
 
-    Source: notebooks 02 and 06; settings 1 and 2 as in Ouyang et al. 2020, §4.1.
+    Source: settings 1 and 2 as in Roy et al. 2020 and Ouyang et al. 2020. Notebooks 02 and 06.
 
     >>> labels = torch.ones(3, 4, 5, dtype=torch.int64)
     >>> volume = Volume(torch.zeros(3, 1, 4, 5), labels, ("background", "liver"), "subject 1")

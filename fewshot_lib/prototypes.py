@@ -7,12 +7,22 @@ flag beside the prototypes, and every flag is to be passed on, as ``valid``, to 
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from fewshot_lib._tensors import (
+    class_bias,
+    full_precision,
+    leading_shape,
+    require_floating,
+    require_integer,
+    require_pair,
+    unit_vectors,
+    widened,
+)
 
 Distance = Literal["squared_euclidean", "euclidean", "cosine"]
 Pooling = Literal["pixels", "images"]
@@ -43,8 +53,8 @@ def class_prototypes(embeddings: Tensor, labels: Tensor, n_way: int) -> Tensor:
     >>> class_prototypes(torch.tensor([[0.0], [2.0], [5.0]]), torch.tensor([0, 0, 1]), 2).tolist()
     [[1.0], [5.0]]
     """
-    _require_floating("embeddings", embeddings)
-    _require_integer("labels", labels)
+    require_floating("embeddings", embeddings)
+    require_integer("labels", labels)
     if n_way < 1:
         raise ValueError(f"n_way must be at least 1, got {n_way}")
     if embeddings.ndim < 2 or labels.shape != embeddings.shape[:-1]:
@@ -66,8 +76,8 @@ def class_prototypes(embeddings: Tensor, labels: Tensor, n_way: int) -> Tensor:
             f"class {', '.join(map(str, missing))} has no support example, hence no prototype: "
             "every class 0 … n_way−1 needs one, in every episode"
         )
-    with _full_precision(embeddings):
-        wide = _widened(embeddings)
+    with full_precision(embeddings):
+        wide = widened(embeddings)
         share = member.to(wide.dtype) / counts[..., None, :]  # (…, N, K), columns sum to one
         return (share.mT @ wide).to(embeddings.dtype)
 
@@ -96,7 +106,7 @@ def squared_euclidean(queries: Tensor, prototypes: Tensor) -> Tensor:
     >>> squared_euclidean(torch.tensor([[1.0, 1.0]]), torch.tensor([[1.0, 1.0], [4.0, 5.0]]))
     tensor([[ 0., 25.]])
     """
-    _require_pair(queries, prototypes)
+    require_pair(queries, prototypes)
     return _squared_euclidean(queries, prototypes).to(queries.dtype)
 
 
@@ -120,12 +130,12 @@ def cosine_similarity(queries: Tensor, prototypes: Tensor) -> Tensor:
         ValueError: different D, or leading dimensions that do not broadcast.
         TypeError: inputs that are not floating point, or of different types.
 
-    Source: Wang et al. 2019 (PANet), §3.3; note §3.1. Notebooks 03 and 05.
+    Source: Wang et al. 2019 (PANet); note §3.1. Notebooks 03 and 05.
 
     >>> cosine_similarity(torch.tensor([[2.0, 0.0]]), torch.tensor([[3.0, 0.0], [0.0, 1.0]]))
     tensor([[1., 0.]])
     """
-    _require_pair(queries, prototypes)
+    require_pair(queries, prototypes)
     return _cosine(queries, prototypes).to(queries.dtype)
 
 
@@ -151,12 +161,12 @@ def similarity(
         ValueError: an unknown distance, or shapes as for ``squared_euclidean``.
         TypeError: inputs that are not floating point, or of different types.
 
-    Source: Snell et al. 2017, equation 2; Wang et al. 2019, §3.3. Notebooks 03 and 04.
+    Source: Snell et al. 2017, equation 2; Wang et al. 2019 (PANet). Notebooks 03 and 04.
 
     >>> similarity(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0]]), "euclidean")
     tensor([[-5.]])
     """
-    _require_pair(queries, prototypes)
+    require_pair(queries, prototypes)
     return _similarity(queries, prototypes, distance).to(queries.dtype)
 
 
@@ -190,20 +200,21 @@ def log_posterior(
             of classes that are all impossible.
         TypeError: inputs that are not floating point, or of different types; ``valid`` not bool.
 
-    Source: Snell et al. 2017, equation 2; PANet, equation 4 (α = 20); note §2.2. Notebooks 03, 04.
+    Source: Snell et al. 2017, equation 2; Wang et al. 2019 (PANet: cosine, α = 20); note §2.2.
+    Notebooks 03 and 04.
 
     >>> queries, prototypes = torch.tensor([[0.0]]), torch.tensor([[0.0], [1.0]])
     >>> log_posterior(queries, prototypes, log_prior=torch.tensor([0.0, float("-inf")])).exp()
     tensor([[1., 0.]])
     """
-    _require_pair(queries, prototypes)
+    require_pair(queries, prototypes)
     if not isinstance(scale, Tensor) and not 0 <= scale < float("inf"):
         raise ValueError(
             f"scale must be finite and at least 0, got {scale}: it multiplies a similarity, whose "
             "sign is already right (distances enter with a minus)"
         )
     logits = scale * _similarity(queries, prototypes, distance)
-    bias = _log_prior(log_prior, valid, prototypes, logits.dtype)
+    bias = class_bias(log_prior, valid, prototypes, logits.dtype)
     if bias is not None:
         logits = logits + bias[..., None, :]
     return logits.log_softmax(dim=-1).to(queries.dtype)
@@ -236,7 +247,7 @@ def masked_prototypes(
         ValueError: shapes that do not match, masks outside 0 … 1, a negative min_mass.
         TypeError: features that are not floating point.
 
-    Source: Wang et al. 2019 (PANet), equation 1 ("images"); facts of notebook 05. Notebook 05.
+    Source: Wang et al. 2019 (PANet), equation 1 ("images"). Notebook 05.
 
     >>> features = torch.tensor([1.0, 3.0]).view(1, 1, 1, 2)  # (S, D, H', W')
     >>> prototypes, valid = masked_prototypes(features, torch.tensor([[[[0, 1]], [[0, 0]]]]))
@@ -248,7 +259,7 @@ def masked_prototypes(
     if not min_mass >= 0:
         raise ValueError(f"min_mass must be at least 0 mask pixels, got {min_mass}")
     weights, wide = _pulled_down(features, masks)
-    with _full_precision(features):
+    with full_precision(features):
         mass = masks.sum(dim=(-2, -1), dtype=wide.dtype)  # (…, S, K), as Uᵀ keeps it
         if pooling == "pixels":
             total = mass.sum(dim=-2)  # (…, K)
@@ -294,7 +305,7 @@ def grid_prototypes(
         ValueError: shapes that do not match, masks outside 0 … 1, a grid finer than the features.
         TypeError: features that are not floating point.
 
-    Source: Yu et al. 2021, §2.2 (local windows); Ouyang et al. 2020, §3.3 (share of a window);
+    Source: Yu et al. 2021 (local windows); Ouyang et al. 2020 (SSL-ALPNet: the share of a window);
     note §3.1 (one per position). Notebook 05.
 
     >>> features = torch.arange(16.0).view(1, 1, 4, 4)
@@ -307,7 +318,7 @@ def grid_prototypes(
     weights, wide = _pulled_down(features, masks)
     height, width = features.shape[-2:]
     rows, columns = _grid_shape(grid, height, width)
-    with _full_precision(features):
+    with full_precision(features):
         # Uᵀ 1 is each position's share of the image's area, in mask pixels.
         area = _transposed_upsampling(
             torch.ones(masks.shape[-2:], dtype=wide.dtype, device=wide.device), (height, width)
@@ -375,14 +386,14 @@ def local_similarity(
         ValueError: shapes that do not match, more cells than positions, an unknown distance.
         TypeError: inputs that are not floating point, or of different types.
 
-    Source: Yu et al. 2021, §2.2; note §3.1 (``match_features``). Notebook 05.
+    Source: Yu et al. 2021; note §3.1 (``match_features``). Notebook 05.
 
     >>> queries, prototypes = torch.ones(1, 2, 4, 4), torch.ones(3, 2, 2, 2)
     >>> local_similarity(queries, prototypes).shape
     torch.Size([1, 3, 4, 4])
     """
-    _require_floating("queries", queries)
-    _require_floating("prototypes", prototypes)
+    require_floating("queries", queries)
+    require_floating("prototypes", prototypes)
     if queries.ndim < 4 or prototypes.ndim < 4 or queries.shape[-3] != prototypes.shape[-3]:
         raise ValueError(
             "expected queries (…, Q, D, H', W') and prototypes (…, K, D, rows, columns) with one "
@@ -418,7 +429,7 @@ class _SquaredEuclidean(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor]:
         queries, prototypes = ctx.saved_tensors
         (grad,) = upstream
-        with _full_precision(grad):
+        with full_precision(grad):
             # Σ_k g_k (z − c_k): the same for vectors seen from a common centre, without the offset.
             centre = prototypes.detach().mean(dim=-2, keepdim=True)
             z, c = queries - centre, prototypes - centre
@@ -428,29 +439,18 @@ class _SquaredEuclidean(torch.autograd.Function):
 
 
 def _squared_euclidean(queries: Tensor, prototypes: Tensor) -> Tensor:
-    leading = _leading(queries, prototypes)
-    z = _widened(queries).expand(*leading, *queries.shape[-2:])
-    c = _widened(prototypes).expand(*leading, *prototypes.shape[-2:])
-    with _full_precision(queries):
+    leading = leading_shape(queries, prototypes)
+    z = widened(queries).expand(*leading, *queries.shape[-2:])
+    c = widened(prototypes).expand(*leading, *prototypes.shape[-2:])
+    with full_precision(queries):
         result: Tensor = _SquaredEuclidean.apply(z, c)  # type: ignore[no-untyped-call]
     return result
 
 
 def _cosine(queries: Tensor, prototypes: Tensor) -> Tensor:
-    with _full_precision(queries):
-        cosine = _directions(_widened(queries)) @ _directions(_widened(prototypes)).mT
+    with full_precision(queries):
+        cosine = unit_vectors(widened(queries)) @ unit_vectors(widened(prototypes)).mT
         return cosine.clamp(-1.0, 1.0)
-
-
-def _directions(vectors: Tensor) -> Tensor:
-    # The largest entry is divided out first, so that no square over- or underflows. It may count as
-    # a constant in the gradient: the direction does not depend on it.
-    if vectors.shape[-1] == 0:
-        return vectors
-    largest = vectors.detach().abs().amax(dim=-1, keepdim=True)
-    scaled = vectors / torch.where(largest > 0, largest, 1.0)
-    squared = scaled.square().sum(dim=-1, keepdim=True)
-    return scaled * torch.where(squared > 0, squared, 1.0).rsqrt()
 
 
 def _similarity(queries: Tensor, prototypes: Tensor, distance: str) -> Tensor:
@@ -465,42 +465,9 @@ def _similarity(queries: Tensor, prototypes: Tensor, distance: str) -> Tensor:
     raise ValueError(f"distance must be one of {', '.join(DISTANCES)}, got {distance!r}")
 
 
-def _log_prior(
-    log_prior: Tensor | None, valid: Tensor | None, prototypes: Tensor, dtype: torch.dtype
-) -> Tensor | None:
-    if log_prior is None and valid is None:
-        return None
-    n_classes = prototypes.shape[-2]
-    for name, given in (("log_prior", log_prior), ("valid", valid)):
-        if given is not None and (given.ndim < 1 or given.shape[-1] != n_classes):
-            raise ValueError(
-                f"{name} must be (…, K) with K = {n_classes} like the prototypes, "
-                f"got {tuple(given.shape)}"
-            )
-    bias = torch.zeros(n_classes, dtype=dtype, device=prototypes.device)
-    if log_prior is not None:
-        _require_floating("log_prior", log_prior)
-        bias = log_prior.to(dtype)
-        if bool((bias.isnan() | (bias == float("inf"))).any()):
-            raise ValueError(
-                f"log_prior must be finite or −inf, got {log_prior.tolist()}; a prior π enters as "
-                "log π"
-            )
-    if valid is not None:
-        if valid.dtype != torch.bool:
-            raise TypeError(f"valid must be bool, got {valid.dtype}")
-        bias = torch.where(valid, bias, -float("inf"))
-    if bool((bias == -float("inf")).all(dim=-1).any()):
-        raise ValueError(
-            "no class is possible: every log prior is −inf or every class is invalid; at least one "
-            "class must have a prototype (a background channel does)"
-        )
-    return bias
-
-
 def _pulled_down(features: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     """Check a pair of features and masks; return Uᵀ M (…, S, K, H', W') and features, widened."""
-    _require_floating("features", features)
+    require_floating("features", features)
     if (
         features.ndim < 4
         or masks.ndim != features.ndim
@@ -518,8 +485,8 @@ def _pulled_down(features: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
                 f"masks must lie in 0 … 1, one channel a class, got {low:g} … {high:g}; make a map "
                 "of labels into masks with torch.nn.functional.one_hot"
             )
-    wide = _widened(features)
-    with _full_precision(features):
+    wide = widened(features)
+    with full_precision(features):
         height, width = features.shape[-2:]
         return _transposed_upsampling(masks.to(wide.dtype), (height, width)), wide
 
@@ -588,55 +555,3 @@ def _unwindowed(cells: Tensor, height: int, width: int) -> Tensor:
         maps = maps.index_select(-2, own_down.flatten().nonzero()[:, 0])
         maps = maps.index_select(-1, own_across.flatten().nonzero()[:, 0])
     return maps
-
-
-def _widened(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
-
-
-def _full_precision(tensor: Tensor) -> AbstractContextManager[Any]:
-    """Switch autocast off: it would round sums and weights to half precision again."""
-    kind = tensor.device.type
-    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-        return torch.autocast(kind, enabled=False)
-    return nullcontext()
-
-
-def _require_floating(name: str, tensor: Tensor) -> None:
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}; use torch.tensor")
-    if not tensor.dtype.is_floating_point:
-        raise TypeError(f"{name} must be floating point, got {tensor.dtype}; use .float()")
-
-
-def _require_integer(name: str, tensor: Tensor) -> None:
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}; use torch.tensor")
-    if tensor.dtype.is_floating_point or tensor.dtype.is_complex or tensor.dtype == torch.bool:
-        raise TypeError(f"{name} must be integer class indices, got {tensor.dtype}; use .long()")
-
-
-def _require_pair(queries: Tensor, prototypes: Tensor) -> None:
-    _require_floating("queries", queries)
-    _require_floating("prototypes", prototypes)
-    if queries.ndim < 2 or prototypes.ndim < 2 or queries.shape[-1] != prototypes.shape[-1]:
-        raise ValueError(
-            "expected queries (…, Q, D) and prototypes (…, K, D) with one D, "
-            f"got {tuple(queries.shape)} and {tuple(prototypes.shape)}"
-        )
-    if queries.dtype != prototypes.dtype:
-        raise TypeError(
-            f"queries and prototypes must have one type, got {queries.dtype} and {prototypes.dtype}"
-        )
-    _leading(queries, prototypes)
-
-
-def _leading(queries: Tensor, prototypes: Tensor) -> tuple[int, ...]:
-    shapes = queries.shape[:-2], prototypes.shape[:-2]
-    try:
-        return tuple(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]
-    except RuntimeError as error:
-        raise ValueError(
-            "leading dimensions (episodes) of queries and prototypes must broadcast, "
-            f"got {tuple(queries.shape)} and {tuple(prototypes.shape)}"
-        ) from error
