@@ -16,14 +16,20 @@ help:
 	@echo "make notebooks  re-run and save the notebooks, and build the exercises"
 	@echo "make book       web pages of the saved notebooks, in build/book/html"
 
-# The first of these that is fit runs the set-up; an unfit one that was named is told so by it.
+# The named Python, or else the first of these that is fit, runs the set-up, which says the rest.
+FIT = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 setup:
-	@for python in $${PYTHON:+"$$PYTHON"} $(VENV) python3.11 python3.12 python3.13 python3 python; do \
-	  if [ "$$python" = "$$PYTHON" ] || "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then \
+	@if [ -n "$$PYTHON" ]; then \
+	  "$$PYTHON" -c "" 2>/dev/null || { echo "Set-up stopped: PYTHON=$$PYTHON does not run." >&2; exit 3; }; \
+	  exec "$$PYTHON" -m fewshot_lib.classroom.setup $(SETUP_ARGS); \
+	fi; \
+	for python in $(VENV) python3.11 python3.12 python3.13 python3 python; do \
+	  if "$$python" -c '$(FIT)' 2>/dev/null; then \
 	    exec "$$python" -m fewshot_lib.classroom.setup $(SETUP_ARGS); \
 	  fi; \
 	done; \
-	echo "Set-up stopped: no Python 3.11, 3.12 or 3.13 was found; install one, or name it: make setup PYTHON=/path/to/python3.11" >&2; exit 3
+	echo "Set-up stopped: no Python 3.11, 3.12 or 3.13 was found; install one, or name it: make setup PYTHON=/path/to/python3.11" >&2; \
+	exit 3
 
 lab: setup
 	@exec $(VENV) -m fewshot_lib.cli lab $(ARGS)

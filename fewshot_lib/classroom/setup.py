@@ -50,12 +50,13 @@ PIP_FAILURES = (
     (r"Permission denied|Errno 13", "The folder of the course may not be written to."),
     (
         r"No matching distribution found for (?P<what>\S+)",
-        "pip's index has no {what} for this Python and machine: use 64-bit CPython 3.11 to 3.13,"
-        " or the conda environment of environment.yml.",
+        "pip's index has no {what} for this Python and machine, or cannot be reached: use 64-bit"
+        " CPython 3.11 to 3.13, check the network, or take the conda environment.",
     ),
     (
         r"ResolutionImpossible|conflicting dependencies",
-        "pyproject.toml and constraints.txt contradict each other: see CONTRIBUTING.md.",
+        "pip does not find the tested versions together: its index cannot be reached or lacks one of"
+        " them, or constraints.txt contradicts pyproject.toml (all pip said: .venv/setup.log).",
     ),
 )
 
