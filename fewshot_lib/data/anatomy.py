@@ -92,7 +92,7 @@ def _mirrored(lobe: Lobe) -> Lobe:
     )
 
 
-_KIDNEY = (Lobe(0.0, 0.0, 0.135, 0.175, 0.25, 0.0, 0.23),)
+_KIDNEY = (Lobe(0.0, 0.0, 0.15, 0.19, 0.25, 0.0, 0.23),)
 _HILUM = (Lobe(0.16, 0.0, 0.085, 0.075, 0.0, 0.0, 0.3),)
 
 # Painted in this order; a later organ covers an earlier one.
@@ -161,14 +161,14 @@ ORGANS: tuple[Organ, ...] = (
         tuple(map(_mirrored, _HILUM)),
         core=True,
     ),
-    Organ("gallbladder", (-0.2, -0.2, 0.47), (Lobe(0, 0, 0.075, 0.11, 0.3, 0, 0.13),)),
+    Organ("gallbladder", (-0.2, -0.2, 0.47), (Lobe(0, 0, 0.09, 0.125, 0.3, 0, 0.14),)),
     Organ(
         "inferior_vena_cava",
-        (-0.11, 0.13, 0.5),
-        (Lobe(0, 0, 0.075, 0.055, 0.2, 0, 9.0),),
+        (-0.13, 0.12, 0.5),
+        (Lobe(0, 0, 0.095, 0.07, 0.2, 0, 9.0),),
         everywhere=True,
     ),
-    Organ("aorta", (0.08, 0.12, 0.5), (Lobe(0, 0, 0.065, 0.065, 0, 0, 9.0),), everywhere=True),
+    Organ("aorta", (0.09, 0.11, 0.5), (Lobe(0, 0, 0.085, 0.085, 0, 0, 9.0),), everywhere=True),
 )
 
 
@@ -280,6 +280,7 @@ def _place(
     # large organs first: they have the fewest places to go
     for index in sorted(range(len(ORGANS)), key=lambda i: -float(_discs(ORGANS[i])[:, 2].max())):
         organ = ORGANS[index]
+        discs = _discs(organ)
         jitter = rng.normal(0.0, 1.0, 5)
         radius = np.sqrt(rng.uniform(0.0, 1.0, n_candidates))
         turn = rng.uniform(0.0, 2 * np.pi, n_candidates)
@@ -287,9 +288,10 @@ def _place(
         height = rng.uniform(0.2, 0.8, n_candidates)
         mirror = np.where(rng.uniform(0.0, 1.0, n_candidates) < 0.5 * free, -1.0, 1.0)
         scale = float(
-            np.exp(0.09 * jitter[3]) * organ_size * (1.0 - 0.12 * free if organ.lobes else 1.0)
+            np.exp(0.09 * jitter[3])
+            * organ_size
+            * (1.0 - (0.3 * free if organ.name == "liver" else 0.0))
         )
-        discs = _discs(organ)
         reach = float(np.hypot(discs[:, 0], discs[:, 1]).max() * 0.5 + discs[:, 2].min()) * scale
         room_u, room_v = max(cavity[0] - reach, 0.05), max(cavity[1] - reach, 0.05)
         atlas = (
@@ -392,7 +394,7 @@ def make_subject(
     free = 1.0 - alignment
 
     # --- the pixel grid, in the body's own (rotated, scaled, gently bent) frame
-    pixel = max(2.0 / width, 1.5 / height)
+    pixel = max(1.92 / width, 1.44 / height)
     x = ((np.arange(width, dtype=np.float32) + 0.5) - width / 2) * pixel
     y = ((np.arange(height, dtype=np.float32) + 0.5) - height / 2) * pixel
     w = (1.0 - (np.arange(n_slices) + 0.5) / n_slices).astype(np.float32)[:, None, None]
@@ -409,7 +411,7 @@ def make_subject(
 
     # --- body: skin, fat, muscle wall, cavity
     half_u = 0.87 + 0.03 * np.tanh(traits[5])
-    half_v = 0.63 + 0.04 * np.tanh(traits[6])
+    half_v = 0.65 + 0.035 * np.tanh(traits[6])
     taper = 1.0 - 0.05 * np.square(w - 0.45) * 4
     ring = np.power(
         np.power(np.abs(u0 + 0.008 * bend[0]) / (half_u * taper), 2.4)
@@ -441,7 +443,7 @@ def make_subject(
     labels[lungs] = label_of["lungs"]
 
     # --- organs inside the cavity
-    spine = (0.0, 0.28 * half_v / 0.63)
+    spine = (0.0, 0.28 * half_v / 0.65)
     poses = _place(_stream(seed, index, 2), alignment, organ_size, cavity_half, spine)
     for organ, pose in zip(ORGANS, poses, strict=True):
         reach = max(
@@ -473,7 +475,7 @@ def make_subject(
             tissue[box][inside & (depth < 0.5)] = index_of["kidney_core"]
         if organ.gas:
             radius_q = max(lobe.radius_q for lobe in organ.lobes) * pose.scale
-            bubble = inside & (depth < 0.82) & (dv < -0.25 * radius_q)
+            bubble = inside & (depth < 0.82) & (dv < -0.45 * radius_q)
             tissue[box][bubble] = index_of[organ.name + "_gas"]
 
     # --- skeleton and back muscles, over everything
@@ -501,8 +503,8 @@ def _back(
     du, dv = np.abs(u - spine[0]), v - spine[1]
     sway = 0.012 * np.sin(40.0 * w)  # discs are narrower than vertebrae
     body = np.square(du / (0.135 + sway)) + np.square(dv / (0.105 + sway)) < 1
-    canal = np.square(du / 0.05) + np.square((dv - 0.135) / 0.04) < 1
-    arch = np.square(du / 0.085) + np.square((dv - 0.13) / 0.075) < 1
+    canal = np.square(du / 0.07) + np.square((dv - 0.145) / 0.055) < 1
+    arch = np.square(du / 0.11) + np.square((dv - 0.14) / 0.09) < 1
     process = (du < 0.025) & (dv > 0.13) & (dv < 0.26)
     wings = np.square((du - 0.11) / 0.08) + np.square((dv - 0.13) / 0.022) < 1
     erector = np.square((du - 0.17) / 0.155) + np.square((dv - 0.19) / 0.1) < 1

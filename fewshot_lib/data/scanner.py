@@ -48,29 +48,29 @@ def _iso(period: int) -> tuple[tuple[int, int, float], ...]:
 
 LOOKS: dict[str, Look] = {
     "air": Look(0.0),
-    "fat": Look(0.22, _iso(2), 0.025),
-    "visceral_fat": Look(0.25, _iso(2), 0.04),
-    "abdominal_wall": Look(0.5, ((0, 2, 1.0),), 0.09),
-    "autochthon": Look(0.5, ((1, 0, 1.0),), 0.1),
-    "iliopsoas": Look(0.52, ((1, 1, 1.0),), 0.1),
-    "vertebrae": Look(0.82, _iso(0), 0.1, 0.5),
+    "fat": Look(0.18, _iso(2), 0.02),
+    "visceral_fat": Look(0.2, _iso(2), 0.025),
+    "abdominal_wall": Look(0.44, ((0, 2, 1.0),), 0.1),
+    "autochthon": Look(0.46, ((1, 0, 1.0),), 0.11),
+    "iliopsoas": Look(0.48, ((1, 1, 1.0),), 0.11),
+    "vertebrae": Look(0.92, _iso(0), 0.1, 0.5),
     "spinal_cord": Look(0.42),
-    "ribs": Look(0.88, _iso(1), 0.05),
-    "hips": Look(0.84, _iso(1), 0.12, -0.5),
-    "lungs": Look(0.08, ((0, 1, 1.0),), 0.05, 0.5),
-    "aorta": Look(0.66, rim=0.08),
-    "inferior_vena_cava": Look(0.58, ((2, 0, 1.0),), 0.03),
-    "pancreas": Look(0.5, _iso(1), 0.1, 0.6),
-    "gallbladder": Look(0.38, rim=0.1),
-    "colon": Look(0.46, _iso(0), 0.12, -0.6, 0.14),
+    "ribs": Look(1.0, _iso(1), 0.05),
+    "hips": Look(0.94, _iso(1), 0.12, -0.5),
+    "lungs": Look(0.06, ((0, 1, 1.0),), 0.05, 0.5),
+    "aorta": Look(0.86, rim=0.05),
+    "inferior_vena_cava": Look(0.7, ((2, 0, 1.0),), 0.03),
+    "pancreas": Look(0.52, _iso(1), 0.11, 0.6),
+    "gallbladder": Look(0.3, rim=0.12),
+    "colon": Look(0.42, _iso(0), 0.13, -0.6, 0.14),
     "colon_gas": Look(0.02),
-    "small_bowel": Look(0.52, ((1, 3, 1.0),), 0.1, 0.0, 0.12),
-    "urinary_bladder": Look(0.44, ((2, 2, 1.0),), 0.05, 0.0, 0.1),
-    "liver": Look(0.56, ((1, 2, 1.0),), 0.09),
-    "spleen": Look(0.56, ((0, 0, 1.0),), 0.1),
-    "kidneys": Look(0.6, ((0, 3, 1.0),), 0.1, 0.0, 0.1),
-    "kidney_core": Look(0.52, ((0, 3, 1.0),), 0.1),
-    "stomach": Look(0.5, ((2, 1, 1.0),), 0.11, 0.0, 0.12),
+    "small_bowel": Look(0.54, ((1, 3, 1.0),), 0.12, 0.0, 0.12),
+    "urinary_bladder": Look(0.32, ((2, 2, 1.0),), 0.06, 0.0, 0.1),
+    "liver": Look(0.6, ((1, 2, 1.0),), 0.1),
+    "spleen": Look(0.7, ((0, 0, 1.0),), 0.12),
+    "kidneys": Look(0.8, ((0, 3, 1.0),), 0.1, 0.0, 0.08),
+    "kidney_core": Look(0.72, ((0, 3, 1.0),), 0.1),
+    "stomach": Look(0.36, ((2, 1, 1.0),), 0.12, 0.0, 0.12),
     "stomach_gas": Look(0.02),
 }
 TISSUES = tuple(LOOKS)  # index = code in Subject.tissue; 0 is air outside the body
@@ -99,7 +99,7 @@ class Scanner:
     gain: float = 1.0
     offset: float = 0.0
     person_spread: float = 0.04
-    level_spread: float = 0.05
+    level_spread: float = 0.03
     texture: float = 1.0
     noise: float = 0.03
     bias: float = 0.0
