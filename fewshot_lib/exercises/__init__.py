@@ -1,0 +1,9 @@
+"""Exercises: ``check`` and what stands behind it.
+
+A notebook imports from here what a reader needs; an author reads ``spec.py`` and CONTRIBUTING.
+"""
+
+from fewshot_lib.exercises.catalogue import NoSuchExercise
+from fewshot_lib.exercises.checking import Points, carry_on, check, hint, rubric, solution
+
+__all__ = ["NoSuchExercise", "Points", "carry_on", "check", "hint", "rubric", "solution"]

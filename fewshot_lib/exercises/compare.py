@@ -1,0 +1,249 @@
+"""Compare what an answer returned with what was expected, stage by stage, on plain values.
+
+The stages are those in which a reader can be helped differently: kind (a list of things where an
+array belongs), shape, number type, NaN, values. What is found is said in words that show where and
+how, never the expected numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fewshot_lib.exercises.spec import Tolerance
+from fewshot_lib.exercises.values import Opaque, describe
+
+#: The stages, in the order in which they are looked at.
+KIND, SHAPE, NUMBERS, NAN, VALUES = "kind", "shape", "number type", "not a number", "values"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A difference: the stage at which it showed, the sentence, and which part of the result."""
+
+    stage: str
+    sentence: str
+    part: str = ""
+
+
+def as_array(value: Any) -> np.ndarray | None:
+    """Read a plain value as one array of numbers, if it is one.
+
+    Numbers, arrays, and lists or tuples of equally shaped ones are; texts and mixtures are not.
+
+    >>> as_array([np.zeros(2), [1, 2]]).shape
+    (2, 2)
+    """
+    if isinstance(value, np.ndarray):
+        return value
+    if isinstance(value, bool | int | float | complex):
+        return np.asarray(value)
+    if isinstance(value, list | tuple) and value:
+        parts = [as_array(part) for part in value]
+        if all(part is not None and part.shape == parts[0].shape for part in parts):  # type: ignore[union-attr]
+            return np.stack(parts)  # type: ignore[arg-type]
+    if isinstance(value, list | tuple) and not value:
+        return np.zeros(0)
+    return None
+
+
+def family(array: np.ndarray) -> str:
+    """Name the family of an array's numbers: bool, whole, real or complex."""
+    return {"b": "bool", "i": "whole", "u": "whole", "f": "real", "c": "complex"}[array.dtype.kind]
+
+
+def difference(
+    expected: Any,
+    got: Any,
+    tolerance: Tolerance,
+    values: bool = True,
+    names: tuple[str, ...] = (),
+    part: str = "",
+) -> Finding | None:
+    """Find the first difference between an expected and a returned plain value.
+
+    Arguments:
+        expected: the reference's plain value.
+        got: the answer's.
+        tolerance: for real numbers.
+        values: False to look at kind, shape, number type and NaN only.
+        names: of the parts, where several things are expected.
+        part: the part looked at, for the sentence.
+
+    Returns:
+        The finding of the earliest stage, or None if there is no difference.
+
+    >>> difference(np.zeros(3), np.zeros((3, 1)), Tolerance()).stage
+    'shape'
+    """
+    if isinstance(expected, dict):
+        return _parts(list(expected), list(expected.values()), got, tolerance, values, part)
+    array = as_array(expected)
+    if array is None and isinstance(expected, tuple | list):
+        labels = list(names) if len(names) == len(expected) else _ordinals(len(expected))
+        return _parts(labels, list(expected), got, tolerance, values, part)
+    if isinstance(expected, tuple) and names and len(names) == len(expected):
+        return _parts(list(names), list(expected), got, tolerance, values, part)
+    if array is None:
+        return _other(expected, got, values, part)
+    return _arrays(array, got, tolerance, values, part)
+
+
+def same(one: Any, other: Any, tolerance: Tolerance) -> bool:
+    """Say whether two plain values are equal within the tolerance, NaN equal to NaN."""
+    return difference(one, other, tolerance) is None
+
+
+def _ordinals(count: int) -> list[str]:
+    return [f"part {index}" for index in range(count)]
+
+
+def _parts(
+    labels: list[str],
+    expected: list[Any],
+    got: Any,
+    tolerance: Tolerance,
+    values: bool,
+    part: str,
+) -> Finding | None:
+    if isinstance(got, dict) and all(label in got for label in labels):
+        theirs = [got[label] for label in labels]
+    elif (isinstance(got, tuple | list) and len(got) == len(labels)) or (
+        isinstance(got, np.ndarray) and got.ndim and len(got) == len(labels) and len(labels) > 1
+    ):
+        theirs = list(got)
+    else:
+        wanted = f"{len(labels)} things ({', '.join(labels)})"
+        return Finding(KIND, f"you returned {describe(got)}; {wanted} are expected", part)
+    found = [
+        difference(mine, its, tolerance, values, part=label)
+        for label, mine, its in zip(labels, expected, theirs, strict=True)
+    ]
+    order = [KIND, SHAPE, NUMBERS, NAN, VALUES]
+    present = [finding for finding in found if finding is not None]
+    return min(present, key=lambda finding: order.index(finding.stage), default=None)
+
+
+def _other(expected: Any, got: Any, values: bool, part: str) -> Finding | None:
+    if type(expected) is not type(got):
+        return Finding(
+            KIND, f"{_of(part)}you returned {describe(got)}; {_wanted(expected)} is expected", part
+        )
+    if isinstance(expected, str):
+        equal = expected.strip() == got.strip()
+        return None if equal or not values else Finding(VALUES, f"{_of(part)}another text", part)
+    return None if expected == got or isinstance(expected, Opaque) else Finding(KIND, "", part)
+
+
+def _wanted(expected: Any) -> str:
+    return "nothing (None)" if expected is None else describe(expected)
+
+
+def _of(part: str) -> str:
+    return f"in «{part}»: " if part else ""
+
+
+def _arrays(
+    expected: np.ndarray, got: Any, tolerance: Tolerance, values: bool, part: str
+) -> Finding | None:
+    array = as_array(got)
+    of = _of(part)
+    if array is None:
+        wanted = "one number" if expected.ndim == 0 else "one array of numbers"
+        return Finding(KIND, f"{of}you returned {describe(got)}; {wanted} is expected", part)
+    if array.shape != expected.shape:
+        return Finding(SHAPE, of + shape_sentence(expected.shape, array.shape), part)
+    mine, theirs = family(expected), family(array)
+    whole_number = array.ndim == 0 and theirs in ("whole", "bool") and mine in ("real", "whole")
+    if mine != theirs and array.size and not whole_number:
+        return Finding(NUMBERS, of + _numbers_sentence(mine, theirs), part)
+    if mine in ("real", "complex") and array.size:
+        surplus = np.isnan(array) & ~np.isnan(expected)
+        if surplus.any():
+            return Finding(
+                NAN, f"{of}{_count(surplus)} of your result {_is(surplus)} NaN (not a number)", part
+            )
+        if not values:
+            return None
+        return _reals(expected, array, tolerance, of, part)
+    if not values or np.array_equal(expected, array):
+        return None
+    wrong = np.asarray(expected != array)
+    return Finding(VALUES, f"{of}{_count(wrong)} {_differ(wrong)} from what is expected", part)
+
+
+def _reals(
+    expected: np.ndarray, array: np.ndarray, tolerance: Tolerance, of: str, part: str
+) -> Finding | None:
+    wide = np.complex128 if np.iscomplexobj(expected) or np.iscomplexobj(array) else np.float64
+    mine, theirs = expected.astype(wide), array.astype(wide)
+    with np.errstate(all="ignore"):
+        near = np.abs(theirs - mine) <= tolerance.atol + tolerance.rtol * np.abs(mine)
+    near |= mine == theirs  # infinities
+    near |= np.isnan(mine) & np.isnan(theirs)
+    if near.all():
+        return None
+    wrong = ~near
+    if (np.isnan(mine) & ~np.isnan(theirs)).any():
+        where = np.isnan(mine) & ~np.isnan(theirs)
+        return Finding(
+            VALUES, f"{of}{_count(where)} should be NaN (undefined) and {_is(where)} a number", part
+        )
+    if (np.isinf(theirs) & np.isfinite(mine)).any():
+        where = np.isinf(theirs) & np.isfinite(mine)
+        return Finding(VALUES, f"{of}{_count(where)} {_is(where)} infinite; none should be", part)
+    return Finding(VALUES, f"{of}{_count(wrong)} {_differ(wrong)} from what is expected", part)
+
+
+def _count(where: np.ndarray) -> str:
+    if where.ndim == 0:
+        return "the number"
+    number, size = int(where.sum()), where.size
+    return f"all {size} numbers" if number == size > 1 else f"{number} of {size} numbers"
+
+
+def _is(where: np.ndarray) -> str:
+    return "is" if where.ndim == 0 or int(where.sum()) == 1 else "are"
+
+
+def _differ(where: np.ndarray) -> str:
+    return "differs" if where.ndim == 0 or int(where.sum()) == 1 else "differ"
+
+
+def shape_sentence(expected: tuple[int, ...], got: tuple[int, ...]) -> str:
+    """Say how a shape differs from the expected one, with the likely reason if there is one.
+
+    >>> shape_sentence((2, 5), (5, 2))
+    'your result has shape (5, 2), expected (2, 5): two axes are exchanged'
+    """
+    start = f"your result has shape {got}, expected {expected}"
+    if len(expected) == len(got) and sorted(expected) == sorted(got):
+        return f"{start}: two axes are exchanged"
+    if len(got) == len(expected) + 1 and 1 in got:
+        rest = [tuple(np.delete(got, axis)) for axis, size in enumerate(got) if size == 1]
+        if expected in rest:
+            return f"{start}: an axis of length 1 is left over"
+    if len(got) < len(expected) and not got:
+        return f"{start}: you summed or averaged over everything"
+    if len(got) + 1 == len(expected) and any(
+        expected[:axis] + expected[axis + 1 :] == got for axis in range(len(expected))
+    ):
+        axis = next(a for a in range(len(expected)) if expected[:a] + expected[a + 1 :] == got)
+        return f"{start}: axis {axis} (length {expected[axis]}) is lost"
+    if len(got) == len(expected):
+        wrong = [a for a in range(len(got)) if got[a] != expected[a]]
+        axes = "axis " + ", ".join(map(str, wrong))
+        return f"{start}: look at {axes}"
+    return start
+
+
+def _numbers_sentence(expected: str, got: str) -> str:
+    names = {
+        "bool": "True/False values",
+        "whole": "whole numbers",
+        "real": "real (floating) numbers",
+        "complex": "complex numbers",
+    }
+    return f"your result holds {names[got]}, expected are {names[expected]}"

@@ -1,0 +1,457 @@
+"""From outcomes to a verdict: points, what went wrong, and which typical mistake it was.
+
+Everything here is decided from plain outcomes; nothing calls the answer. The reference and the
+typical mistakes are run here, on the same cases, in the process that judges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from fewshot_lib.exercises.compare import VALUES, as_array, difference
+from fewshot_lib.exercises.running import (
+    LOST,
+    NOT_ATTEMPTED,
+    RAISED,
+    TOO_SLOW,
+    VALUE,
+    Outcome,
+    run,
+)
+from fewshot_lib.exercises.spec import Answer, Case, Check, Exercise, Mistake, Tolerance
+
+#: How a check may end. A check that is not passed has no points.
+PASSED, FAILED, MISSING = "passed", "failed", "not attempted"
+ERROR, REFUSAL, LAW, TIME = "error", "refusal", "law", "time"
+
+
+@dataclass(frozen=True)
+class CheckVerdict:
+    """One line of the report.
+
+    Arguments:
+        name: of the check.
+        points: reached.
+        max_points: to be had.
+        status: PASSED, FAILED or MISSING.
+        stage: at which it failed (see :mod:`compare`, and ERROR, REFUSAL, LAW, TIME).
+        sentence: what was found.
+        case: the name of the first case that failed.
+        mistake: the name of the typical mistake that explains this check, if one does.
+        expected, got: plain values of that case, for a picture; None if there is nothing to draw.
+    """
+
+    name: str
+    points: float
+    max_points: float
+    status: str
+    stage: str = ""
+    sentence: str = ""
+    case: str = ""
+    mistake: str = ""
+    pointer: str = ""
+    drawn: tuple[Case, Any, Any] | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is to be said of one answer.
+
+    Arguments:
+        exercise, answer: their names.
+        checks: a line each.
+        mistakes: the typical mistakes recognised, the one that explains most first.
+        notes: remarks that cost no points (it printed, it wrote into its input, it was slow).
+        relation: how the numbers relate to the expected ones where no mistake was recognised.
+    """
+
+    exercise: str
+    answer: str
+    checks: tuple[CheckVerdict, ...]
+    mistakes: tuple[Mistake, ...] = ()
+    notes: tuple[str, ...] = ()
+    relation: str = ""
+
+    @property
+    def points(self) -> float:
+        """Points reached."""
+        return sum(check.points for check in self.checks)
+
+    @property
+    def max_points(self) -> float:
+        """Points to be had."""
+        return sum(check.max_points for check in self.checks)
+
+    @property
+    def status(self) -> str:
+        """PASSED (all points), MISSING (the stub as it was) or FAILED."""
+        if all(check.status == PASSED for check in self.checks):
+            return PASSED
+        return MISSING if all(check.status == MISSING for check in self.checks) else FAILED
+
+
+class Sheet:
+    """An answer's cases for one seed, with what the reference makes of them, and the mistakes.
+
+    Arguments:
+        answer: the specification.
+        seed: of the cases.
+    """
+
+    def __init__(self, answer: Answer, seed: int) -> None:
+        self.answer = answer
+        self.cases = tuple(tuple(part) for part in answer.draw(seed))
+        self.expected = self.grouped(answer.reference)
+        for case, outcome in zip(self.flat, (o for g in self.expected for o in g), strict=True):
+            if outcome.status not in (VALUE, RAISED):
+                raise RuntimeError(
+                    f"the reference of {answer.name!r} ended {outcome.status!r} on {case.name!r}"
+                )
+
+    @property
+    def flat(self) -> list[Case]:
+        """All cases in order, as the answer is to be called."""
+        return [case for cases in self.cases for case in cases]
+
+    @cached_property
+    def mistaken(self) -> tuple[tuple[tuple[Outcome, ...], ...], ...]:
+        """What each typical mistake makes of the cases; computed when first asked for."""
+        return tuple(self.grouped(mistake.function) for mistake in self.answer.mistakes)
+
+    def grouped(self, function: Callable[..., Any]) -> tuple[tuple[Outcome, ...], ...]:
+        """Run one of our own functions on all cases; outcomes by check."""
+        outcomes = iter(run(function, self.flat, seconds=60.0))
+        return tuple(tuple(next(outcomes) for _ in cases) for cases in self.cases)
+
+
+_SHEETS: dict[tuple[int, int], Sheet] = {}
+
+
+def sheet(answer: Answer, seed: int) -> Sheet:
+    """Draw an answer's cases for a seed and run the reference on them; the last 64 are kept."""
+    key = (id(answer), seed)
+    if key not in _SHEETS or _SHEETS[key].answer is not answer:
+        if len(_SHEETS) >= 64:
+            _SHEETS.pop(next(iter(_SHEETS)))
+        _SHEETS[key] = Sheet(answer, seed)
+    return _SHEETS[key]
+
+
+def judge(exercise: Exercise, answer: Answer, outcomes: Sequence[Outcome], seed: int) -> Verdict:
+    """Judge an answer's outcomes on the cases of a seed.
+
+    Arguments:
+        exercise: the exercise it belongs to.
+        answer: its specification.
+        outcomes: one for each of ``sheet(answer, seed).flat``, in order.
+        seed: with which the cases were drawn.
+
+    Returns:
+        The verdict; the same for the same outcomes and seed.
+
+    Raises:
+        ValueError: there are not as many outcomes as cases.
+    """
+    drawn = sheet(answer, seed)
+    if len(outcomes) != len(drawn.flat):
+        raise ValueError(f"{len(drawn.flat)} outcomes are needed, one a case; got {len(outcomes)}")
+    remaining = iter(outcomes)
+    groups = tuple(tuple(next(remaining) for _ in part) for part in drawn.cases)
+    if all(outcome.status == NOT_ATTEMPTED for outcome in outcomes):
+        missing = tuple(
+            CheckVerdict(check.name, 0.0, check.points, MISSING) for check in answer.checks
+        )
+        return Verdict(exercise.name, answer.name, missing)
+    verdicts = [
+        _judge_check(answer, check, cases, expected, group)
+        for check, cases, expected, group in zip(
+            answer.checks, drawn.cases, drawn.expected, groups, strict=True
+        )
+    ]
+    mistakes: list[Mistake] = []
+    if any(verdict.status == FAILED for verdict in verdicts):
+        verdicts, mistakes = _recognise(answer, drawn, groups, verdicts)
+    relation = "" if mistakes else _relation(verdicts)
+    return Verdict(
+        exercise.name,
+        answer.name,
+        tuple(verdicts),
+        tuple(mistakes),
+        tuple(_notes(drawn, groups, verdicts)),
+        relation,
+    )
+
+
+def _judge_check(
+    answer: Answer,
+    check: Check,
+    cases: Sequence[Case],
+    expected: Sequence[Outcome],
+    got: Sequence[Outcome],
+) -> CheckVerdict:
+    def failed(stage: str, sentence: str, case: Case | None, drawn: Any = None) -> CheckVerdict:
+        name = case.name if case else ""
+        return CheckVerdict(
+            check.name, 0.0, check.points, FAILED, stage, sentence, name, "", check.pointer, drawn
+        )
+
+    for case, mine, theirs in zip(cases, expected, got, strict=True):
+        if mine.status == VALUE or theirs.status not in (VALUE, RAISED):
+            problem = _no_value(theirs, answer)
+            if problem:
+                return failed(*problem, case)
+        if mine.status == RAISED:
+            if theirs.status == VALUE:
+                return failed(
+                    REFUSAL,
+                    f"this input makes no sense and must be refused with a {mine.error[0]}; "
+                    "your function returned a result",
+                    case,
+                )
+            if mine.error[0] not in theirs.error:
+                return failed(
+                    REFUSAL,
+                    f"this input must be refused with a {mine.error[0]}; your function raised "
+                    f"{_error(theirs)}",
+                    case,
+                )
+            continue
+        if check.law is not None and not check.like_reference:
+            continue
+        found = difference(
+            mine.value,
+            theirs.value,
+            case.tolerance or answer.tolerance,
+            values=check.law is None,
+            names=tuple(answer.returns),
+        )
+        if found is not None:
+            drawn = (case, mine.value, theirs.value) if found.stage == VALUES else None
+            return failed(found.stage, found.sentence, case, drawn)
+    if check.law is not None:
+        sentence = _broken_law(check, cases, got)
+        if sentence:
+            return failed(LAW, sentence, cases[0] if len(cases) == 1 else None)
+    return CheckVerdict(check.name, check.points, check.points, PASSED)
+
+
+def _broken_law(check: Check, cases: Sequence[Case], got: Sequence[Outcome]) -> str:
+    assert check.law is not None
+    try:
+        holds = check.law(cases, [outcome.value for outcome in got])
+    except Exception as error:
+        if check.like_reference:
+            raise RuntimeError(f"the law of «{check.name}» cannot be evaluated: {error}") from error
+        return check.says or "the results are not of a kind for which this could hold"
+    if isinstance(holds, str):
+        return holds
+    return "" if holds else (check.says or "this does not hold")
+
+
+def _error(outcome: Outcome) -> str:
+    name = outcome.error[0] if outcome.error else "an error"
+    said = f"{name}: {outcome.message}" if outcome.message else name
+    return f"{said}  ({outcome.where})" if outcome.where else said
+
+
+def _no_value(outcome: Outcome, answer: Answer) -> tuple[str, str] | None:
+    if outcome.status == RAISED:
+        if outcome.error[:1] == ("NotImplementedError",):
+            return ERROR, (
+                f"your function calls one that is not written yet ({outcome.message})  "
+                f"({outcome.where})"
+            )
+        if outcome.error[:1] == ("RecursionError",):
+            return ERROR, f"your function calls itself without end  ({outcome.where})"
+        if outcome.error[:1] == ("SystemExit",):
+            return ERROR, f"your function ends the program (sys.exit, quit)  ({outcome.where})"
+        if (
+            outcome.error[:1] == ("TypeError",)
+            and "argument" in outcome.message
+            and (f"{answer.name}()" in outcome.message or not outcome.where)
+        ):
+            return ERROR, (
+                f"it is called as {answer.name}{answer.signature} and cannot be: {outcome.message}"
+            )
+        return ERROR, f"your function raised {_error(outcome)}"
+    if outcome.status == TOO_SLOW:
+        return TIME, f"your function was too slow here: {outcome.message}"
+    if outcome.status == LOST:
+        return ERROR, f"no result came back: {outcome.message or 'the process ended'}"
+    if outcome.status == NOT_ATTEMPTED:
+        return ERROR, f"this branch is not written yet: {outcome.message}"
+    return None
+
+
+def _equal(one: Outcome, other: Outcome, tolerance: Tolerance) -> bool:
+    if one.status != other.status:
+        return False
+    if one.status == VALUE:
+        return difference(one.value, other.value, tolerance) is None
+    return one.status == RAISED and one.error[:1] == other.error[:1]
+
+
+def _recognise(
+    answer: Answer,
+    drawn: Sheet,
+    groups: Sequence[Sequence[Outcome]],
+    verdicts: Sequence[CheckVerdict],
+) -> tuple[list[CheckVerdict], list[Mistake]]:
+    """Find the typical mistakes whose outcomes are the answer's.
+
+    First one that equals it on every case; else, for each failed check, one that equals it on all
+    of the check's cases, with a wrong *value* among them (two unlike answers often fail by the same
+    exception, seldom by the same numbers).
+    """
+    tables = []  # mistake × check × case: (equals the answer's, which is wrong here, its status)
+    for outcomes in drawn.mistaken:
+        rows = []
+        for cases, mine, theirs, its in zip(
+            drawn.cases, drawn.expected, groups, outcomes, strict=True
+        ):
+            row = []
+            for case, right, got, wrong in zip(cases, mine, theirs, its, strict=True):
+                tolerance = case.tolerance or answer.tolerance
+                row.append(
+                    (_equal(wrong, got, tolerance), not _equal(right, got, tolerance), got.status)
+                )
+            rows.append(row)
+        tables.append(rows)
+
+    for mistake, rows in zip(answer.mistakes, tables, strict=True):
+        cells = [cell for row in rows for cell in row]
+        if all(equal for equal, _, _ in cells) and any(differs for _, differs, _ in cells):
+            named = [
+                _with(verdict, mistake) if verdict.status == FAILED else verdict
+                for verdict in verdicts
+            ]
+            return named, [mistake]
+
+    found: dict[str, int] = {}
+    named = []
+    for position, verdict in enumerate(verdicts):
+        best: tuple[int, Mistake] | None = None
+        if verdict.status == FAILED:
+            for mistake, rows in zip(answer.mistakes, tables, strict=True):
+                row = rows[position]
+                explains = all(equal for equal, _, _ in row) and any(
+                    differs and status == VALUE for _, differs, status in row
+                )
+                weight = sum(equal for whole in rows for equal, _, _ in whole)
+                if explains and (best is None or weight > best[0]):
+                    best = weight, mistake
+        if best:
+            found[best[1].name] = found.get(best[1].name, 0) + 1
+            verdict = _with(verdict, best[1])
+        named.append(verdict)
+    ordered = sorted(found, key=lambda name: -found[name])
+    by_name = {mistake.name: mistake for mistake in answer.mistakes}
+    return named, [by_name[name] for name in ordered]
+
+
+def _with(verdict: CheckVerdict, mistake: Mistake) -> CheckVerdict:
+    return CheckVerdict(
+        verdict.name,
+        verdict.points,
+        verdict.max_points,
+        verdict.status,
+        verdict.stage,
+        verdict.sentence,
+        verdict.case,
+        mistake.name,
+        mistake.pointer or verdict.pointer,
+        verdict.drawn,
+    )
+
+
+def _relation(verdicts: Sequence[CheckVerdict]) -> str:
+    for verdict in verdicts:
+        if verdict.drawn is not None:
+            _, expected, got = verdict.drawn
+            sentence = relation(expected, got)
+            if sentence:
+                return sentence
+    return ""
+
+
+def relation(expected: Any, got: Any) -> str:
+    """Say how wrong numbers relate to the expected ones, if simply: sign, factor, offset, order.
+
+    >>> relation(np.array([1.0, 2.0]), np.array([-1.0, -2.0]))
+    'every number has the wrong sign'
+    """
+    mine, theirs = as_array(expected), as_array(got)
+    if mine is None or theirs is None or mine.shape != theirs.shape or mine.size < 2:
+        return ""
+    if mine.dtype.kind not in "fiu" or theirs.dtype.kind not in "fiu":
+        return ""
+    right, wrong = mine.astype(float), theirs.astype(float)
+    if not (np.isfinite(right).all() and np.isfinite(wrong).all()) or np.ptp(right) == 0:
+        return ""
+
+    def near(one: np.ndarray, other: np.ndarray) -> bool:
+        return bool(np.allclose(one, other, rtol=1e-3, atol=1e-6 * float(np.abs(one).max())))
+
+    if near(right, -wrong):
+        return "every number has the wrong sign"
+    if np.ptp(wrong) == 0:
+        return "all your numbers are the same; the expected ones are not"
+    big = np.abs(right) > 1e-9 * np.abs(right).max()
+    factors = wrong[big] / right[big]
+    if near(factors, np.full_like(factors, factors.mean())) and near(wrong, right * factors.mean()):
+        return f"every number is {factors.mean():.3g} times the expected one"
+    if near(wrong - right, np.full_like(right, (wrong - right).mean())):
+        return "every number is off by the same amount"
+    if (right >= 0).all() and (wrong >= 0).all():
+        if near(wrong, np.sqrt(right)):
+            return "your numbers are the square roots of the expected ones"
+        if near(wrong, right**2):
+            return "your numbers are the squares of the expected ones"
+    with np.errstate(all="ignore"):
+        if near(np.nan_to_num(np.exp(right)), wrong):
+            return (
+                "your numbers are the exponentials of the expected ones (probabilities for logs?)"
+            )
+        if (wrong > 0).all() and near(np.exp(wrong), right):
+            return "your numbers are the logarithms of the expected ones"
+    if mine.ndim >= 2:
+        for axis in range(mine.ndim):
+            offset = wrong - right
+            if near(offset, np.broadcast_to(offset.mean(axis, keepdims=True), offset.shape)):
+                return (
+                    f"along axis {axis} your numbers are off by a constant: "
+                    "something that should cancel or be normalised is left in"
+                )
+        if mine.shape[-1] == mine.shape[-2] and near(right, np.swapaxes(wrong, -1, -2)):
+            return "your result is the transpose of the expected one"
+    if near(np.sort(right, axis=None), np.sort(wrong, axis=None)):
+        return "your numbers are the expected ones, in other places"
+    return ""
+
+
+def _notes(
+    drawn: Sheet, groups: Sequence[Sequence[Outcome]], verdicts: Sequence[CheckVerdict]
+) -> list[str]:
+    outcomes = [outcome for group in groups for outcome in group]
+    notes = []
+    if any(outcome.changed_input for outcome in outcomes):
+        notes.append(
+            "Your function writes into its arguments; the data of whoever calls it are lost. "
+            "Work on a copy, or avoid operations that end in an underscore."
+        )
+    printed = sum(outcome.printed_chars for outcome in outcomes)
+    if printed > 2_000:
+        notes.append(f"Your function printed {printed:,} characters; they are not shown here.")
+    spent = sum(outcome.seconds for outcome in outcomes)
+    usual = sum(outcome.seconds for part in drawn.expected for outcome in part)
+    if spent > 0.5 and spent > 20 * usual and all(v.status == PASSED for v in verdicts):
+        notes.append(
+            f"Right, but slow: {spent:.1f} s where the library needs {max(usual, 0.001):.3f} s. "
+            "A loop over rows or classes can usually become one tensor expression."
+        )
+    return notes

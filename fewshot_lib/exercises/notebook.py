@@ -1,0 +1,150 @@
+"""Read the notebooks of the exercises: answer cells, solution regions, stubs.
+
+Works on the JSON of a notebook (a dict with ``cells``), so that it needs no Jupyter.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+BEGIN = re.compile(r"^(?P<indent>\s*)#+\s*BEGIN SOLUTION(?:\s*:\s*(?P<words>.*\S))?\s*$")
+END = re.compile(r"^\s*#+\s*END SOLUTION\s*$")
+#: What stands in a stub where a text is to be written.
+WRITE_HERE = "*Write your answer here.*"
+
+
+class BadSolution(ValueError):
+    """A solution notebook breaks a rule of its trade; the message says which and where."""
+
+
+def source_of(cell: Mapping[str, Any]) -> str:
+    """Give a cell's source as one text (the file may hold it as lines)."""
+    source = cell["source"]
+    return source if isinstance(source, str) else "".join(source)
+
+
+def grading(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a cell's nbgrader metadata, {} if it has none."""
+    found = cell.get("metadata", {}).get("nbgrader", {})
+    return dict(found) if isinstance(found, Mapping) else {}
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a notebook's JSON.
+
+    Raises:
+        BadSolution: it is no notebook of format 4.
+    """
+    try:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadSolution(f"{path.name} cannot be read: {error}") from None
+    if not isinstance(notebook, dict) or notebook.get("nbformat") != 4:
+        raise BadSolution(f"{path.name} is no notebook of format 4")
+    return notebook
+
+
+def answer_cells(notebook: Mapping[str, Any]) -> dict[str, str]:
+    """Give the source of every code cell to be answered, by its ``grade_id``, in order."""
+    return {
+        grading(cell)["grade_id"]: source_of(cell)
+        for cell in notebook["cells"]
+        if cell["cell_type"] == "code" and grading(cell).get("solution")
+    }
+
+
+def stub(source: str, text: bool = False) -> str:
+    """Replace each solution region by what the reader finds there.
+
+    In code: ``raise NotImplementedError("<the words after BEGIN SOLUTION:>")``. In text:
+    :data:`WRITE_HERE`.
+
+    Raises:
+        BadSolution: a region is not closed, not opened, empty, or has no words.
+
+    >>> print(stub("def f():\\n    ### BEGIN SOLUTION: return one\\n    return 1\\n"
+    ...            "    ### END SOLUTION"))
+    def f():
+        raise NotImplementedError("return one")
+    """
+    lines, inside, kept = [], False, 0
+    for line in source.split("\n"):
+        begins, ends = BEGIN.match(line), END.match(line)
+        if begins:
+            if inside:
+                raise BadSolution("BEGIN SOLUTION inside a solution")
+            inside, kept = True, 0
+            words = begins["words"]
+            if text:
+                lines.append(begins["indent"] + WRITE_HERE)
+                continue
+            if not words:
+                raise BadSolution("say after «BEGIN SOLUTION:» in words what is to be written")
+            said = json.dumps(words, ensure_ascii=False)
+            lines.append(f"{begins['indent']}raise NotImplementedError({said})")
+        elif ends:
+            if not inside or not kept:
+                raise BadSolution("END SOLUTION without a solution before it")
+            inside = False
+        elif inside:
+            kept += bool(line.strip())
+        elif "BEGIN SOLUTION" in line or "END SOLUTION" in line:
+            raise BadSolution(f"this marker is not understood: {line.strip()!r}")
+        else:
+            lines.append(line)
+    if inside:
+        raise BadSolution("BEGIN SOLUTION without END SOLUTION")
+    return "\n".join(lines)
+
+
+def without_markers(source: str) -> str:
+    """Give a solution's source as a reader should see it, without the marker lines."""
+    return "\n".join(
+        line for line in source.split("\n") if not BEGIN.match(line) and not END.match(line)
+    )
+
+
+def answer_source(path: Path, name: str) -> str:
+    """Give an answer's source from a solution notebook, without markers; "" if it is not there."""
+    return without_markers(answer_cells(read(path)).get(name, ""))
+
+
+def definitions(notebook: Mapping[str, Any]) -> Iterator[tuple[str, ast.stmt]]:
+    """Give what answers may rely on: imports, functions, classes and constants of all code cells.
+
+    Yields:
+        The ``grade_id`` of the answer cell it stands in ("" elsewhere), and the statement.
+    """
+    for cell in notebook["cells"]:
+        if cell["cell_type"] != "code" or (
+            grading(cell).get("grade") and not grading(cell).get("solution")
+        ):
+            continue
+        name = grading(cell)["grade_id"] if grading(cell).get("solution") else ""
+        try:
+            tree = ast.parse(source_of(cell))
+        except SyntaxError:
+            continue  # a cell with magics; answers do not stand in such cells
+        for statement in tree.body:
+            simple = (
+                isinstance(statement, ast.Assign)
+                and statement.targets[0].__class__ is ast.Name
+                and not any(isinstance(node, ast.Call) for node in ast.walk(statement.value))
+            )
+            kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
+            if isinstance(statement, kinds) or simple:
+                yield name, statement
+
+
+def namespace(notebook: Mapping[str, Any], file: str = "<solution>") -> dict[str, Any]:
+    """Execute the definitions of a notebook, and nothing else, in a fresh namespace."""
+    body = [statement for _, statement in definitions(notebook)]
+    module = ast.Module(body=body, type_ignores=[])
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(module, file, "exec"), names)
+    return names

@@ -1,0 +1,217 @@
+"""The report of a check in its three forms: plain text, HTML, and a coloured terminal.
+
+All three say the same; none shows an expected value or a solution. The text is the same for the
+same verdict (no times, no counts of attempts), so that saved notebooks can be compared.
+"""
+
+from __future__ import annotations
+
+import html
+import textwrap
+from dataclasses import dataclass
+
+from fewshot_lib.exercises.diagnosis import FAILED, MISSING, PASSED, CheckVerdict, Verdict
+from fewshot_lib.exercises.spec import Answer
+
+MARKS = {PASSED: "✓", FAILED: "✗", MISSING: "·"}
+ASCII_MARKS = {PASSED: "ok", FAILED: "--", MISSING: ".."}
+_ANSI = {PASSED: "\x1b[32m", FAILED: "\x1b[31m", MISSING: "\x1b[2m"}
+_COLOURS = {PASSED: "#00734f", FAILED: "#b84a00", MISSING: "#6b6b6b"}
+
+
+def number(points: float) -> str:
+    """Write points as short as they are: 4, 2.5."""
+    return f"{points:g}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """A verdict made readable. ``repr`` is the text, ``_repr_html_`` the HTML.
+
+    Arguments:
+        verdict: what was found.
+        answer: the specification, for sections, pointers and pictures.
+        offers: lines on what the reader may do next (hints left, solution open).
+    """
+
+    verdict: Verdict
+    answer: Answer
+    offers: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Name and score in one line."""
+        verdict = self.verdict
+        score = f"{number(verdict.points)} of {number(verdict.max_points)} points"
+        if verdict.status == MISSING:
+            return f"{verdict.exercise}.{verdict.answer}: not attempted, {score}"
+        return f"{verdict.exercise}.{verdict.answer}: {score}"
+
+    @property
+    def advice(self) -> list[tuple[str, str]]:
+        """What is to be said below the lines: (what it is, sentence)."""
+        verdict = self.verdict
+        said: list[tuple[str, str]] = []
+        if verdict.status == MISSING:
+            return [("next", "write the answer in its cell, run that cell, then this one again")]
+        if verdict.status == PASSED:
+            return [("note", note) for note in verdict.notes] + [
+                ("next", offer) for offer in self.offers
+            ]
+        for mistake in verdict.mistakes[:2]:
+            said.append(("likely cause", mistake.says))
+        if verdict.relation:
+            said.append(("what we see", verdict.relation))
+        said += [("note", note) for note in verdict.notes]
+        pointers = [mistake.pointer for mistake in verdict.mistakes[:2] if mistake.pointer]
+        pointers += [
+            check.pointer
+            for check in verdict.checks
+            if check.status == FAILED and check.pointer and not verdict.mistakes
+        ]
+        said.append(("read again", "; ".join(dict.fromkeys(pointers)) or self.answer.section))
+        return said + [("next", offer) for offer in self.offers]
+
+    def lines(self, marks: dict[str, str] | None = None, width: int = 92) -> list[str]:
+        """Give the report as lines of plain text."""
+        marks = marks or MARKS
+        lines = [self.title]
+        for check in self.verdict.checks:
+            lines.append(f"  {marks[check.status]} {check.name}  ({_score(check)})")
+            if check.status == FAILED:
+                lines += _wrapped(f"{check.sentence}{_in_case(check)}", "      ", width)
+        for kind, sentence in self.advice:
+            lines += _wrapped(f"{kind}: {sentence}", "  → " if marks is MARKS else "  -> ", width)
+        return lines
+
+    def __repr__(self) -> str:
+        return "\n".join(self.lines())
+
+    def terminal(self, colour: bool = True, encoding: str = "utf-8") -> str:
+        """Give the report for a terminal: coloured if wanted, ASCII if it must be."""
+        marks = MARKS
+        try:
+            "✓✗·→«»".encode(encoding)
+        except (UnicodeEncodeError, LookupError):
+            marks = ASCII_MARKS
+        lines = self.lines(marks)
+        if colour:
+            for status, mark in marks.items():
+                lines = [
+                    line.replace(f"  {mark} ", f"  {_ANSI[status]}{mark}\x1b[0m ", 1)
+                    if line.startswith(f"  {mark} ")
+                    else line
+                    for line in lines
+                ]
+            lines[0] = f"\x1b[1m{lines[0]}\x1b[0m"
+        written = "\n".join(lines)
+        return written if marks is MARKS else written.encode("ascii", "replace").decode()
+
+    def _repr_html_(self) -> str:
+        verdict = self.verdict
+        border = _COLOURS[verdict.status]
+        rows = "".join(_html_row(check) for check in verdict.checks)
+        advice = "".join(
+            f'<div style="margin:.25em 0"><b>{html.escape(_capital(kind))}.</b> '
+            f"{_html_sentence(sentence)}</div>"
+            for kind, sentence in self.advice
+        )
+        return (
+            f'<div class="fewshot-check" style="border-left:4px solid {border};padding:.3em 1em;'
+            f'max-width:52em;line-height:1.45"><div style="margin-bottom:.3em"><b>'
+            f"{html.escape(self.title)}</b></div>"
+            f'<table style="border-collapse:collapse;margin:0 0 .4em 0;background:none"><tbody>'
+            f"{rows}</tbody></table>{self._picture()}{advice}</div>"
+        )
+
+    def _picture(self) -> str:
+        if self.answer.picture is None:
+            return ""
+        for check in self.verdict.checks:
+            if check.drawn is not None:
+                try:
+                    drawn = self.answer.picture(*check.drawn)
+                except Exception as error:
+                    return f"<!-- no picture: {html.escape(type(error).__name__)} -->"
+                if drawn:
+                    case = html.escape(check.drawn[0].name)
+                    return (
+                        f'<figure style="margin:.4em 0">{drawn}<figcaption style="font-size:90%">'
+                        f"the case «{case}»</figcaption></figure>"
+                    )
+        return ""
+
+
+def _score(check: CheckVerdict) -> str:
+    return f"{number(check.points)} of {number(check.max_points)}"
+
+
+def _in_case(check: CheckVerdict) -> str:
+    return f" [{check.case}]" if check.case else ""
+
+
+def _wrapped(sentence: str, lead: str, width: int) -> list[str]:
+    return textwrap.wrap(
+        sentence,
+        width,
+        initial_indent=lead,
+        subsequent_indent=" " * len(lead),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
+
+
+def _html_sentence(sentence: str) -> str:
+    parts = html.escape(sentence).split("`")
+    return "".join(
+        f"<code>{part}</code>"
+        if position % 2 and position < len(parts) - (len(parts) + 1) % 2
+        else part
+        for position, part in enumerate(parts)
+    )
+
+
+def _html_row(check: CheckVerdict) -> str:
+    colour = _COLOURS[check.status]
+    below = ""
+    if check.status == FAILED:
+        below = (
+            f'<div style="font-size:95%">{_html_sentence(check.sentence)}'
+            + (f" <i>[{html.escape(check.case)}]</i>" if check.case else "")
+            + "</div>"
+        )
+    return (
+        f'<tr style="background:none"><td style="vertical-align:top;text-align:center;color:'
+        f'{colour};padding:.1em .6em .1em 0"><b>{MARKS[check.status]}</b></td>'
+        f'<td style="text-align:left;padding:.1em 1.2em .1em 0;white-space:normal">'
+        f"{html.escape(check.name)}{below}</td>"
+        f'<td style="vertical-align:top;text-align:right;padding:.1em 0;white-space:nowrap">'
+        f"{_score(check)}</td></tr>"
+    )
+
+
+@dataclass(frozen=True)
+class Said:
+    """A line or two to the reader: a hint, a banner, a remark; text and HTML."""
+
+    title: str
+    body: str = ""
+    colour: str = "#4c5f7a"
+
+    def __repr__(self) -> str:
+        return f"{self.title}\n{self.body}" if self.body else self.title
+
+    def _repr_html_(self) -> str:
+        body = "".join(
+            f'<div style="white-space:pre-wrap">{_html_sentence(line)}</div>'
+            for line in self.body.split("\n")
+            if self.body
+        )
+        return (
+            f'<div style="border-left:4px solid {self.colour};padding:.3em 1em;max-width:52em">'
+            f"<b>{_html_sentence(self.title)}</b>{body}</div>"
+        )

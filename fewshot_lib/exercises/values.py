@@ -1,0 +1,379 @@
+"""Plain values: what an answer takes and returns, in a form that can cross to another process.
+
+A value is plain when it is None, a bool, int, float, complex or str, an array of numbers, or a
+tuple, list or dict of plain values. Whatever an answer returns is brought into this form
+(:func:`plain`) before anything looks at it; values cross a process boundary as one JSON header and
+the raw bytes of the arrays (:func:`pack`, :func:`unpack`), never as a pickle.
+
+This module knows no answer: a copy of it can lie next to a stranger's code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+#: The array types that may cross, by the name that stands in the header.
+DTYPES = {
+    name: np.dtype(name)
+    for name in [
+        "bool",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "float16",
+        "float32",
+        "float64",
+        "complex64",
+        "complex128",
+    ]
+}
+_MAGIC = b"FSV1"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How large a value may be: bytes in all, things in it, and how deeply they are nested."""
+
+    max_bytes: int = 64 * 2**20
+    max_items: int = 20_000
+    max_depth: int = 8
+
+
+LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class Seed:
+    """Stand for ``torch.Generator().manual_seed(value)`` in the arguments of a case."""
+
+    value: int
+
+
+@dataclass(frozen=True)
+class Given:
+    """Stand for an object that is built beside the answer: ``given.FACTORIES[name](**settings)``.
+
+    For arguments that are no plain values (a network, a function to be tested). The factory is
+    looked up by name in :mod:`fewshot_lib.exercises.given`, nowhere else.
+    """
+
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Opaque:
+    """Stand for something that is no plain value; only the name of its type is kept."""
+
+    type_name: str
+
+
+class NotPlain(ValueError):
+    """A value or a message is not what this module can read: malformed, too large, too deep."""
+
+
+def plain(value: Any, limits: Limits = LIMITS) -> Any:
+    """Bring whatever an answer returned into plain form.
+
+    Tensors (of any device, with or without gradient) become arrays, NumPy scalars become numbers,
+    sets become sorted tuples, data classes and named tuples become dicts of their fields. What has
+    no plain form becomes :class:`Opaque`; nothing of the value's own code is called for that.
+
+    Arguments:
+        value: anything.
+        limits: what is larger becomes :class:`Opaque`, too.
+
+    Returns:
+        A plain value that shares no memory with ``value``.
+
+    >>> plain((torch.ones(2, requires_grad=True), {"n": np.int64(3)}))
+    (array([1., 1.], dtype=float32), {'n': 3})
+    """
+    budget = [limits.max_items, limits.max_bytes]
+    return _plain(value, limits.max_depth, budget)
+
+
+def _plain(value: Any, depth: int, budget: list[int]) -> Any:
+    budget[0] -= 1
+    if depth < 0 or budget[0] < 0:
+        return Opaque("value that is nested too deeply or has too many parts")
+    kind = type(value)
+    if value is None or kind in (bool, float, complex):
+        return value
+    if kind is int:
+        return value if -(2**63) <= value < 2**64 else Opaque("int beyond 64 bits")
+    if kind is str:
+        return value[:10_000]
+    if isinstance(value, torch.Tensor):
+        return _array(_from_tensor(value), budget)
+    if isinstance(value, np.ndarray | np.generic):
+        array = np.asarray(value)
+        return array.item() if kind is not np.ndarray and array.ndim == 0 else _array(array, budget)
+    if kind in (set, frozenset):
+        parts = [_plain(part, depth - 1, budget) for part in value]
+        try:
+            return tuple(sorted(parts))
+        except TypeError:
+            return Opaque(f"{kind.__name__} of things that cannot be ordered")
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return {
+            str(name): _plain(part, depth - 1, budget)
+            for name, part in zip(value._fields, value, strict=False)
+        }
+    if isinstance(value, tuple):
+        return tuple(_plain(part, depth - 1, budget) for part in tuple(value))
+    if isinstance(value, list):
+        return [_plain(part, depth - 1, budget) for part in list(value)]
+    if isinstance(value, dict):
+        return {str(key): _plain(part, depth - 1, budget) for key, part in dict(value).items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            entry.name: _plain(getattr(value, entry.name), depth - 1, budget)
+            for entry in dataclasses.fields(value)
+        }
+    if kind is bytes or callable(value):
+        return Opaque(f"{kind.__name__}")
+    return Opaque(kind.__name__)
+
+
+def _from_tensor(tensor: torch.Tensor) -> np.ndarray | None:
+    try:
+        tensor = tensor.detach()
+        if tensor.layout is not torch.strided:
+            tensor = tensor.to_dense()
+        tensor = tensor.cpu().resolve_conj().resolve_neg()
+        if tensor.dtype is torch.bfloat16:
+            tensor = tensor.float()
+        return np.array(tensor.numpy())
+    except (RuntimeError, TypeError, NotImplementedError):
+        return None
+
+
+def _array(array: np.ndarray | None, budget: list[int]) -> Any:
+    if array is None:
+        return Opaque("tensor that has no numbers to read")
+    if array.dtype == object:
+        return Opaque("array of objects")
+    if array.dtype.name not in DTYPES:
+        return Opaque(f"array of {array.dtype.name}")
+    budget[1] -= array.nbytes
+    if budget[1] < 0:
+        return Opaque(f"array of {array.nbytes / 2**20:.0f} MiB, more than is read")
+    return np.array(array, order="C", copy=True).view(np.ndarray)
+
+
+def revive(value: Any) -> Any:
+    """Make the arguments of a case anew, so that no call can spoil the next one's.
+
+    Tensors and arrays are copied, :class:`Seed` becomes a generator, :class:`Given` the object.
+
+    >>> revive(Seed(3)).initial_seed()
+    3
+    """
+    if isinstance(value, torch.Tensor):
+        return value.clone()
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, Seed):
+        return torch.Generator().manual_seed(value.value)
+    if isinstance(value, Given):
+        from fewshot_lib.exercises.given import FACTORIES
+
+        if value.name not in FACTORIES:
+            raise ValueError(
+                f"no factory {value.name!r} in fewshot_lib.exercises.given; "
+                f"there are {', '.join(sorted(FACTORIES))}"
+            )
+        return FACTORIES[value.name](**{key: revive(part) for key, part in value.settings.items()})
+    if isinstance(value, tuple):
+        return tuple(revive(part) for part in value)
+    if isinstance(value, list):
+        return [revive(part) for part in value]
+    if isinstance(value, dict):
+        return {key: revive(part) for key, part in value.items()}
+    return value
+
+
+def pack(value: Any) -> bytes:
+    """Write a plain value, or the arguments of a case, as bytes.
+
+    Layout: ``FSV1``, length of the header (8 bytes, little endian), header (JSON), arrays in order.
+    Tensors stay tensors, arrays stay arrays; :class:`Seed`, :class:`Given` and :class:`Opaque`
+    cross by name.
+
+    Raises:
+        NotPlain: a part of the value has no plain form.
+
+    >>> unpack(pack((1.5, [True, None], np.arange(3))))
+    (1.5, [True, None], array([0, 1, 2]))
+    """
+    arrays: list[np.ndarray] = []
+    tree = _to_tree(value, arrays)
+    header = json.dumps(
+        {"value": tree, "arrays": [[a.dtype.name, list(a.shape)] for a in arrays]},
+        separators=(",", ":"),
+    ).encode()
+    return b"".join(
+        [_MAGIC, struct.pack("<Q", len(header)), header, *(a.tobytes(order="C") for a in arrays)]
+    )
+
+
+def _to_tree(value: Any, arrays: list[np.ndarray]) -> Any:
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        return {"int": str(value)}
+    if isinstance(value, float):
+        return {"float": value.hex()}
+    if isinstance(value, complex):
+        return {"complex": [value.real.hex(), value.imag.hex()]}
+    if isinstance(value, torch.Tensor):
+        array = _from_tensor(value)
+        if array is None or array.dtype.name not in DTYPES or value.dtype is torch.bfloat16:
+            raise NotPlain(f"a tensor of {value.dtype} cannot cross; make it float32 or int64")
+        arrays.append(array)
+        return {"tensor": len(arrays) - 1}
+    if isinstance(value, np.ndarray):
+        if value.dtype.name not in DTYPES:
+            raise NotPlain(f"an array of {value.dtype} cannot cross")
+        arrays.append(value)
+        return {"array": len(arrays) - 1}
+    if isinstance(value, tuple):
+        return {"tuple": [_to_tree(part, arrays) for part in value]}
+    if isinstance(value, list):
+        return [_to_tree(part, arrays) for part in value]
+    if isinstance(value, dict):
+        return {"dict": [[str(key), _to_tree(part, arrays)] for key, part in value.items()]}
+    if isinstance(value, Seed):
+        return {"seed": str(value.value)}
+    if isinstance(value, Given):
+        return {"given": [value.name, _to_tree(dict(value.settings), arrays)]}
+    if isinstance(value, Opaque):
+        return {"opaque": value.type_name}
+    raise NotPlain(f"a {type(value).__name__} is no plain value and cannot cross")
+
+
+def unpack(data: bytes, limits: Limits = LIMITS) -> Any:
+    """Read what :func:`pack` wrote; believe nothing.
+
+    Type, shape and size of every array are checked against the whitelist, the limits and the
+    number of bytes that came before a byte is read into an array.
+
+    Raises:
+        NotPlain: the bytes are malformed, too long or too deep; says how.
+    """
+    if len(data) > limits.max_bytes:
+        raise NotPlain(f"{len(data)} bytes came, at most {limits.max_bytes} are read")
+    if len(data) < 12 or data[:4] != _MAGIC:
+        raise NotPlain("these bytes do not begin as a value does")
+    (length,) = struct.unpack("<Q", data[4:12])
+    if length > len(data) - 12 or length > 16 * 2**20:
+        raise NotPlain(f"a header of {length} bytes is announced, {len(data) - 12} bytes came")
+    try:
+        header = json.loads(data[12 : 12 + length].decode("utf-8"))
+        announced, tree = header["arrays"], header["value"]
+        entries = [(str(name), [int(n) for n in shape]) for name, shape in announced]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise NotPlain(f"the header cannot be read: {type(error).__name__}") from None
+    if len(entries) > limits.max_items:
+        raise NotPlain(f"{len(entries)} arrays are announced, at most {limits.max_items} are read")
+    arrays: list[np.ndarray] = []
+    position = 12 + length
+    for name, shape in entries:
+        if name not in DTYPES:
+            raise NotPlain(f"an array of {name[:40]!r} may not cross")
+        if len(shape) > 16 or any(n < 0 for n in shape):
+            raise NotPlain("an array has an impossible shape")
+        size = math.prod(shape) * DTYPES[name].itemsize
+        if size > len(data) - position:
+            raise NotPlain("an array is announced larger than what came")
+        piece = data[position : position + size]
+        if name == "bool" and piece.strip(b"\x00\x01"):
+            raise NotPlain("a bool array holds something else than 0 and 1")
+        arrays.append(np.frombuffer(piece, dtype=DTYPES[name]).reshape(shape).copy())
+        position += size
+    if position != len(data):
+        raise NotPlain(f"{len(data) - position} bytes are left over")
+    return _from_tree(tree, arrays, limits.max_depth, [limits.max_items])
+
+
+def _from_tree(tree: Any, arrays: list[np.ndarray], depth: int, budget: list[int]) -> Any:
+    budget[0] -= 1
+    if depth < 0 or budget[0] < 0:
+        raise NotPlain("the value is nested too deeply or has too many parts")
+    if tree is None or isinstance(tree, bool | str):
+        return tree
+    if isinstance(tree, list):
+        return [_from_tree(part, arrays, depth - 1, budget) for part in tree]
+    if not isinstance(tree, dict) or len(tree) != 1:
+        raise NotPlain("a part of the value has no known kind")
+    ((kind, body),) = tree.items()
+    try:
+        if kind == "int":
+            return int(body) if len(body) <= 20 else _refuse("an int of too many digits")
+        if kind == "float":
+            return float.fromhex(body)
+        if kind == "complex":
+            return complex(float.fromhex(body[0]), float.fromhex(body[1]))
+        if kind in ("array", "tensor"):
+            if type(body) is not int or not 0 <= body < len(arrays):
+                _refuse("an array that did not come is referred to")
+            return arrays[body] if kind == "array" else torch.from_numpy(arrays[body].copy())
+        if kind == "tuple":
+            return tuple(_from_tree(part, arrays, depth - 1, budget) for part in body)
+        if kind == "dict":
+            return {
+                str(key): _from_tree(part, arrays, depth - 1, budget) for key, part in list(body)
+            }
+        if kind == "seed":
+            return Seed(int(body))
+        if kind == "given":
+            return Given(str(body[0]), _from_tree(body[1], arrays, depth - 1, budget))
+        if kind == "opaque":
+            return Opaque(str(body)[:200])
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
+        if isinstance(error, NotPlain):
+            raise
+        raise NotPlain(f"a part of kind {kind!r} cannot be read") from None
+    raise NotPlain(f"a part of the value is of the unknown kind {str(kind)[:40]!r}")
+
+
+def _refuse(sentence: str) -> Any:
+    raise NotPlain(sentence)
+
+
+def describe(value: Any) -> str:
+    """Say what a plain value is, never what it holds.
+
+    >>> describe(np.zeros((3, 4), dtype=np.float32))
+    'an array of shape (3, 4), float32'
+    """
+    if value is None:
+        return "nothing (None); is a `return` missing?"
+    if isinstance(value, Opaque):
+        return f"a {value.type_name}"
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape}, {value.dtype.name}"
+    if isinstance(value, bool):
+        return "a bool"
+    if isinstance(value, int | float | complex):
+        return f"a number ({type(value).__name__})"
+    if isinstance(value, str):
+        return "a text"
+    if isinstance(value, dict):
+        return f"a dict with {', '.join(list(value)[:6]) or 'no entries'}"
+    return f"a {type(value).__name__} of {len(value)}"

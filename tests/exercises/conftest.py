@@ -1,0 +1,28 @@
+"""The table of the proof, printed after the tests."""
+
+from __future__ import annotations
+
+import pytest
+
+from fewshot_lib.exercises.proof import Proof, table
+
+PROOFS: dict[str, Proof] = {}
+
+
+@pytest.fixture(scope="session")
+def proofs() -> dict[str, Proof]:
+    """Give the collection into which a proof enters what it found."""
+    return PROOFS
+
+
+@pytest.fixture(autouse=True)
+def _own_progress(tmp_path, monkeypatch):
+    """Keep every test away from the reader's own progress."""
+    monkeypatch.setenv("FEWSHOT_PROGRESS", str(tmp_path / "progress.json"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print exercise × (points, mistakes, mutants, variants), and the mutants that survive."""
+    if PROOFS:
+        terminalreporter.section("exercises: what their checks were proved to catch")
+        terminalreporter.write_line(table([PROOFS[key] for key in sorted(PROOFS)]))
