@@ -479,8 +479,8 @@ def _pulled_down(features: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
             f"dimensions and S, got {tuple(features.shape)} and {tuple(masks.shape)}"
         )
     if masks.dtype != torch.bool and masks.numel():
-        low, high = float(masks.min()), float(masks.max())
-        if not 0 <= low <= high <= 1:
+        low, high = masks.detach().aminmax()
+        if not bool((low >= 0) & (high <= 1)):
             raise ValueError(
                 f"masks must lie in 0 … 1, one channel a class, got {low:g} … {high:g}; make a map "
                 "of labels into masks with torch.nn.functional.one_hot"
