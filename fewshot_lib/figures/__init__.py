@@ -1,0 +1,65 @@
+"""Plots: every function returns ``(figure, data)`` and never shows anything.
+
+``data`` is a ``PlotData``: the plotted numbers, an alt text computed from them, a table, and the
+finding in one sentence. ``fewshot_lib.reading.show(figure, data)`` puts both before the reader.
+
+    curves     lines, accuracy_against_shots, dice_against_grid, dice_against_shift,
+               learning_curve, softmax_ceiling, mask_shrinking, loss_curve
+    charts     methods, reliability, score_histogram, heat_map
+    images     examples, overlay, montage, episode, target_and_yours
+    spaces     embedding
+    tiles      images in a grid with organs drawn over them
+    style      the look: sizes, palette and second cue, PNG
+"""
+
+from __future__ import annotations
+
+from fewshot_lib.figures.charts import heat_map, methods, reliability, score_histogram
+from fewshot_lib.figures.curves import (
+    accuracy_against_shots,
+    dice_against_grid,
+    dice_against_shift,
+    learning_curve,
+    lines,
+    loss_curve,
+    mask_shrinking,
+    softmax_ceiling,
+)
+from fewshot_lib.figures.images import (
+    episode,
+    examples,
+    montage,
+    overlay,
+    target_and_yours,
+)
+from fewshot_lib.figures.spaces import embedding
+from fewshot_lib.figures.style import PALETTE, SIZES, PlotData, drawing, number, png
+from fewshot_lib.figures.tiles import organ_looks
+
+__all__ = [
+    "PALETTE",
+    "SIZES",
+    "PlotData",
+    "accuracy_against_shots",
+    "dice_against_grid",
+    "dice_against_shift",
+    "drawing",
+    "embedding",
+    "episode",
+    "examples",
+    "heat_map",
+    "learning_curve",
+    "lines",
+    "loss_curve",
+    "mask_shrinking",
+    "methods",
+    "montage",
+    "number",
+    "organ_looks",
+    "overlay",
+    "png",
+    "reliability",
+    "score_histogram",
+    "softmax_ceiling",
+    "target_and_yours",
+]

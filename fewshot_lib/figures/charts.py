@@ -1,0 +1,313 @@
+"""Charts other than lines: methods beside a baseline, calibration, distributions, heat maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from fewshot_lib.figures.style import (
+    HATCHES,
+    INK,
+    PALETTE,
+    QUIET,
+    PlotData,
+    drawing,
+    interval,
+    listing,
+    luminance,
+    number,
+    numpy_of,
+)
+
+Interval = tuple[float, float, float]
+QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def methods(
+    results: Mapping[str, float | Interval],
+    *,
+    baseline: str | None = "copied mask",
+    xlabel: str = "Dice",
+    limits: tuple[float, float] = (0.0, 1.0),
+) -> tuple[Figure, PlotData]:
+    """Draw methods as points with intervals, one row each, beside a baseline.
+
+    Arguments:
+        results: method → mean, or (mean, low, high); drawn from top to bottom.
+        baseline: the row drawn as a vertical line through all others; None: no baseline.
+        xlabel: the score.
+        limits: of the score's axis.
+
+    Returns:
+        figure, and data with (mean, low, high) by method in ``numbers``. Notebooks 03, 06, 07, 08.
+
+    Raises:
+        ValueError: no result, or a baseline that is not among them.
+
+    >>> results = {"masked pooling": (0.7, 0.6, 0.8), "copied mask": (0.3, 0.2, 0.4)}
+    >>> methods(results)[1].finding
+    'Best: masked pooling, Dice 0.70 [0.60, 0.80]; copied mask 0.30 (difference +0.40).'
+    """
+    if not results:
+        raise ValueError("no results to draw: give a dictionary method → (mean, low, high)")
+    if baseline is not None and baseline not in results:
+        raise ValueError(f"baseline {baseline!r} is not among the methods: {', '.join(results)}")
+    triples = {name: _triple(name, value) for name, value in results.items()}
+    with drawing("wide" if len(triples) > 6 else "single") as figure:
+        axes = figure.subplots()
+        for i, (name, (mean, low, high)) in enumerate(triples.items()):
+            is_base = name == baseline
+            colour = QUIET if is_base else PALETTE[0]
+            axes.plot([low, high], [i, i], color=colour, lw=5, alpha=0.35, solid_capstyle="butt")
+            axes.plot(mean, i, "s" if is_base else "o", color=colour, ms=6)
+            axes.annotate(
+                interval((mean, low, high)), (1.02, i), xycoords=("axes fraction", "data"),
+                va="center", fontsize=8, annotation_clip=False,
+            )  # fmt: skip
+        if baseline is not None:
+            axes.axvline(triples[baseline][0], color=QUIET, ls="--", lw=1.2, zorder=0)
+        axes.set_yticks(range(len(triples)), list(triples))
+        axes.set(xlabel=xlabel, xlim=limits, ylim=(len(triples) - 0.4, -0.6))
+        axes.grid(axis="x")
+    others = {name: triple for name, triple in triples.items() if name != baseline} or triples
+    best = max(others, key=lambda name: others[name][0])
+    finding = f"Best: {best}, {xlabel} {interval(others[best])}"
+    if baseline is not None and best != baseline:
+        gain = others[best][0] - triples[baseline][0]
+        sign = "+" if gain >= 0 else ""
+        finding += f"; {baseline} {number(triples[baseline][0])} (difference {sign}{number(gain)})"
+    listed = "; ".join(f"{name} {interval(t)}" for name, t in triples.items())
+    return figure, PlotData(
+        what=f"{xlabel} of {len(triples)} methods",
+        alt=f"Points with intervals: {xlabel} of {len(triples)} methods, top to bottom: {listed}."
+        + (f" A dashed line marks {baseline}." if baseline else ""),
+        columns=("method", xlabel, "low", "high"),
+        rows=tuple((name, *map(number, triple)) for name, triple in triples.items()),
+        finding=finding + ".",
+        numbers=triples,
+    )
+
+
+def reliability(
+    confidence: ArrayLike, correct: ArrayLike, *, n_bins: int = 10
+) -> tuple[Figure, PlotData]:
+    """Draw how often the model is right against how sure it is, and the calibration error.
+
+    ECE = Σ_b (n_b / n) |accuracy_b − confidence_b| over equal-width bins
+
+    Arguments:
+        confidence: (n,) probability of the predicted class, 0 … 1.
+        correct: (n,) whether the prediction was right.
+        n_bins: number of bins, ≥ 1.
+
+    Returns:
+        figure, and data with counts, confidence and accuracy by bin and ``ece`` in ``numbers``.
+        Notebook 08.
+
+    Raises:
+        ValueError: lengths that differ, nothing to draw, or confidences outside 0 … 1.
+
+    Source: Guo et al. 2017, "On calibration of modern neural networks", §2.
+
+    >>> reliability([0.9, 0.9], [True, False], n_bins=5)[1].finding
+    'Surer than right: mean confidence 0.90, accuracy 0.50; calibration error 0.40.'
+    """
+    sure = numpy_of(confidence, "confidence", 1).astype(float)
+    right = numpy_of(correct, "correct", 1).astype(float)
+    if len(sure) != len(right) or len(sure) == 0 or n_bins < 1:
+        raise ValueError(
+            f"need as many confidences as answers, at least one, and a bin: got {len(sure)}, "
+            f"{len(right)} and n_bins = {n_bins}"
+        )
+    if not (sure.min() >= 0 and sure.max() <= 1):
+        raise ValueError(f"confidence must lie in 0 … 1, got {sure.min():g} … {sure.max():g}")
+    bins = np.minimum((sure * n_bins).astype(int), n_bins - 1)
+    count = np.bincount(bins, minlength=n_bins)
+    with np.errstate(invalid="ignore"):
+        mean_sure = np.bincount(bins, sure, n_bins) / count
+        accuracy = np.bincount(bins, right, n_bins) / count
+    used = count > 0
+    ece = float((count[used] / len(sure) * np.abs(accuracy - mean_sure)[used]).sum())
+    middles = (np.arange(n_bins) + 0.5) / n_bins
+    with drawing("single") as figure:
+        axes = figure.subplots()
+        axes.bar(
+            middles[used], accuracy[used], width=0.9 / n_bins, color=PALETTE[0], alpha=0.35,
+            edgecolor=PALETTE[0], hatch="///", label="accuracy",
+        )  # fmt: skip
+        axes.plot(mean_sure[used], accuracy[used], color=PALETTE[1], marker="o", ls="-", ms=4,
+                  label="accuracy at mean confidence")  # fmt: skip
+        axes.plot([0, 1], [0, 1], color=QUIET, ls="--", lw=1.2, label="perfectly calibrated")
+        axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
+        axes.legend(loc="upper left")
+    gap = float(sure.mean() - right.mean())
+    manner = "Surer than right" if gap > 0.01 else "Less sure than right" if gap < -0.01 else (
+        "As sure as right on average"
+    )  # fmt: skip
+    finding = (
+        f"{manner}: mean confidence {number(sure.mean())}, accuracy {number(right.mean())}; "
+        f"calibration error {number(ece)}."
+    )
+    return figure, PlotData(
+        what="Reliability diagram",
+        alt=f"Reliability diagram over {n_bins} bins of {len(sure)} predictions. {finding} "
+        + "Accuracy by confidence: "
+        + ", ".join(f"{number(a)} at {number(c)}" for a, c in zip(accuracy[used], mean_sure[used],
+                                                                  strict=True)) + ".",
+        columns=("bin", "n", "confidence", "accuracy"),
+        rows=tuple(
+            (f"{b / n_bins:.2f}–{(b + 1) / n_bins:.2f}", int(count[b]), number(mean_sure[b]),
+             number(accuracy[b]))
+            for b in np.flatnonzero(used)
+        ),
+        finding=finding,
+        numbers={"count": count, "confidence": mean_sure, "accuracy": accuracy, "ece": ece},
+    )  # fmt: skip
+
+
+def score_histogram(
+    scores: Mapping[str, ArrayLike],
+    *,
+    xlabel: str = "Dice",
+    limits: tuple[float, float] | None = (0.0, 1.0),
+    n_bins: int = 20,
+) -> tuple[Figure, PlotData]:
+    """Draw how scores are distributed, one panel below another, with medians.
+
+    Arguments:
+        scores: name → scores; NaN (an undefined score) is left out and counted.
+        xlabel: the score.
+        limits: of the axis; None: what the data need.
+        n_bins: number of bins.
+
+    Returns:
+        figure, and data with the scores in ``numbers``. Notebooks 07 and 08.
+
+    Raises:
+        ValueError: nothing to draw.
+
+    >>> score_histogram({"a": [0.2, 0.4, float("nan")]})[1].finding
+    'Median Dice: a 0.30.'
+    """
+    arrays = {name: numpy_of(v, name).astype(float).ravel() for name, v in scores.items()}
+    kept = {name: values[~np.isnan(values)] for name, values in arrays.items()}
+    if not kept or any(len(values) == 0 for values in kept.values()):
+        raise ValueError("nothing to draw: every name needs at least one score that is not NaN")
+    low, high = limits or (
+        min(values.min() for values in kept.values()),
+        max(values.max() for values in kept.values()),
+    )
+    edges = np.linspace(low, high, n_bins + 1)
+    with drawing("tall" if len(kept) > 2 else "single") as figure:
+        panels = figure.subplots(len(kept), 1, sharex=True, squeeze=False)[:, 0]
+        for i, (axes, (name, values)) in enumerate(zip(panels, kept.items(), strict=True)):
+            colour = PALETTE[i % len(PALETTE)]
+            axes.hist(values, edges, color=colour, alpha=0.4, edgecolor=colour,
+                      hatch=HATCHES[(i + 1) % len(HATCHES)])  # fmt: skip
+            axes.axvline(np.median(values), color=INK, lw=1.6, ls="--")
+            axes.set_title(f"{name}: median {number(np.median(values))}", loc="left")
+            axes.set_ylabel("count")
+        panels[-1].set_xlabel(xlabel)
+    medians = listing([f"{name} {number(np.median(values))}" for name, values in kept.items()])
+    rows = tuple(
+        (name, len(v), len(arrays[name]) - len(v), *(number(np.quantile(v, q)) for q in QUANTILES))
+        for name, v in kept.items()
+    )
+    described = "; ".join(f"{r[0]}: {r[1]} scores, quartiles {r[4]}, {r[5]}, {r[6]}" for r in rows)
+    return figure, PlotData(
+        what=f"Distribution of {xlabel}",
+        alt=f"Histograms of {xlabel} with medians. {described}.",
+        columns=("series", "n", "undefined", "min", "25 %", "median", "75 %", "max"),
+        rows=rows,
+        finding=f"Median {xlabel}: {medians}.",
+        numbers=arrays,
+    )
+
+
+def heat_map(
+    values: ArrayLike,
+    row_names: Sequence[str],
+    column_names: Sequence[str],
+    *,
+    label: str,
+    what: str = "",
+    limits: tuple[float, float] | None = None,
+    digits: int = 2,
+) -> tuple[Figure, PlotData]:
+    """Draw a matrix (logits, probabilities, confusion) with its numbers written in.
+
+    Arguments:
+        values: (R, C).
+        row_names, column_names: R and C names.
+        label: what a value is, with its unit if it has one.
+        what: names the picture; by default the label.
+        limits: values at the ends of the colour scale; by default the data's.
+        digits: decimals written.
+
+    Returns:
+        figure, and data with ``values``. Notebooks 03, 04, 05.
+
+    Raises:
+        ValueError: names that do not match the matrix.
+
+    >>> heat_map([[0.9, 0.1]], ["query 0"], ["cat", "dog"], label="p")[1].finding
+    'Largest p in each row: query 0: cat (0.90).'
+    """
+    matrix = numpy_of(values, "values", 2).astype(float)
+    if matrix.shape != (len(row_names), len(column_names)) or matrix.size == 0:
+        raise ValueError(
+            f"a matrix of {matrix.shape[0]}×{matrix.shape[1]} with {len(row_names)} row names and "
+            f"{len(column_names)} column names"
+        )
+    what = what or label
+    finite = matrix[np.isfinite(matrix)]
+    low, high = limits or ((finite.min(), finite.max()) if finite.size else (0.0, 1.0))
+    with drawing("single") as figure:
+        axes = figure.subplots()
+        image = axes.imshow(matrix, cmap="cividis", vmin=low, vmax=high, aspect="auto")
+        axes.set_xticks(range(len(column_names)), list(column_names))
+        axes.set_yticks(range(len(row_names)), list(row_names))
+        axes.spines[:].set_visible(False)
+        if matrix.size <= 120:
+            for (r, c), value in np.ndenumerate(matrix):
+                share = (value - low) / (high - low) if high > low and np.isfinite(value) else 0.0
+                rgb = image.cmap(float(np.clip(share, 0, 1)))[:3]
+                bright = luminance("#" + "".join(f"{round(255 * part):02x}" for part in rgb)) > 0.25
+                text = "−∞" if value == -np.inf else number(value, digits)
+                axes.text(c, r, text, ha="center", va="center", fontsize=8,
+                          color="black" if bright else "white")  # fmt: skip
+        figure.colorbar(image, label=label)
+    top = matrix.argmax(axis=1)
+    tops = [
+        f"{name}: {column_names[c]} ({number(matrix[r, c], digits)})"
+        for r, (name, c) in enumerate(zip(row_names, top, strict=True))
+    ]
+    shown = tops[:12]
+    more = f"; and {len(tops) - len(shown)} more rows" if len(tops) > len(shown) else ""
+    finding = f"Largest {label} in each row: {'; '.join(shown)}{more}."
+    return figure, PlotData(
+        what=what,
+        alt=f"Heat map of {what}, {matrix.shape[0]} rows by {matrix.shape[1]} columns, from "
+        f"{number(low, digits)} to {number(high, digits)}. {finding}",
+        columns=("", *column_names),
+        rows=tuple(
+            (name, *(number(value, digits) for value in row))
+            for name, row in zip(row_names, matrix, strict=True)
+        ),
+        finding=finding,
+        numbers={"values": matrix},
+    )
+
+
+def _triple(name: str, value: float | Interval) -> Interval:
+    """Bring one result to (mean, low, high)."""
+    parts = tuple(np.ravel(np.asarray(value, dtype=float)).tolist())
+    if len(parts) not in (1, 3):
+        raise ValueError(f"{name!r} must be a number or (mean, low, high), got {value!r}")
+    mean, low, high = parts * 3 if len(parts) == 1 else parts
+    if not low <= mean <= high:
+        raise ValueError(f"{name!r}: the interval [{low:g}, {high:g}] leaves out its mean {mean:g}")
+    return mean, low, high

@@ -1,0 +1,441 @@
+"""Lines with intervals: whatever is drawn against shots, grids, shifts, sizes or episodes.
+
+Every line is told from the others twice: by colour, and by marker and line style.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from fewshot_lib.figures.style import (
+    LINES,
+    MARKERS,
+    PALETTE,
+    QUIET,
+    PlotData,
+    Size,
+    drawing,
+    interval,
+    listing,
+    number,
+    numpy_of,
+    percent,
+)
+
+#: mean, or (mean, low, high): numbers of one length.
+Series = ArrayLike | tuple[ArrayLike, ArrayLike, ArrayLike]
+
+
+class Line(NamedTuple):
+    """One series with its interval; ``low`` and ``high`` equal ``mean`` when it has none."""
+
+    mean: NDArray[Any]
+    low: NDArray[Any]
+    high: NDArray[Any]
+
+    @property
+    def has_interval(self) -> bool:
+        """Say whether the interval is wider than a point anywhere."""
+        return bool((self.high > self.low).any())
+
+
+def lines(
+    x: ArrayLike,
+    series: Mapping[str, Series],
+    *,
+    xlabel: str,
+    ylabel: str,
+    what: str = "",
+    references: Mapping[str, float] | None = None,
+    ylim: tuple[float, float] | None = None,
+    spacing: Literal["linear", "log", "equal"] = "linear",
+    finding: str = "",
+    size: Size = "single",
+) -> tuple[Figure, PlotData]:
+    """Draw one or more series against x, each with its interval.
+
+    Arguments:
+        x: (P,) increasing numbers.
+        series: name → (P,) means, or (means, low, high) with (P,) each.
+        xlabel, ylabel: what the axes show, with units where there are any.
+        what: names the picture; by default "<ylabel> against <xlabel>".
+        references: name → a level drawn as a horizontal line (chance, a ceiling).
+        ylim: lowest and highest y shown; by default what the data need.
+        spacing: of the x axis; "equal" puts the same distance between any two neighbours.
+        finding: what the picture shows, in a sentence; by default where each line begins and ends.
+        size: of the figure.
+
+    Returns:
+        figure, and data with the series in ``numbers``.
+
+    Raises:
+        ValueError: no series, or lengths that differ.
+
+    >>> figure, data = lines([1, 5], {"a": [0.5, 0.9]}, xlabel="shots", ylabel="accuracy")
+    >>> data.alt
+    'Line chart: accuracy against shots. a: from 0.50 at 1 to 0.90 at 5.'
+    """
+    where = numpy_of(x, "x", 1)
+    drawn = {name: _line(name, values, len(where)) for name, values in series.items()}
+    if not drawn:
+        raise ValueError("no series to draw: give a dictionary name → numbers")
+    references = dict(references or {})
+    what = what or f"{ylabel} against {xlabel}"
+    place = np.arange(len(where)) if spacing == "equal" else where
+    with drawing(size) as figure:
+        axes = figure.subplots()
+        for i, (name, line) in enumerate(drawn.items()):
+            look = _look(i)
+            thick = (len(drawn) - 1 - i) / max(1, len(drawn) - 1)  # lines that coincide stay seen
+            axes.plot(
+                place, line.mean, label=name, markevery=max(1, len(where) // 12),
+                lw=1.4 + 1.2 * thick, ms=4.5 + 2.5 * thick, **look,
+            )  # fmt: skip
+            if line.has_interval:
+                axes.fill_between(place, line.low, line.high, color=look["color"], alpha=0.18, lw=0)
+        for i, (name, level) in enumerate(references.items()):
+            axes.axhline(level, color=QUIET, lw=1.2, ls=LINES[(i + 1) % len(LINES)], zorder=1)
+            left = _nearest(drawn, 0, level) > _nearest(drawn, -1, level)
+            axes.annotate(
+                f"{name}: {number(level)}", (0.01 if left else 0.99, level), (0, 1.5),
+                xycoords=("axes fraction", "data"), textcoords="offset points",
+                ha="left" if left else "right",
+                va="bottom", color=QUIET, fontsize=8, zorder=5,
+                bbox={"fc": "white", "ec": "none", "alpha": 0.75, "pad": 0.6},
+            )  # fmt: skip
+        if spacing == "log":
+            axes.set_xscale("log")
+        if spacing != "linear" or len(where) <= 8:
+            axes.set_xticks(place, [f"{value:g}" for value in where])
+            axes.minorticks_off()
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+        if ylim is not None:
+            axes.set_ylim(*ylim)
+        axes.grid(axis="y")
+        if len(drawn) > 1 or references:
+            axes.legend(loc="best")
+    alt = [f"Line chart: {what}."]
+    alt += [_line_in_words(name, line, where) for name, line in drawn.items()]
+    alt += [f"Level {name}: {number(level)}." for name, level in references.items()]
+    data = PlotData(
+        what=what,
+        alt=" ".join(alt),
+        columns=(xlabel, *drawn),
+        rows=tuple(
+            (f"{value:g}", *(_cell(line, i) for line in drawn.values()))
+            for i, value in enumerate(where)
+        ),
+        finding=finding or _ends(drawn, where, what.split(" against ")[0]),
+        numbers={"x": where, **drawn},
+    )
+    return figure, data
+
+
+def accuracy_against_shots(
+    shots: ArrayLike,
+    accuracies: Mapping[str, Series],
+    *,
+    n_way: int,
+    chance: bool = True,
+) -> tuple[Figure, PlotData]:
+    """Draw accuracy against the number of shots, with chance level.
+
+    Arguments:
+        shots: (P,) k_shot.
+        accuracies: name → accuracies in 0 … 1, or (mean, low, high).
+        n_way: classes in a task; chance is 1/n_way.
+        chance: whether to draw that level.
+
+    Returns:
+        figure and data, as ``lines``. Notebook 03.
+
+    >>> accuracy_against_shots([1, 5], {"pixels": [0.7, 0.9]}, n_way=5)[1].rows
+    (('1', '0.70'), ('5', '0.90'))
+    """
+    return lines(
+        shots,
+        accuracies,
+        xlabel="shots a class (k_shot)",
+        ylabel=f"{n_way}-way accuracy",
+        references={"chance": 1 / n_way} if chance else None,
+        ylim=(0, 1.02),
+        spacing="equal",
+    )
+
+
+def dice_against_grid(
+    grid: ArrayLike, dice: Mapping[str, Series], *, copied: Mapping[str, float] | None = None
+) -> tuple[Figure, PlotData]:
+    """Draw Dice against the pooling grid, from one global prototype to one per position.
+
+    Arguments:
+        grid: (P,) cells along a side: 1 is the global prototype, the last one per position.
+        dice: name (an alignment, say) → Dice in 0 … 1, or (mean, low, high).
+        copied: the same names → Dice of the copied support mask, drawn as a level.
+
+    Returns:
+        figure and data, as ``lines``. Notebook 05.
+
+    >>> dice_against_grid([1, 2], {"0": [0.7, 0.3]})[1].what
+    'Dice against pooling grid'
+    """
+    where = numpy_of(grid, "grid", 1)
+    drawn = {name: _line(name, values, len(where)) for name, values in dice.items()}
+    return lines(
+        grid,
+        dice,
+        xlabel="pooling grid (cells a side; 1 = global)",
+        ylabel="Dice",
+        what="Dice against pooling grid",
+        references={f"copied mask, {name}": level for name, level in (copied or {}).items()},
+        ylim=(0, 1.02),
+        spacing="equal",
+        finding=_peaks(drawn, where, "Dice (by grid)"),
+    )
+
+
+def dice_against_shift(shift: ArrayLike, dice: Mapping[str, Series]) -> tuple[Figure, PlotData]:
+    """Draw Dice against how far the object was moved between support and query.
+
+    Arguments:
+        shift: (P,) pixels.
+        dice: name → Dice in 0 … 1, or (mean, low, high); "copied mask" belongs among them.
+
+    Returns:
+        figure and data, as ``lines``. Notebook 05.
+
+    >>> dice_against_shift([0, 24], {"note": [0.99, 0.0]})[1].finding
+    'Dice at 0 and at 24: note 0.99 and 0.00.'
+    """
+    return lines(
+        shift, dice, xlabel="shift of the object (pixels)", ylabel="Dice",
+        what="Dice against shift", ylim=(-0.02, 1.02),
+    )  # fmt: skip
+
+
+def learning_curve(
+    labelled: ArrayLike, dice: Mapping[str, Series], *, copied: float | None = None
+) -> tuple[Figure, PlotData]:
+    """Draw Dice on unseen subjects against the number of labelled slices, on a log axis.
+
+    Arguments:
+        labelled: (P,) labelled slices used for training, ≥ 1.
+        dice: name → Dice in 0 … 1, or (mean, low, high).
+        copied: Dice of the copied support mask, drawn as a level.
+
+    Returns:
+        figure and data, as ``lines``. Notebook 01.
+
+    >>> learning_curve([1, 10], {"U-Net": [0.2, 0.6]}, copied=0.3)[1].alt.endswith("mask: 0.30.")
+    True
+    """
+    return lines(
+        labelled, dice, xlabel="labelled slices", ylabel="Dice on unseen subjects",
+        references=None if copied is None else {"copied mask": copied},
+        ylim=(0, 1.02), spacing="log",
+    )  # fmt: skip
+
+
+def softmax_ceiling(
+    n_ways: Sequence[int] = (2, 5),
+    scales: ArrayLike = (0.5, 1, 2, 5, 10, 20, 50),
+    *,
+    nonnegative: bool = False,
+) -> tuple[Figure, PlotData]:
+    """Draw the highest probability that a softmax over scaled cosines can reach.
+
+    max p = 1 / (1 + (K − 1) exp(−α r)),   r = 2 for cosines in [−1, 1], 1 for features ≥ 0
+
+    Arguments:
+        n_ways: K, one line each.
+        scales: (P,) α > 0, the factor before the cosine (a temperature is its inverse).
+        nonnegative: whether features are non-negative, so that cosines lie in [0, 1].
+
+    Returns:
+        figure and data, as ``lines``. Notebook 05.
+
+    >>> softmax_ceiling((2, 5), [1.0])[1].rows
+    (('1', '0.88', '0.65'),)
+    """
+    alpha = numpy_of(scales, "scales", 1).astype(float)
+    if (alpha <= 0).any():
+        raise ValueError(f"scales must be positive, got {alpha.tolist()}")
+    reach = 1 if nonnegative else 2
+    ceiling = {f"K = {k}": 1 / (1 + (k - 1) * np.exp(-alpha * reach)) for k in n_ways}
+    i = int(np.abs(alpha - 1).argmin())
+    told = listing([f"{number(values[i])} for {name}" for name, values in ceiling.items()])
+    return lines(
+        alpha, ceiling, xlabel="scale α before the cosine", ylabel="highest probability",
+        what="Ceiling of the softmax over scaled cosines"
+        + (" (features ≥ 0)" if nonnegative else ""),
+        ylim=(0, 1.05), spacing="log",
+        finding=f"At α = {alpha[i]:g} no probability exceeds {told}.",
+    )  # fmt: skip
+
+
+def mask_shrinking(
+    side: ArrayLike, lost: Mapping[str, Series], *, stride: int
+) -> tuple[Figure, PlotData]:
+    """Draw how often a small square vanishes when its mask is shrunk, against its side.
+
+    Arguments:
+        side: (P,) pixels.
+        lost: way of shrinking ("nearest", "bilinear", "area") → share of placements in 0 … 1 at
+            which no mask is left.
+        stride: how many pixels one cell of the feature map stands for.
+
+    Returns:
+        figure and data, as ``lines``. Notebook 05.
+
+    >>> mask_shrinking([3, 5], {"nearest": [0.86, 0.61]}, stride=8)[1].what
+    'Objects lost when masks are shrunk by 8'
+    """
+    where = numpy_of(side, "side", 1)
+    first = {name: _line(name, values, len(where)).mean[0] for name, values in lost.items()}
+    told = listing([f"{name} loses {percent(share)}" for name, share in first.items()])
+    return lines(
+        side, lost, xlabel="side of the square (pixels)",
+        ylabel="share of placements lost", ylim=(-0.02, 1.02),
+        what=f"Objects lost when masks are shrunk by {stride}",
+        finding=f"Of squares of {where[0]:g} pixels, {told}.",
+    )  # fmt: skip
+
+
+def loss_curve(
+    losses: ArrayLike | Mapping[str, ArrayLike],
+    *,
+    total: int | None = None,
+    window: int = 50,
+    ylabel: str = "loss",
+) -> tuple[Figure, PlotData]:
+    """Draw a loss over episodes, faint as it came and bold as a running mean; fit for live use.
+
+    Arguments:
+        losses: (E,) losses so far, or name → losses.
+        total: episodes planned, so that a live picture keeps its axis.
+        window: episodes in the running mean, ≥ 1.
+        ylabel: which loss.
+
+    Returns:
+        figure, and data with the running means in ``numbers``. Notebook 06.
+
+    Raises:
+        ValueError: no loss yet, or a window below 1.
+
+    >>> loss_curve([2.0, 1.0], window=1)[1].finding
+    'loss fell from 2.00 to 1.00 in 2 episodes.'
+    """
+    named = losses if isinstance(losses, Mapping) else {"": losses}
+    arrays = {name: numpy_of(values, "losses", 1).astype(float) for name, values in named.items()}
+    if not arrays or any(len(values) == 0 for values in arrays.values()):
+        raise ValueError("no loss to draw yet: at least one episode must have run")
+    if window < 1:
+        raise ValueError(f"window must be at least 1 episode, got {window}")
+    means = {name: _running_mean(values, window) for name, values in arrays.items()}
+    with drawing("single") as figure:
+        axes = figure.subplots()
+        for i, (name, values) in enumerate(arrays.items()):
+            episodes = np.arange(1, len(values) + 1)
+            look = _look(i)
+            axes.plot(episodes, values, color=look["color"], alpha=0.25, lw=0.6)
+            axes.plot(
+                episodes, means[name], color=look["color"], ls=look["linestyle"],
+                label=f"{name or ylabel}, mean of {window}", lw=2,
+            )  # fmt: skip
+        longest = max(len(values) for values in arrays.values())
+        axes.set(xlabel="episode", ylabel=ylabel, xlim=(0, max(total or longest, longest) + 1))
+        axes.set_ylim(0, max(float(np.nanpercentile(v, 99.5)) for v in arrays.values()) * 1.1 or 1)
+        axes.grid(axis="y")
+        axes.legend(loc="upper right")
+    sentences, rows = [], []
+    for name, mean in means.items():
+        first, last = float(arrays[name][: min(window, len(mean))].mean()), float(mean[-1])
+        verb = "fell" if last < first else "rose" if last > first else "stayed"
+        subject = f"{name}: {ylabel}" if name else ylabel
+        sentences.append(
+            f"{subject} {verb} from {number(first)} to {number(last)} in {len(mean)} episodes."
+        )
+        rows.append((name or ylabel, len(mean), number(first), number(last)))
+    return figure, PlotData(
+        what=f"{ylabel} over episodes",
+        alt=f"Line chart: {ylabel} against episode, as a running mean. " + " ".join(sentences),
+        columns=("series", "episodes", f"first {window}", f"last {window}"),
+        rows=tuple(rows),
+        finding=" ".join(sentences),
+        numbers=means,
+    )
+
+
+def _look(i: int) -> dict[str, Any]:
+    """Return colour, line style and marker of the i-th series; no two of the first 42 agree."""
+    return {
+        "color": PALETTE[i % len(PALETTE)],
+        "linestyle": LINES[i % len(LINES)],
+        "marker": MARKERS[i % len(MARKERS)],
+    }
+
+
+def _line(name: str, values: Series, length: int) -> Line:
+    """Bring one series to (mean, low, high)."""
+    parts = values if isinstance(values, tuple) and np.ndim(values[0]) == 1 else (values,) * 3
+    if len(parts) != 3:
+        raise ValueError(f"{name!r} must be means or (mean, low, high), got {len(parts)} parts")
+    line = Line(*(numpy_of(part, name, 1).astype(float) for part in parts))
+    if any(len(part) != length for part in line):
+        raise ValueError(f"{name!r} has {len(line.mean)} numbers for {length} values of x")
+    return line
+
+
+def _cell(line: Line, i: int) -> str:
+    """Write one entry of a table: the mean and its interval."""
+    return interval((line.mean[i], line.low[i], line.high[i]))
+
+
+def _line_in_words(name: str, line: Line, x: NDArray[Any]) -> str:
+    """Describe one series by its ends and, when it lies between them, its peak."""
+    last = len(x) - 1
+    words = f"{name}: from {_cell(line, 0)} at {x[0]:g} to {_cell(line, last)} at {x[last]:g}"
+    if not np.isnan(line.mean).all():
+        for extreme, word in ((np.nanargmax, "highest"), (np.nanargmin, "lowest")):
+            i = int(extreme(line.mean))
+            if number(line.mean[i]) not in (number(line.mean[0]), number(line.mean[last])):
+                words += f", {word} {_cell(line, i)} at {x[i]:g}"
+    return words + "."
+
+
+def _nearest(drawn: Mapping[str, Line], i: int, level: float) -> float:
+    """Return how near any line comes to ``level`` at its i-th point."""
+    gaps = [abs(float(line.mean[i]) - level) for line in drawn.values()]
+    return min(gap for gap in [*gaps, np.inf] if not np.isnan(gap))
+
+
+def _ends(drawn: Mapping[str, Line], x: NDArray[Any], score: str) -> str:
+    """State where every line begins and ends."""
+    told = [
+        f"{name} {number(line.mean[0])}" + (f" and {number(line.mean[-1])}" if len(x) > 1 else "")
+        for name, line in drawn.items()
+    ]
+    ends = f"{x[0]:g} and at {x[-1]:g}" if len(x) > 1 else f"{x[0]:g}"
+    return f"{score} at {ends}: {'; '.join(told)}."
+
+
+def _peaks(drawn: Mapping[str, Line], x: NDArray[Any], score: str) -> str:
+    """State where every line is highest."""
+    told = []
+    for name, line in drawn.items():
+        best = int(np.nanargmax(line.mean))
+        told.append(f"{name}: {number(line.mean[best])} at {x[best]:g}")
+    return f"Highest {score}: {'; '.join(told)}."
+
+
+def _running_mean(values: NDArray[Any], window: int) -> NDArray[Any]:
+    """Average each value with up to ``window − 1`` before it."""
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(0, ends - window)
+    return (total[ends] - total[starts]) / (ends - starts)

@@ -1,0 +1,421 @@
+"""Pictures of images and label maps: examples, overlays, montages, episodes, target beside yours.
+
+An organ keeps its colour, hatch and line style in every picture of the course, by name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import ArrayLike, NDArray
+
+from fewshot_lib.episodes import Volume
+from fewshot_lib.figures.style import (
+    PALETTE,
+    PlotData,
+    Size,
+    drawing,
+    listing,
+    number,
+    numpy_of,
+    percent,
+)
+from fewshot_lib.figures.tiles import (
+    legend_lines,
+    organ_legend,
+    organ_looks,
+    spoken,
+    tiles,
+    window,
+)
+
+Image = ArrayLike | torch.Tensor
+
+ROLES: dict[str, tuple[str, Any]] = {"support": (PALETTE[1], "-"), "query": (PALETTE[0], "--")}
+
+
+def examples(
+    images: Image,
+    titles: Sequence[str] | None = None,
+    *,
+    roles: Sequence[str] | None = None,
+    columns: int = 10,
+    what: str = "examples",
+) -> tuple[Figure, PlotData]:
+    """Draw small images in a grid, each with its title and, if given, its role in the episode.
+
+    Arguments:
+        images: (N, H, W) or (N, 1, H, W).
+        titles: N titles (the class, say).
+        roles: N of "support" or "query"; drawn as a solid or a dashed frame in another colour.
+        columns: images a row.
+        what: names the picture.
+
+    Returns:
+        figure, and data with a row an image. Notebooks 00, 02, 03.
+
+    Raises:
+        ValueError: no image, or numbers of titles or roles that differ from the images'.
+
+    >>> examples(torch.zeros(3, 8, 8), ["0", "0", "7"])[1].alt
+    '3 examples of 8×8 pixels in a grid: 2 of 0 and 1 of 7.'
+    """
+    stack = numpy_of(images, "images")
+    if stack.ndim == 4:
+        stack = stack[:, 0]
+    if stack.ndim != 3 or len(stack) == 0:
+        raise ValueError(f"images must be (N, H, W) or (N, 1, H, W), N ≥ 1, got {stack.shape}")
+    for given, word in ((titles, "titles"), (roles, "roles")):
+        if given is not None and len(given) != len(stack):
+            raise ValueError(f"{len(given)} {word} for {len(stack)} images")
+    unknown = set(roles or ()) - set(ROLES)
+    if unknown:
+        raise ValueError(f"a role is {' or '.join(ROLES)}, got {sorted(unknown)}")
+    n_rows = math.ceil(len(stack) / columns)
+    size: Size = "strip" if n_rows <= 2 else "wide" if n_rows <= 4 else "tall"
+    with drawing(size) as figure:
+        low, high = window(stack)
+        grid = tiles(figure, len(stack), columns=columns, above=titles is not None,
+                     legend=roles is not None)  # fmt: skip
+        for i, picture in enumerate(stack):
+            title = str(titles[i]) if titles is not None else ""
+            grid.image(i, picture, title, cmap="gray_r", vmin=low, vmax=high)
+            if roles is not None:
+                grid.frame(i, *ROLES[roles[i]], 2.2)
+        if roles is not None:
+            handles = [
+                Patch(fill=False, ec=colour, ls=line, lw=2, label=role)
+                for role, (colour, line) in ROLES.items()
+                if role in roles
+            ]
+            figure.legend(handles=handles, loc="lower center", ncols=2)
+    height, width = stack.shape[1:]
+    told = [str(title) for title in titles] if titles is not None else ["?"] * len(stack)
+    counts = {title: told.count(title) for title in dict.fromkeys(told)}
+    alt = f"{len(stack)} {what} of {height}×{width} pixels in a grid"
+    if titles is not None:
+        alt += ": " + listing([f"{count} of {title}" for title, count in counts.items()])
+    if roles is not None:
+        alt += "; " + listing(
+            [f"{list(roles).count(role)} {role}" for role in dict.fromkeys(roles)]
+        )
+    return figure, PlotData(
+        what=what,
+        alt=alt + ".",
+        columns=("image", "title", "role"),
+        rows=tuple((i, told[i], roles[i] if roles is not None else "") for i in range(len(stack))),
+        numbers={"images": stack},
+    )
+
+
+def overlay(
+    image: Image,
+    labels: Image,
+    names: Sequence[str],
+    *,
+    title: str = "",
+    aspect: float = 1.0,
+) -> tuple[Figure, PlotData]:
+    """Draw an image with its organs outlined, tinted and hatched, and a legend of their names.
+
+    Arguments:
+        image: (H, W) or (1, H, W).
+        labels: (H, W) integer, indexing ``names``; 0 is background.
+        names: the class names.
+        title: above the image.
+        aspect: height of a pixel over its width.
+
+    Returns:
+        figure, and data with a row an organ: its pixels, its share, its centre. Notebooks 01, 05.
+
+    Raises:
+        ValueError: shapes that differ, or a label without a name.
+
+    >>> labels = torch.zeros(8, 8, dtype=torch.int64)
+    >>> labels[2:4, 2:4] = 1
+    >>> overlay(torch.rand(8, 8), labels, ["background", "liver"])[1].rows
+    (('liver', 4, '6.2 %', 'upper left'),)
+    """
+    picture, where = _image(image), _labels(labels, names)
+    _same_shape(picture, where)
+    looks = organ_looks(names)
+    with drawing("single") as figure:
+        grid = tiles(figure, 1, aspect=aspect * picture.shape[0] / picture.shape[1],
+                     above=bool(title), right=1.6)  # fmt: skip
+        low, high = window(picture)
+        grid.image(0, picture, title, cmap="gray", vmin=low, vmax=high)
+        grid.organs(0, where, names, looks)
+        organ_legend(figure, where, names, looks, "right")
+    rows = _organ_rows(where, names)
+    seen = [f"{name} ({share} of the pixels, {place})" for name, _, share, place in rows]
+    height, width = picture.shape
+    return figure, PlotData(
+        what=title or "labelled image",
+        alt=f"Image of {height}×{width} pixels{f', {title},' if title else ''} with "
+        + (f"{len(rows)} outlined organs: {listing(seen)}." if rows else "no labelled organ."),
+        columns=("organ", "pixels", "share", "centre"),
+        rows=rows,
+        finding=f"{len(rows)} organs labelled." if rows else "No organ labelled.",
+        numbers={"image": picture, "labels": where},
+    )
+
+
+def montage(
+    volume: Volume,
+    *,
+    slices: Sequence[int] | int = 8,
+    labels: Image | None = None,
+    columns: int = 4,
+    organs: Sequence[str] | None = None,
+) -> tuple[Figure, PlotData]:
+    """Draw slices of a subject with the labels over them.
+
+    Arguments:
+        volume: the subject.
+        slices: which slices, or how many, spread evenly over the volume.
+        labels: (Z, H, W) other labels for the same images (a prediction, say).
+        columns: slices a row.
+        organs: draw only these; None: all.
+
+    Returns:
+        figure, and data with a row an organ: in how many of the slices it is seen, its voxels.
+        Notebooks 01, 05, 08.
+
+    Raises:
+        ValueError: a slice that does not exist, an organ that is not among the names, other shapes.
+
+    >>> images, labels = torch.rand(3, 1, 8, 8), torch.zeros(3, 8, 8, dtype=torch.int64)
+    >>> montage(Volume(images, labels, ("background", "liver"), "s1"), slices=[0, 2])[1].what
+    '2 slices of s1'
+    """
+    depth = volume.images.shape[0]
+    if isinstance(slices, int):
+        count = min(slices, depth)
+        slices = [round((i + 0.5) * depth / count - 0.5) for i in range(count)]
+    if not slices or not all(0 <= z < depth for z in slices):
+        raise ValueError(f"slices must be some of 0 … {depth - 1}, got {list(slices)}")
+    where = _labels(volume.labels if labels is None else labels, volume.names, ndim=3)
+    if where.shape != tuple(volume.labels.shape):
+        raise ValueError(f"labels {where.shape} for a volume of {tuple(volume.labels.shape)}")
+    if organs is not None:
+        missing = set(organs) - set(volume.names)
+        if missing:
+            raise ValueError(f"no class {sorted(missing)}; there are {', '.join(volume.names)}")
+        keep = [volume.names.index(name) for name in organs]
+        where = np.where(np.isin(where, keep), where, 0)
+    looks = organ_looks(volume.names)
+    pictures = numpy_of(volume.images, "images")[:, 0]
+    low, high = window(pictures[list(slices)])
+    shown = where[list(slices)]
+    n_rows = math.ceil(len(slices) / columns)
+    height, width = pictures.shape[1:]
+    size: Size = "strip" if n_rows == 1 else "wide" if n_rows * height < 1.5 * width else "tall"
+    with drawing(size if legend_lines(shown) < 3 else "tall") as figure:
+        grid = tiles(
+            figure, len(slices), columns=columns, legend=legend_lines(shown),
+            aspect=height * volume.spacing[1] / (width * volume.spacing[2]),
+        )  # fmt: skip
+        for i, z in enumerate(slices):
+            grid.image(i, pictures[z], f"slice {z}", cmap="gray", vmin=low, vmax=high)
+            grid.organs(i, where[z], volume.names, looks)
+        organ_legend(figure, shown, volume.names, looks, "below")
+    rows = tuple(
+        (spoken(name), int((shown == i).any(axis=(1, 2)).sum()), int((shown == i).sum()))
+        for i, name in enumerate(volume.names)
+        if i and (shown == i).any()
+    )
+    what = f"{len(slices)} slices of {volume.subject}"
+    seen = listing([f"{name} in {count}" for name, count, _ in rows]) if rows else "none"
+    return figure, PlotData(
+        what=what,
+        alt=f"{what} ({listing([str(z) for z in slices])} of {depth}), labels outlined. Organs by "
+        f"number of slices: {seen}.",
+        columns=("organ", "slices", "pixels"),
+        rows=rows,
+        finding=f"{len(rows)} organs are labelled in these slices.",
+        numbers={"slices": np.array(slices), "labels": shown},
+    )
+
+
+def episode(
+    support_image: Image,
+    support_labels: Image,
+    query_image: Image,
+    query_labels: Image,
+    predictions: Mapping[str, Image],
+    names: Sequence[str],
+) -> tuple[Figure, PlotData]:
+    """Draw support, query and predictions side by side, with Dice and agreement with the support.
+
+    Agreement with the support mask is the share of pixels to which the prediction gives the label
+    that the *support* has there: near 100 % with a low Dice means that the mask was copied.
+
+    Arguments:
+        support_image, query_image: (H, W) or (1, H, W).
+        support_labels, query_labels: (H, W) integer, indexing ``names``; 0 is background.
+        predictions: method → (H, W) predicted labels, at most four.
+        names: the class names.
+
+    Returns:
+        figure, and data with a row a method: mean Dice over the query's organs and agreement, both
+        in ``numbers`` too. Notebooks 05 and 06.
+
+    Raises:
+        ValueError: shapes that differ, or no or more than four predictions.
+
+    >>> image, mask = torch.zeros(8, 8), torch.eye(8, dtype=torch.int64)
+    >>> episode(image, mask, image, mask.flip(0), {"copy": mask}, ["background", "x"])[1].rows
+    (('copy', '0.00', '100.0 %'),)
+    """
+    if not 1 <= len(predictions) <= 4:
+        raise ValueError(f"the strip shows 1 … 4 predictions, got {len(predictions)}")
+    support, query = _image(support_image), _image(query_image)
+    support_mask, query_mask = _labels(support_labels, names), _labels(query_labels, names)
+    guesses = {name: _labels(value, names) for name, value in predictions.items()}
+    for array in (support_mask, query, query_mask, *guesses.values()):
+        _same_shape(support, array)
+    classes = [k for k in range(1, len(names)) if (query_mask == k).any()]
+    dice = {n: _mean([_dice(g == k, query_mask == k) for k in classes]) for n, g in guesses.items()}
+    agreement = {name: float((g == support_mask).mean()) for name, g in guesses.items()}
+    looks = organ_looks(names)
+    shown = {"support": support_mask, "query, truth": query_mask} | guesses
+    everything = np.stack(list(shown.values()))
+    with drawing("strip") as figure:
+        low, high = window(np.stack([support, query]))
+        grid = tiles(figure, len(shown), below=2, legend=legend_lines(everything),
+                     aspect=support.shape[0] / support.shape[1])  # fmt: skip
+        for i, (name, mask) in enumerate(shown.items()):
+            below = ""
+            if name in guesses:
+                below = f"Dice {number(dice[name])}\nas support {percent(agreement[name], 1)}"
+            grid.image(i, query if i else support, name, below, cmap="gray", vmin=low, vmax=high)
+            grid.organs(i, mask, names, looks)
+        organ_legend(figure, everything, names, looks, "below")
+    organs = listing([spoken(names[k]) for k in classes]) or "no organ"
+    told = "; ".join(
+        f"{name}: Dice {number(dice[name])}, {percent(agreement[name], 1)} of its pixels carry the "
+        "support's label"
+        for name in guesses
+    )
+    return figure, PlotData(
+        what="support, query and prediction",
+        alt=f"Strip of {2 + len(guesses)} images of {support.shape[0]}×{support.shape[1]} pixels: "
+        f"support, query with its true {organs}, and predictions. {told}.",
+        columns=("method", "Dice", "agrees with support mask"),
+        rows=tuple((name, number(dice[name]), percent(agreement[name], 1))
+                   for name in guesses),
+        finding=told + ".",
+        numbers={"dice": dice, "agreement": agreement},
+    )  # fmt: skip
+
+
+def target_and_yours(
+    target: Image, yours: Image, *, names: Sequence[str] | None = None, what: str = "result"
+) -> tuple[Figure, PlotData]:
+    """Draw the wanted and the given result side by side, and where they differ.
+
+    Arguments:
+        target: (H, W) wanted; integer labels when ``names`` are given, else any numbers.
+        yours: (H, W) given.
+        names: class names, for label maps.
+        what: names the result.
+
+    Returns:
+        figure, and data with how many places differ and by how much. Exercises.
+
+    Raises:
+        ValueError: shapes that differ: say so in words instead of drawing them.
+
+    >>> target_and_yours([[0.0, 1.0]], [[0.0, 0.5]], what="logits")[1].finding
+    'logits differ at 1 of 2 places (50.0 %), by 0.50 at most.'
+    """
+    wanted, given = _image(target).astype(float), _image(yours).astype(float)
+    _same_shape(wanted, given)
+    differs = ~np.isclose(wanted, given, rtol=1e-4, atol=1e-5, equal_nan=True)
+    finite = np.concatenate([a[np.isfinite(a)] for a in (wanted, given)])
+    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
+    with drawing("strip") as figure:
+        grid = tiles(figure, 3, aspect=wanted.shape[0] / wanted.shape[1], right=0.6)
+        for i, (title, array) in enumerate((("target", wanted), ("yours", given))):
+            if names is None:
+                drawn = grid.image(i, array, title, cmap="cividis", vmin=low, vmax=high)
+            else:
+                grid.image(i, np.zeros_like(array), title, cmap="gray", vmin=0, vmax=1)
+                grid.organs(i, _labels(array.astype(int), names), names, organ_looks(names))
+        grid.image(2, differs, "where they differ", cmap="gray_r", vmin=0, vmax=1)
+        if names is None:
+            figure.colorbar(drawn, cax=figure.add_axes((0.9, 0.1, 0.015, 0.75)))
+    gap = np.abs(wanted - given)[differs]
+    share = percent(float(differs.mean()), 1)
+    finding = f"{what} differ at {int(differs.sum())} of {differs.size} places ({share})"
+    if names is None and differs.any() and np.isfinite(gap).any():
+        finding += f", by {number(gap[np.isfinite(gap)].max())} at most"
+    if not differs.any():
+        finding = f"{what} agree at all {differs.size} places"
+    rows = (("places", differs.size), ("different", int(differs.sum())))
+    return figure, PlotData(
+        what=f"{what}: target and yours",
+        alt=f"Three panels of {wanted.shape[0]}×{wanted.shape[1]}: target, yours, and where they "
+        f"differ. {finding}.",
+        columns=("", "count"),
+        rows=rows,
+        finding=finding + ".",
+        numbers={"differs": differs},
+    )
+
+
+def _image(values: Image) -> NDArray[Any]:
+    """Bring an image to (H, W)."""
+    array = numpy_of(values, "image")
+    if array.ndim == 3 and array.shape[0] == 1:
+        array = array[0]
+    if array.ndim != 2:
+        raise ValueError(f"an image must be (H, W) or (1, H, W), got shape {array.shape}")
+    return array
+
+
+def _labels(values: Image, names: Sequence[str], ndim: int = 2) -> NDArray[Any]:
+    """Bring labels to integers that have names."""
+    array = numpy_of(values, "labels", ndim)
+    if array.dtype.kind not in "iub":
+        raise TypeError(f"labels must be integers that index names, got {array.dtype}")
+    if array.size and not 0 <= array.min() <= array.max() < len(names):
+        raise ValueError(
+            f"labels must lie in 0 … {len(names) - 1} (one per name), got "
+            f"{array.min()} … {array.max()}"
+        )
+    return array.astype(np.int64)
+
+
+def _same_shape(first: NDArray[Any], second: NDArray[Any]) -> None:
+    if first.shape != second.shape:
+        raise ValueError(f"shapes differ: {first.shape} and {second.shape}")
+
+
+def _organ_rows(labels: NDArray[Any], names: Sequence[str]) -> tuple[tuple[object, ...], ...]:
+    """List the organs of a slice: name, pixels, share, where its centre lies in the picture."""
+    rows = []
+    for i in np.unique(labels):
+        if i:
+            r, c = np.argwhere(labels == i).mean(axis=0) / labels.shape
+            place = ("upper", "middle", "lower")[min(int(r * 3), 2)]
+            side = ("left", "centre", "right")[min(int(c * 3), 2)]
+            share = percent(float((labels == i).mean()), 1)
+            rows.append((spoken(names[i]), int((labels == i).sum()), share, f"{place} {side}"))
+    return tuple(rows)
+
+
+def _dice(prediction: NDArray[Any], target: NDArray[Any]) -> float:
+    """Return the Dice of two masks, NaN when both are empty."""
+    total = int(prediction.sum()) + int(target.sum())
+    return 2 * int((prediction & target).sum()) / total if total else float("nan")
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else float("nan")
