@@ -48,8 +48,9 @@ def environment(scratch: Path) -> dict[str, str]:
     own = private_cache(scratch / "cache")
     threads = str(min(2, os.cpu_count() or 1))  # what the course is measured on
     own.setdefault("OMP_NUM_THREADS", threads)
-    for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTERLAB_SETTINGS_DIR", "FEWSHOT_PROGRESS"):
+    for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTERLAB_SETTINGS_DIR"):
         own[name] = str(scratch / name.lower())
+    own["FEWSHOT_PROGRESS"] = str(scratch / "progress.json")
     own["FEWSHOT_TEST_STAGES"] = str(ROOT / "build" / "test-stages.json")
     own["FEWSHOT_NBVAL_REPORT"] = str(REPORT)
     return own

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import IO
+from typing import IO, Any
 from urllib.parse import quote
 
 from fewshot_lib.classroom.machine import has_display, is_root
@@ -50,15 +50,19 @@ class Server:
         tree = f"/tree/{quote(notebook)}" if notebook else ""
         return f"{self.url}/lab{tree}?token={self.token}"
 
-    def ask(self, path: str) -> dict[str, object]:
-        """Ask the server's interface, e.g. ``/api/status``; raise ``OSError`` when it is silent."""
+    def ask(self, path: str, method: str = "GET") -> Any:
+        """Ask the server's interface, e.g. ``/api/status``; raise ``OSError`` when it is silent.
+
+        Returns:
+            What the JSON of the reply says; None when it is empty.
+        """
         request = urllib.request.Request(
-            self.url + path, headers={"Authorization": f"token {self.token}"}
+            self.url + path, headers={"Authorization": f"token {self.token}"}, method=method
         )
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with direct.open(request, timeout=5) as reply:
-            answer = json.load(reply)
-        return dict(answer)
+        with direct.open(request, timeout=10) as reply:
+            text = reply.read()
+        return json.loads(text) if text else None
 
     def stop(self) -> None:
         """End the server and its kernels."""

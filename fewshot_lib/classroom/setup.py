@@ -55,8 +55,8 @@ PIP_FAILURES = (
     ),
     (
         r"ResolutionImpossible|conflicting dependencies",
-        "pip does not find the tested versions together: its index cannot be reached or lacks one of"
-        " them, or constraints.txt contradicts pyproject.toml (all pip said: .venv/setup.log).",
+        "pip does not find the tested versions together: its index cannot be reached or lacks one"
+        " of them, or constraints.txt contradicts pyproject.toml (all pip said: .venv/setup.log).",
     ),
 )
 

@@ -1,0 +1,172 @@
+"""A notebook in a real browser: open it, run it, move its sliders, and say all that went wrong."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.parse import quote
+
+from playwright.sync_api import ConsoleMessage, Locator, Page, Response
+
+from fewshot_lib.classroom.lab import Server
+
+#: What JupyterLab itself says in every notebook, on every machine, whatever the notebook does.
+JUPYTERLABS_OWN: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass
+class NotebookPage:
+    """One notebook, open in one page; ``complaints`` collects console and network errors."""
+
+    page: Page
+    server: Server
+    path: str
+    complaints: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Listen from the first moment."""
+        self.page.on("console", self._heard)
+        self.page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
+        self.page.on("response", self._answered)
+
+    def _heard(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self._complain(f"console: {message.text} ({message.location.get('url', '')})")
+
+    def _answered(self, response: Response) -> None:
+        if response.status >= 400:
+            self._complain(f"{response.status} {response.request.method} {response.url}")
+
+    def _complain(self, text: str) -> None:
+        if not any(re.search(pattern, text) for pattern, _ in JUPYTERLABS_OWN):
+            self.complaints.append(text)
+
+    def open(self) -> None:
+        """Open the notebook and wait until its kernel is ready."""
+        workspace = re.sub(r"\W", "-", self.path)  # of its own, or it would reopen earlier ones
+        address = self.server.address(self.path).replace("/lab/", f"/lab/workspaces/{workspace}/")
+        self.page.goto(f"{address}&reset")
+        self.page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=60_000)
+        self.page.get_by_text(re.compile(r"\| Idle$")).wait_for(timeout=60_000)
+        self.wait_until_idle(60)
+
+    def wait_until_idle(self, seconds: float) -> None:
+        """Wait until the kernel says that it is idle."""
+        idle = self.page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
+        idle.first.wait_for(state="attached", timeout=seconds * 1000)
+
+    def run_all(self, seconds: float) -> None:
+        """Clear what was saved, run all cells, both through the menus, wait for them, and save."""
+        self.choose("Edit", "Clear Outputs of All Cells")
+        prompts = self.page.locator(".jp-Notebook .jp-InputArea-prompt")
+        self.choose("Run", "Run All Cells")
+        deadline, quiet_since = time.monotonic() + seconds, time.monotonic()
+        while True:
+            texts, now = prompts.all_inner_texts(), time.monotonic()
+            if any("*" in text for text in texts):
+                quiet_since = now
+            all_ran = all(re.search(r"\[\d+\]", text) for text in texts if text.strip())
+            if all_ran or now - quiet_since > 5:  # quiet but not all ran: an error stopped the rest
+                break
+            if now > deadline:
+                raise TimeoutError(f"{self.path}: after {seconds:.0f} s the prompts are {texts}")
+            self.page.wait_for_timeout(200)
+        self.wait_until_idle(60)
+        self.save()
+
+    def choose(self, menu: str, item: str) -> None:
+        """Choose an item of a menu, as a person does."""
+        self.page.get_by_role("menuitem", name=menu, exact=True).click()
+        self.page.get_by_role("menuitem", name=item, exact=True).click()
+
+    def save(self) -> None:
+        """Save through the keyboard and wait until the server has it."""
+        before = self.contents()["last_modified"]
+        self.page.locator(".jp-Notebook").first.click(position={"x": 3, "y": 3})
+        self.page.keyboard.press("Control+s")
+        for _ in range(100):
+            if self.contents()["last_modified"] != before:
+                return
+            self.page.wait_for_timeout(100)
+        raise TimeoutError(f"{self.path} was not saved")
+
+    def contents(self) -> dict:
+        """Read the notebook as the server has it."""
+        for _ in range(20):
+            try:
+                return self.server.ask(f"/api/contents/{quote(self.path)}")
+            except HTTPError as error:
+                if error.code != 400:  # 400: the server is in the middle of writing the file
+                    raise
+                self.page.wait_for_timeout(100)
+        raise TimeoutError(f"{self.path} cannot be read")
+
+    def failures(self) -> list[str]:
+        """List what a reader would call broken: cells not run, error outputs, complaints."""
+        found = []
+        cells = [c for c in self.contents()["content"]["cells"] if c["cell_type"] == "code"]
+        filled = [cell for cell in cells if "".join(cell["source"]).strip()]
+        counts = [cell["execution_count"] for cell in filled]
+        if counts != list(range(1, len(filled) + 1)):
+            found.append(f"execution counts are {counts}")
+        for cell in filled:
+            for output in cell["outputs"]:
+                if output["output_type"] == "error":
+                    found.append(f"{output['ename']}: {output['evalue']}")
+        return found + self.complaints
+
+    def explorers(self) -> list[Locator]:
+        """List the output areas that hold both a slider and a picture."""
+        areas = self.page.locator(".jp-Cell-outputArea").filter(
+            has=self.page.locator('[role="slider"]')
+        )
+        return [area for area in areas.all() if area.locator("img").count()]
+
+    def move_slider(self, area: Locator, seconds: float = 10.0) -> float | None:
+        """Move the first slider of an output area by one key press.
+
+        Returns:
+            Seconds until the picture had changed; None when it never did.
+        """
+        slider = area.locator('[role="slider"]').first
+        slider.scroll_into_view_if_needed()
+        slider.focus()
+        before, value = self.pictures(area), slider.get_attribute("aria-valuenow")
+        start = time.monotonic()
+        self.page.keyboard.press("ArrowRight")
+        if slider.get_attribute("aria-valuenow") == value:  # it stood at its right end
+            start = time.monotonic()
+            self.page.keyboard.press("ArrowLeft")
+        while time.monotonic() - start < seconds:
+            if self.pictures(area) != before:
+                return time.monotonic() - start
+            self.page.wait_for_timeout(20)
+        return None
+
+    @staticmethod
+    def pictures(area: Locator) -> list[str]:
+        """Read the pictures of an output area, pixel data and all."""
+        script = """async images => Promise.all(images.map(async image => {
+            await image.decode().catch(() => null);
+            const canvas = document.createElement('canvas');
+            canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
+            canvas.getContext('2d').drawImage(image, 0, 0);
+            return canvas.toDataURL();
+        }))"""
+        return area.locator("img").evaluate_all(script)
+
+    def screenshot(self, file: Path) -> None:
+        """Photograph the whole notebook, for a person to look at."""
+        height = self.page.evaluate(
+            "Math.max(...[...document.querySelectorAll('.jp-WindowedPanel-outer, .jp-Notebook')]"
+            ".map(e => e.scrollHeight))"
+        )
+        size = self.page.viewport_size or {"width": 1280, "height": 900}
+        self.page.set_viewport_size({"width": size["width"], "height": min(height + 120, 15_000)})
+        self.page.wait_for_timeout(500)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=file)
+        self.page.set_viewport_size(size)

@@ -1,0 +1,55 @@
+"""Every notebook opens in a real JupyterLab, runs, and answers to its sliders."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from jupyter_page import NotebookPage
+
+from fewshot_lib.classroom.lab import Server
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+LONGEST = 540.0  # seconds; the budgets themselves are held by tests/notebooks
+
+
+def uses_explore(notebook: Path) -> int:
+    """Count the calls of explore() in a notebook."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    return sum("explore(" in source for source in sources)
+
+
+def test_there_are_notebooks() -> None:
+    assert NOTEBOOKS, "notebooks/ is empty"
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs_in_a_browser_and_its_sliders_change_the_picture(
+    notebook: Path,
+    served: tuple[Server, Path],
+    visit: Callable[[str], NotebookPage],
+    request: pytest.FixtureRequest,
+    print_table: Callable[[str, str], None],
+) -> None:
+    copy = served[1] / "notebooks" / notebook.name
+    copy.parent.mkdir(exist_ok=True)
+    shutil.copy(notebook, copy)
+    page = visit(f"notebooks/{notebook.name}")
+    page.run_all(LONGEST)
+    explorers = page.explorers()
+    waited = [page.move_slider(area) for area in explorers]
+    folder = request.config.getoption("--screenshots")
+    if folder:
+        page.screenshot(folder / f"{notebook.stem}.png")
+    assert page.failures() == []
+    assert len(explorers) >= uses_explore(notebook), "an explore() without slider and picture"
+    assert None not in waited, f"of {len(waited)} sliders, {waited.count(None)} changed no picture"
+    if waited:
+        times = ", ".join(f"{seconds * 1000:.0f} ms" for seconds in waited if seconds)
+        print_table(f"slider to picture, {notebook.stem}", times)

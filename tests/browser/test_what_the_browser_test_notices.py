@@ -1,0 +1,56 @@
+"""The browser test can fail: broken notebooks are noticed, a sound one is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import pytest
+from jupyter_page import NotebookPage
+
+from fewshot_lib.classroom.lab import Server
+
+pytestmark = pytest.mark.browser
+
+SLIDER = """
+import io, ipywidgets, numpy as np
+from matplotlib.figure import Figure
+def draw(value):
+    figure = Figure(figsize=(2, 1)); figure.subplots().plot([0, value])
+    file = io.BytesIO(); figure.savefig(file, format="png"); return file.getvalue()
+slider, image = ipywidgets.IntSlider(1, 0, 5), ipywidgets.Image(value=draw(1))
+"""
+ALIVE = "slider.observe(lambda change: setattr(image, 'value', draw(change.new)), 'value')\n"
+SHOW = "ipywidgets.VBox([slider, image])"
+
+
+def write(served: tuple[Server, Path], name: str, *sources: str) -> str:
+    """Put a small notebook where JupyterLab serves it."""
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), served[1] / name)
+    return name
+
+
+def test_a_sound_notebook_has_no_failures_and_its_slider_moves_the_picture(
+    served: tuple[Server, Path], visit: Callable[[str], NotebookPage]
+) -> None:
+    page = visit(write(served, "sound.ipynb", "1 + 1", SLIDER + ALIVE + SHOW))
+    page.run_all(60)
+    [area] = page.explorers()
+    assert page.move_slider(area) is not None
+    assert page.failures() == []
+
+
+def test_errors_dead_sliders_and_console_errors_are_noticed(
+    served: tuple[Server, Path], visit: Callable[[str], NotebookPage]
+) -> None:
+    shout = "from IPython.display import Javascript; Javascript('console.error(\"a shout\")')"
+    page = visit(write(served, "broken.ipynb", SLIDER + SHOW, shout, "1 / 0", "2"))
+    page.run_all(60)
+    [area] = page.explorers()
+    assert page.move_slider(area, seconds=2) is None
+    failures = "\n".join(page.failures())
+    for part in ("execution counts", "ZeroDivisionError", "a shout"):
+        assert part in failures
