@@ -406,7 +406,7 @@ def local_similarity(
     asked = by_cell.movedim((-3, -2), (-5, -4))  # (…, rows, columns, Q, D, n)
     known = prototypes.movedim((-2, -1), (-4, -3))  # (…, rows, columns, K, D)
     alike = similarity(asked.mT.flatten(-3, -2), known, distance)  # (…, rows, columns, Q·n, K)
-    alike = alike.view(*alike.shape[:-2], n_query, -1, alike.shape[-1])
+    alike = alike.view(*alike.shape[:-2], n_query, by_cell.shape[-1], alike.shape[-1])
     # (…, rows, columns, Q, n, K) → (…, Q, K, rows, columns, n)
     return _unwindowed(alike.mT.movedim((-5, -4), (-3, -2)), height, width)
 
