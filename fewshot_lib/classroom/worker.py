@@ -1,0 +1,434 @@
+"""Run submissions inside the sandbox: a warm parent, and for each a fork with its own namespaces.
+
+Started by :mod:`fewshot_lib.classroom.sandbox` as ``python -I worker.py SOCKET LIBRARY``, inside
+bubblewrap, where nothing lies but the interpreter, its packages and the student edition of the
+library. It knows no expected value, no check and no other submission.
+
+The family of one submission:
+
+- the *parent* imports torch and the student edition once, and then only forks: what a student wrote
+  never reaches it, for the request goes to the student's process over a socket of its own;
+- the *guard* (fork of the parent) makes user, process, mount, network, IPC and host-name
+  namespaces, watches the clock and the memory, and tells the grader how it ended, over a pipe that
+  the student's process does not have;
+- *init* (process 1 of the new namespace) waits; when it ends the kernel kills whatever is left;
+- the *student* has a private, small ``/tmp``, no ``/proc``, no capabilities, limits, a filter of
+  system calls, and one socket. It can write lies to it, and no lie there is worth a point: it
+  replies to calls, and the grader, outside, decides.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import ctypes
+import importlib
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from typing import Any, NoReturn
+
+_CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
+_CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
+_MS_REC, _MS_PRIVATE = 0x4000, 1 << 18
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
+_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
+_NOBODY = 65534
+
+#: System calls that no answer needs and that an attack may: denied with EPERM.
+DENIED_CALLS = (
+    "ptrace process_vm_readv process_vm_writev kcmp pidfd_open pidfd_getfd pidfd_send_signal "
+    "mount umount2 pivot_root chroot move_mount open_tree fsopen fsmount fsconfig mount_setattr "
+    "unshare setns clone3 bpf perf_event_open userfaultfd io_uring_setup io_uring_enter "
+    "io_uring_register keyctl add_key request_key kexec_load kexec_file_load init_module "
+    "finit_module delete_module reboot swapon swapoff acct quotactl syslog settimeofday "
+    "clock_settime adjtimex sethostname setdomainname iopl ioperm open_by_handle_at "
+    "name_to_handle_at personality fanotify_init lookup_dcookie socket socketpair"
+)
+
+
+def _c_library() -> Any:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _checked(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def receive_exactly(connection: socket.socket, size: int) -> bytes:
+    """Read ``size`` bytes, or as many as come before the other side closes."""
+    pieces = []
+    while size > 0:
+        piece = connection.recv(min(size, 1 << 20))
+        if not piece:
+            break
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
+def send_frame(connection: socket.socket, data: bytes) -> None:
+    """Write one message: its length (8 bytes, little endian), then its bytes."""
+    connection.sendall(struct.pack("<Q", len(data)))
+    connection.sendall(data)
+
+
+def main(arguments: list[str]) -> None:
+    """Warm up, say so, then fork a guard for every submission that the grader announces."""
+    control = socket.socket(fileno=int(arguments[0]))
+    sys.path.insert(0, arguments[1])
+    os.environ.update({"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HOME": "/tmp"})
+    os.environ.update({"MPLBACKEND": "Agg", "MPLCONFIGDIR": "/tmp/matplotlib"})
+    import torch
+
+    torch.set_num_threads(1)
+    with contextlib.suppress(RuntimeError):
+        torch.set_num_interop_threads(1)
+    for name in json.loads(arguments[2]):
+        importlib.import_module(name)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    warm = {
+        "virtual_kb": _own_kilobytes("VmSize"),
+        "anonymous_kb": _own_kilobytes("RssAnon"),
+        "seccomp": seccomp_available(),
+        "versions": {"python": sys.version.split()[0], "torch": torch.__version__},
+    }
+    control.sendall(json.dumps(warm).encode())
+    guards: dict[int, int] = {}  # ticket -> process
+    while True:
+        readable, _, _ = select.select([control], [], [], 0.5)
+        _reap(guards)
+        if not readable:
+            continue
+        message, descriptors = _receive(control)
+        if message is None:
+            return
+        if "kill" in message:
+            process = guards.get(message["kill"])
+            if process:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+            continue
+        process = os.fork()
+        if process == 0:
+            control.close()
+            _guard(descriptors[0], descriptors[1], message["limits"])
+        guards[message["ticket"]] = process
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _own_kilobytes(field: str) -> int:
+    with open("/proc/self/status") as file:  # noqa: PTH123
+        return next(int(line.split()[1]) for line in file if line.startswith(field + ":"))
+
+
+def _receive(control: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
+    descriptors = array.array("i")
+    space = socket.CMSG_LEN(2 * descriptors.itemsize)
+    data, ancillary, _, _ = control.recvmsg(65536, space)
+    for level, kind, body in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(body[: len(body) - len(body) % descriptors.itemsize])
+    return (json.loads(data) if data else None), list(descriptors)
+
+
+def _reap(guards: dict[int, int]) -> None:
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            process, _ = os.waitpid(-1, os.WNOHANG)
+            if process == 0:
+                return
+            for ticket in [t for t, guarding in guards.items() if guarding == process]:
+                del guards[ticket]
+
+
+def _guard(talk: int, report: int, limits: dict[str, Any]) -> NoReturn:
+    """Make the namespaces, start init in them, watch, and report the end. Never returns."""
+    ended: dict[str, Any] = {"why": "sandbox", "detail": ""}
+    init = 0
+    try:
+        libc = _c_library()
+        _checked(libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
+        user, group = os.getuid(), os.getgid()
+        _checked(
+            libc.unshare(
+                _CLONE_NEWUSER
+                | _CLONE_NEWPID
+                | _CLONE_NEWNS
+                | _CLONE_NEWIPC
+                | _CLONE_NEWNET
+                | _CLONE_NEWUTS
+            ),
+            "new namespaces",
+        )
+        for name, line in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{_NOBODY} {user} 1"),
+            ("gid_map", f"{_NOBODY} {group} 1"),
+        ):
+            with open(f"/proc/self/{name}", "w") as file:  # noqa: PTH123
+                file.write(line)
+        init = os.fork()
+        if init == 0:
+            os.close(report)
+            _init(talk, limits)
+        os.close(talk)
+        ended = _watch(init, limits)
+    except BaseException as error:
+        ended = {"why": "sandbox", "detail": f"{type(error).__name__}: {error}"[:300]}
+        if init > 0:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(init, signal.SIGKILL)
+    with contextlib.suppress(OSError):
+        os.write(report, json.dumps(ended).encode())
+    os._exit(0)
+
+
+def _watch(init: int, limits: dict[str, Any]) -> dict[str, Any]:
+    begun = time.monotonic()
+    why, peak, pause = "", 0, 0.002
+    while True:
+        process, status, usage = os.wait4(init, os.WNOHANG)
+        if process:
+            break
+        if not why:
+            used = _anonymous_kilobytes(init, limits["baseline_kb"])
+            peak = max(peak, used)
+            if time.monotonic() - begun > limits["wall_seconds"]:
+                why = "time"
+            elif used > limits["memory_mb"] * 1024:
+                why = "memory"
+            if why:
+                os.kill(init, signal.SIGKILL)
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.02)
+    ended: dict[str, Any] = {
+        "why": why or ("exit" if os.WIFEXITED(status) else "signal"),
+        "detail": "",
+        "code": os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status),
+        "wall_seconds": time.monotonic() - begun,
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "memory_mb": peak / 1024,
+    }
+    return ended
+
+
+def _anonymous_kilobytes(init: int, baseline: int) -> int:
+    """Add up the memory of init's namespace beyond what each process inherited, in kB."""
+    total = 0
+    pending = [init]
+    while pending:
+        process = pending.pop()
+        try:
+            with open(f"/proc/{process}/status") as file:  # noqa: PTH123
+                for line in file:
+                    if line.startswith("RssAnon:"):
+                        total += max(0, int(line.split()[1]) - baseline)
+                        break
+            for task in os.listdir(f"/proc/{process}/task"):  # noqa: PTH208
+                with open(f"/proc/{process}/task/{task}/children") as file:  # noqa: PTH123
+                    pending.extend(int(child) for child in file.read().split())
+        except (OSError, ValueError):
+            continue
+    return total
+
+
+def _init(talk: int, limits: dict[str, Any]) -> NoReturn:
+    """Be process 1: prepare the place, start the student, end when it ends. Never returns."""
+    libc = _c_library()
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    try:
+        _checked(libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None), "private mounts")
+        size = f"size={int(limits['disk_mb'])}m,nr_inodes=4096,mode=0700".encode()
+        flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+        _checked(libc.mount(b"tmpfs", b"/tmp", b"tmpfs", flags, size), "private /tmp")
+        _checked(
+            libc.mount(b"tmpfs", b"/proc", b"tmpfs", flags | _MS_RDONLY, b"size=4k"), "empty /proc"
+        )
+        os.chdir("/tmp")
+        student = os.fork()
+    except BaseException as error:
+        os.write(2, f"init: {error}\n".encode())
+        os._exit(71)
+    if student == 0:
+        try:
+            _student(talk, limits, libc)
+        except BaseException:
+            os._exit(70)
+    os.close(talk)
+    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    while True:
+        try:
+            process, status = os.wait()
+        except InterruptedError:
+            continue
+        if process == student:
+            os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
+
+
+def _student(talk: int, limits: dict[str, Any], libc: Any) -> NoReturn:
+    """Give up every power, then run the submission and reply. Never returns."""
+    os.setsid()
+    null = os.open("/dev/null", os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    os.dup2(talk, 3)
+    os.closerange(4, 4096)
+    connection = socket.socket(fileno=3)
+    request = receive_request(connection)
+    _limit(limits)
+    for capability in range(64):
+        libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+    _checked(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no new privileges")
+    _drop_capabilities(libc)
+    if limits["seccomp"]:
+        _filter_calls()
+    answer(request, connection)
+    os._exit(0)
+
+
+def _drop_capabilities(libc: Any) -> None:
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    nothing = (ctypes.c_uint32 * 6)()
+    _checked(libc.capset(header, nothing), "drop capabilities")
+
+
+def _limit(limits: dict[str, Any]) -> None:
+    with open("/dev/null"):  # the descriptor table is in order before the limits come  # noqa: PTH123
+        pass
+    pages = limits["virtual_kb"] * 1024
+    for kind, value in (
+        (resource.RLIMIT_AS, pages + int(limits["memory_mb"]) * 2**20),
+        (resource.RLIMIT_CPU, int(limits["cpu_seconds"]) + 1),
+        (resource.RLIMIT_FSIZE, int(limits["disk_mb"]) * 2**20),
+        (resource.RLIMIT_NOFILE, 64),
+        (resource.RLIMIT_NPROC, int(limits["processes"])),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_MEMLOCK, 0),
+        (resource.RLIMIT_MSGQUEUE, 0),
+    ):
+        resource.setrlimit(kind, (value, value))
+
+
+def seccomp_available() -> bool:
+    """Say whether the filter of system calls can be had (libseccomp and its binding)."""
+    try:
+        import pyseccomp  # noqa: F401
+    except (ImportError, RuntimeError, OSError):
+        return False
+    return True
+
+
+def _filter_calls() -> None:
+    import errno
+
+    import pyseccomp
+
+    rules = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
+    for name in DENIED_CALLS.split():
+        # A call that this kernel's table lacks needs no rule. clone3 must look missing, so that
+        # the C library falls back to clone, whose flags can be looked at.
+        wanted = errno.ENOSYS if name == "clone3" else errno.EPERM
+        with contextlib.suppress(ValueError, OSError, RuntimeError):
+            rules.add_rule(pyseccomp.ERRNO(wanted), name)
+    with contextlib.suppress(ValueError, OSError, RuntimeError):
+        rules.add_rule(
+            pyseccomp.ERRNO(errno.EPERM),
+            "clone",
+            pyseccomp.Arg(0, pyseccomp.MASKED_EQ, _CLONE_NEWUSER, _CLONE_NEWUSER),
+        )
+    rules.load()
+
+
+def receive_request(connection: socket.socket) -> Any:
+    """Read the request: which cells to run and which calls to make of what they define."""
+    from fewshot_lib.exercises import values
+
+    (size,) = struct.unpack("<Q", receive_exactly(connection, 8))
+    return values.unpack(receive_exactly(connection, size), values.Limits(2**30, 10**6, 16))
+
+
+def answer(request: Any, connection: socket.socket) -> None:
+    """Run the cells, then make the calls of each answer and send what came of them."""
+    from fewshot_lib.exercises import running, values
+
+    space = Namespace(request["cells"], float(request["cell_seconds"]))
+    for cell in request["cells"]:
+        space.run(cell)
+    send_frame(connection, values.pack({"cells": space.notes}))
+    for wanted in request["answers"]:
+        cases = [running.Case(c["name"], tuple(c["args"]), c["kwargs"]) for c in wanted["cases"]]
+        function = space.variables.get(wanted["name"])
+        if function is None:
+            outcomes = [running.Outcome(running.NOT_ATTEMPTED, message="not defined")] * len(cases)
+        else:
+            outcomes = running.run(function, cases, float(wanted["seconds"]))
+        send_frame(
+            connection,
+            values.pack({"answer": wanted["name"], "outcomes": [o.as_dict() for o in outcomes]}),
+        )
+
+
+class Namespace:
+    """The variables of a submission, filled cell by cell; an error ends its cell, not the run."""
+
+    def __init__(self, cells: list[dict[str, Any]], seconds: float) -> None:
+        import types
+
+        module = types.ModuleType("__main__")
+        sys.modules["__main__"] = module
+        self.variables: dict[str, Any] = module.__dict__
+        self.variables["get_ipython"] = lambda: _NoFrontEnd()
+        self.variables["display"] = lambda *_, **__: None
+        self.seconds = seconds
+        self.notes: list[dict[str, Any]] = []
+
+    def run(self, cell: dict[str, Any]) -> None:
+        """Execute one cell's source; note an error and the beginning of what it printed."""
+        import linecache
+        import warnings
+
+        from fewshot_lib.exercises import running
+
+        name, source = str(cell["id"]), str(cell["source"])
+        file = f"<cell {name}>"
+        linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+        output = running._Capped()
+        error = ""
+        try:
+            with (
+                contextlib.redirect_stdout(output),
+                contextlib.redirect_stderr(output),
+                warnings.catch_warnings(),
+                running.time_limit(self.seconds),
+            ):
+                exec(compile(source, file, "exec"), self.variables)
+        except running.TimeIsUp:
+            error = f"stopped after {self.seconds:.0f} s"
+        except BaseException as raised:
+            try:
+                error = f"{type(raised).__name__}: {raised}"[:300]
+            except BaseException:
+                error = type(raised).__name__[:80]
+        self.notes.append({"id": name, "error": error, "printed": output.kept})
+
+
+class _NoFrontEnd:
+    """Stand for IPython, which is not here: every magic does nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_, **__: None
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
