@@ -552,7 +552,8 @@ def _spread(
     if variance is not None and covariance is not None:
         raise ValueError("give a variance or a covariance, not both")
     if covariance is None:
-        spread = torch.as_tensor(0.5 if variance is None else variance).to(means)
+        given = 0.5 if variance is None else variance
+        spread = torch.as_tensor(given, dtype=means.dtype, device=means.device)
         if spread.ndim and spread.shape[-1] not in (1, n_classes):
             raise ValueError(
                 f"variance must be one number or (…, K = {n_classes}), got {tuple(spread.shape)}"

@@ -394,7 +394,7 @@ def test_unsquared_distances_keep_the_winner_and_change_the_probabilities():
     [(2, -1, 0.881), (2, 0, 0.731), (5, -1, 0.649), (5, 0, 0.405)],
 )
 def test_without_scale_no_cosine_posterior_is_confident(n_way, lowest_cosine, highest):
-    """The caps that facts.md §3 states, at the best prototypes there can be."""
+    """The caps that notebook 05 states, at the best prototypes there can be."""
     query = torch.tensor([[1.0, 0.0]])
     worst = {-1: [-1.0, 0.0], 0: [0.0, 1.0]}[lowest_cosine]
     prototypes = torch.tensor([[1.0, 0.0], *[worst] * (n_way - 1)])
@@ -801,7 +801,7 @@ def test_one_cell_for_every_position_is_the_prototype_of_the_note():
 
 
 def test_with_one_support_the_prototype_of_a_position_is_the_feature_there_or_nothing():
-    """The central defect of the note (facts.md §2): label transfer, not a prototype."""
+    """The central defect of the note (notebook 05): label transfer, not a prototype."""
     features, organ = randn(1, 4, 5, 5), rand_masks(1, 1, 5, 5)
     prototypes, valid = grid_prototypes(features, torch.cat([1 - organ, organ], dim=1), 5)
     assert torch.equal(valid[1], organ[0, 0].bool())
