@@ -1,0 +1,467 @@
+"""Questions for the reader: ``question(id)`` in three forms, ``answer(id, …)`` for two of them.
+
+In a live notebook a question is answered by a click or by typing; in a saved page and in a terminal
+it can be read, and answered with ``answer("prototypes.learned", "b")``. The notebook holds the
+question's name only; the answers are in the package (``questions/*.toml``) and come to the page
+when the reader has answered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import random
+import re
+import string
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from fewshot_lib.reading import progress
+from fewshot_lib.reading.expression import BadExpression, evaluate
+from fewshot_lib.reading.frontend import choose_form, emit
+
+KINDS = ("single", "multiple", "number", "expression")
+#: After so many misses the hint is given.
+MISSES_BEFORE_HINT = 2
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+_MISSES: dict[str, int] = {}
+
+
+class BadQuestion(ValueError):
+    """A question file breaks a rule; the message says which question and how."""
+
+
+class NoSuchQuestion(LookupError):
+    """There is no question of that name; the message lists what there is."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One choice: what it says, whether it is right, and what to reply to who chose it."""
+
+    text: str
+    right: bool
+    reply: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question.
+
+    Arguments:
+        id: "prototypes.learned": the notebook's word and a name.
+        kind: "single", "multiple", "number" or "expression".
+        text: the question; `code` in backticks.
+        hint: given after the second miss.
+        options: for "single" and "multiple", in the order in which they are shown.
+        value: for typed answers, the right one as an expression.
+        reply: to a right typed answer.
+        wrong: expressions that people type, with the reply to each.
+        names: variables of an expression.
+        tolerance: relative, of typed answers.
+    """
+
+    id: str
+    kind: str
+    text: str
+    hint: str
+    options: tuple[Option, ...] = ()
+    value: str = ""
+    reply: str = ""
+    wrong: tuple[tuple[str, str], ...] = ()
+    names: tuple[str, ...] = ()
+    tolerance: float = 0.01
+
+    @property
+    def labelled(self) -> list[tuple[str, Option]]:
+        """The options with their letters."""
+        return list(zip(self.letters, self.options, strict=True))
+
+    @property
+    def letters(self) -> str:
+        """The letters of the options: "ABCD"."""
+        return string.ascii_uppercase[: len(self.options)]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What is said to an answer. ``counts`` is False where nothing was understood."""
+
+    right: bool
+    text: str
+    counts: bool = True
+
+
+def read_questions(text: str, word: str) -> dict[str, Question]:
+    """Read a question file and hold it to the rules.
+
+    Arguments:
+        text: TOML, with ``[[question]]`` tables.
+        word: of the notebook, the first part of every id.
+
+    Raises:
+        BadQuestion: says which question, and what it lacks.
+    """
+    try:
+        tables = tomllib.loads(text).get("question", [])
+    except tomllib.TOMLDecodeError as error:
+        raise BadQuestion(f"questions/{word}.toml: {error}") from None
+    found: dict[str, Question] = {}
+    for table in tables:
+        question_ = _read_one(dict(table), word)
+        if question_.id in found:
+            raise BadQuestion(f"{question_.id}: there are two of this name")
+        found[question_.id] = question_
+    return found
+
+
+def _read_one(table: dict[str, Any], word: str) -> Question:
+    name = f"{word}.{table.pop('id', '')}"
+
+    def refuse(reason: str) -> BadQuestion:
+        return BadQuestion(f"{name}: {reason}")
+
+    if not re.fullmatch(r"[a-z_]+\.[a-z][a-z0-9-]*", name):
+        raise refuse("an id is lower-case letters, digits and hyphens")
+    kind = table.pop("kind", "")
+    if kind not in KINDS:
+        raise refuse(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    for key in ("text", "hint"):
+        if not str(table.get(key, "")).strip():
+            raise refuse(f"{key} is missing")
+    options = []
+    for entry in table.pop("option", []):
+        if set(entry) != {"text", "right", "reply"} or not isinstance(entry["right"], bool):
+            raise refuse("an option has text, right (true or false) and reply")
+        options.append(Option(_line(entry["text"]), entry["right"], _line(entry["reply"])))
+    wrong = tuple((str(entry["value"]), _line(entry["reply"])) for entry in table.pop("wrong", []))
+    names = tuple(table.pop("names", ()))
+    made = Question(
+        id=name,
+        kind=kind,
+        text=_line(table.pop("text")),
+        hint=_line(table.pop("hint")),
+        options=tuple(
+            sorted(options, key=lambda o: hashlib.sha256((name + o.text).encode()).digest())
+        ),
+        value=str(table.pop("value", "")),
+        reply=_line(table.pop("reply", "")),
+        wrong=wrong,
+        names=names,
+        tolerance=float(table.pop("tolerance", 0.01)),
+    )
+    if table:
+        raise refuse(f"unknown entries: {', '.join(table)}")
+    rights = sum(option.right for option in made.options)
+    if kind in ("single", "multiple"):
+        if not 3 <= len(made.options) <= 6:
+            raise refuse(f"3 to 6 options, not {len(made.options)}")
+        if kind == "single" and rights != 1:
+            raise refuse(f"a single choice has one right option, not {rights}")
+        if kind == "multiple" and not 0 < rights < len(made.options):
+            raise refuse("of a multiple choice some options are right, not all")
+        if any(len(option.reply) < 10 for option in made.options):
+            raise refuse("every option needs a reply that says why")
+        return made
+    if not made.value or not made.reply:
+        raise refuse("a typed answer needs value and reply")
+    if kind == "expression" and not names:
+        raise refuse("an expression needs the names of its variables")
+    try:
+        for expression in (made.value, *(value for value, _ in wrong)):
+            _values(expression, made)
+    except BadExpression as error:
+        raise refuse(str(error)) from None
+    for value, _ in wrong:
+        if _matches(value, made.value, made):
+            raise refuse(f"the wrong answer {value!r} is right")
+    return made
+
+
+def _line(text: str) -> str:
+    return " ".join(str(text).split())
+
+
+@cache
+def words() -> tuple[str, ...]:
+    """Give the words of the notebooks that have questions."""
+    folder = resources.files("fewshot_lib.reading") / "questions"
+    return tuple(
+        sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    )
+
+
+@cache
+def questions(word: str) -> Mapping[str, Question]:
+    """Give the questions of one notebook by id.
+
+    Raises:
+        NoSuchQuestion: the notebook has none.
+    """
+    if word not in words():
+        raise NoSuchQuestion(f"no questions for {word!r}; there are some for {', '.join(words())}")
+    file = resources.files("fewshot_lib.reading") / "questions" / f"{word}.toml"
+    return read_questions(file.read_text(encoding="utf-8"), word)
+
+
+def find(name: str) -> Question:
+    """Give a question by its id.
+
+    Raises:
+        NoSuchQuestion: there is none; lists those of the notebook.
+    """
+    known = questions(name.partition(".")[0])
+    if name not in known:
+        raise NoSuchQuestion(f"no question {name!r}; there are {', '.join(known)}")
+    return known[name]
+
+
+def judge(asked: Question, given: str | float | Sequence[str]) -> Reply:
+    """Judge an answer: letters of options ("b", "a c"), or a number or expression as typed.
+
+    >>> judge(find("prototypes.learned"), "?").counts
+    False
+    """
+    if asked.kind in ("single", "multiple"):
+        return _judge_choice(asked, given)
+    try:
+        typed = str(given)
+        if _matches(typed, asked.value, asked):
+            return Reply(True, asked.reply)
+        for value, reply in asked.wrong:
+            if _matches(typed, value, asked):
+                return Reply(False, reply)
+    except BadExpression as error:
+        return Reply(False, f"{_upper(str(error))}.", counts=False)
+    return Reply(False, "Not this.")
+
+
+def _judge_choice(asked: Question, given: str | float | Sequence[str]) -> Reply:
+    text = " ".join(given) if isinstance(given, list | tuple | set) else str(given)
+    chosen = {letter.upper() for letter in re.findall(r"[A-Za-z]", text)}
+    if (
+        not chosen
+        or not chosen <= set(asked.letters)
+        or (asked.kind == "single" and len(chosen) > 1)
+    ):
+        one = "one letter" if asked.kind == "single" else "letters"
+        return Reply(False, f"Answer with {one} of {', '.join(asked.letters)}.", counts=False)
+    picked = [(letter, asked.options[asked.letters.index(letter)]) for letter in sorted(chosen)]
+    false = [(letter, option) for letter, option in picked if not option.right]
+    missed = [o for letter, o in asked.labelled if o.right and letter not in chosen]
+    if asked.kind == "single":
+        return Reply(picked[0][1].right, picked[0][1].reply)
+    if false:
+        return Reply(False, " ".join(f"{letter}: {option.reply}" for letter, option in false))
+    said = " ".join(f"{letter}: {option.reply}" for letter, option in picked)
+    if missed:
+        more = "one more is" if len(missed) == 1 else f"{len(missed)} more are"
+        return Reply(False, f"{said} So far so good; {more} right.")
+    return Reply(True, said)
+
+
+def _values(expression: str, asked: Question) -> list[float]:
+    draw = random.Random(asked.id)
+    points = [{name: draw.uniform(0.5, 3.0) for name in asked.names} for _ in range(4)]
+    return [evaluate(expression, point) for point in points[: 4 if asked.names else 1]]
+
+
+def _matches(typed: str, value: str, asked: Question) -> bool:
+    tolerance = asked.tolerance if asked.kind == "number" else 1e-6
+    return all(
+        abs(one - other) <= tolerance * max(abs(other), 1e-9)
+        for one, other in zip(_values(typed, asked), _values(value, asked), strict=True)
+    )
+
+
+def respond(asked: Question, given: str | float | Sequence[str]) -> Reply:
+    """Judge an answer, remember it, and add the hint after the second miss."""
+    reply = judge(asked, given)
+    if not reply.counts:
+        return reply
+    remark = ""
+    try:
+        if progress.recording():
+            progress.attempt(f"question:{asked.id}", float(reply.right), 1.0)
+    except progress.ProgressNotSaved as error:
+        remark = f" (Your progress could not be saved: {error}.)"
+    if reply.right:
+        _MISSES.pop(asked.id, None)
+        return Reply(True, reply.text + remark)
+    _MISSES[asked.id] = _MISSES.get(asked.id, 0) + 1
+    hint = f" Hint: {asked.hint}" if _MISSES[asked.id] >= MISSES_BEFORE_HINT else ""
+    return Reply(False, reply.text + hint + remark)
+
+
+# ---------------------------------------------------------------------------------------- forms
+
+
+def _upper(words_: str) -> str:
+    return words_[:1].upper() + words_[1:]
+
+
+def _how(asked: Question) -> str:
+    example = {"single": "letter", "multiple": "letters", "number": "number"}
+    return f'answer("{asked.id}", "{example.get(asked.kind, "formula")}")'
+
+
+def as_text(asked: Question) -> str:
+    """Give the question as plain text, for a terminal; without any answer."""
+    lines = [f"Question {asked.id}", asked.text]
+    lines += [f"  {letter}  {o.text}" for letter, o in asked.labelled]
+    if asked.kind == "multiple":
+        lines.append("  (one or more are right)")
+    if asked.names:
+        lines.append(f"  (a formula in {', '.join(asked.names)})")
+    return "\n".join([*lines, f"Answer with {_how(asked)}"])
+
+
+def as_html(asked: Question) -> str:
+    """Give the question as a static page shows it; without any answer."""
+    rows = "".join(
+        f'<li style="margin:.15em 0">{_inline(option.text)}</li>' for option in asked.options
+    )
+    choices = f'<ol type="A" style="margin:.3em 0 .3em 1.6em">{rows}</ol>' if rows else ""
+    note = "One or more are right. " if asked.kind == "multiple" else ""
+    if asked.names:
+        note = f"A formula in {', '.join(asked.names)}. "
+    return (
+        f'<div class="fewshot-question" style="{_FRAME}"><b>Question.</b> {_inline(asked.text)}'
+        f'{choices}<div style="font-size:90%">{note}To answer, run this cell, or call '
+        f"<code>{html.escape(_how(asked))}</code>.</div></div>"
+    )
+
+
+_FRAME = "border-left:4px solid #4c5f7a;padding:.3em 1em;max-width:52em;line-height:1.45"
+
+
+def _inline(text: str) -> str:
+    parts = html.escape(text, quote=False).split("`")
+    if len(parts) % 2 == 0:
+        return "`".join(parts)
+    return "".join(f"<code>{p}</code>" if i % 2 else p for i, p in enumerate(parts))
+
+
+def _reply_html(reply: Reply) -> str:
+    mark, colour = ("✓", "#00734f") if reply.right else ("✗", "#b84a00")
+    if not reply.counts:
+        mark, colour = "·", "#6b6b6b"
+    lead = "Right. " if reply.right else ""
+    return (
+        f'<div role="status" style="line-height:1.45;max-width:50em">'
+        f'<b style="color:{colour}">{mark}</b> {lead}{_inline(reply.text)}</div>'
+    )
+
+
+def as_widget(asked: Question) -> Any:
+    """Give the question as a live widget; the replies come from the kernel when they are due."""
+    import ipywidgets as widgets
+
+    reply = widgets.HTML()
+    earlier = progress.load().get(f"question:{asked.id}") if progress.recording() else None
+    if earlier is not None and earlier.passed:
+        reply.value = f'<div style="opacity:.8">answered rightly on {earlier.passed[:10]}</div>'
+
+    def say(given: Any) -> bool:
+        answered = respond(asked, given)
+        reply.value = _reply_html(answered)
+        return answered.right
+
+    text = widgets.HTML(
+        f'<div style="line-height:1.45"><b>Question.</b> {_inline(asked.text)}</div>'
+    )
+    parts = _choices(asked, say, widgets) if asked.options else _field(asked, say, widgets)
+    box = widgets.VBox([text, *parts, reply])
+    box.layout.border_left = "4px solid #4c5f7a"
+    box.layout.padding = "0.3em 1em"
+    box.layout.max_width = "54em"
+    return box
+
+
+def _choices(asked: Question, say: Any, widgets: Any) -> list[Any]:
+    rows, boxes = [], []
+    for letter, option in asked.labelled:
+        words_ = widgets.HTML(f'<div style="line-height:1.45">{_inline(option.text)}</div>')
+        words_.layout.flex = "1"
+        if asked.kind == "single":
+            control = widgets.Button(description=letter, tooltip=f"Answer {letter}: {option.text}")
+            control.layout.width = "3em"
+            control.layout.flex = "0 0 auto"
+
+            def clicked(button: Any, chosen: str = letter) -> None:
+                right = say(chosen)
+                button.button_style = "success" if right else "warning"
+
+            control.on_click(clicked)
+        else:
+            control = widgets.Checkbox(description=letter, indent=False)
+            control.layout.width = "4em"
+            control.layout.flex = "0 0 auto"
+            boxes.append((letter, control))
+        rows.append(widgets.HBox([control, words_]))
+    if boxes:
+        button = widgets.Button(description="Check", tooltip="Check the ticked options")
+        button.on_click(lambda _: say([letter for letter, box in boxes if box.value]))
+        rows.append(button)
+    return rows
+
+
+def _field(asked: Question, say: Any, widgets: Any) -> list[Any]:
+    what = (
+        f"a formula in {', '.join(asked.names)}" if asked.names else "a number, or a formula for it"
+    )
+    field = widgets.Text(placeholder=what, continuous_update=False)
+    field.layout.width = "22em"
+    button = widgets.Button(description="Check", tooltip="Check the typed answer")
+    button.on_click(lambda _: say(field.value))
+    return [widgets.HBox([field, button])]
+
+
+def question(name: str, form: str | None = None) -> None:
+    """Ask the reader a question, in the form that fits where this runs.
+
+    Where a person runs a cell it is a live widget, in a saved page it can be read, in a terminal it
+    is text; see ``frontend.choose_form``. The answers are in none of them.
+
+    Arguments:
+        name: "prototypes.learned".
+        form: "live", "static" or "text"; chosen by the front end when omitted.
+
+    Raises:
+        NoSuchQuestion: there is no such question; lists those of the notebook.
+        ValueError: an unknown form.
+
+    Notebooks: all.
+
+    >>> question("prototypes.learned")  # doctest: +ELLIPSIS
+    Question prototypes.learned
+    ...
+    """
+    asked = find(name)
+    chosen = choose_form(form)
+    bundle: dict[str, Any] = {"text/plain": as_text(asked)}
+    if chosen != "text":
+        bundle["text/html"] = as_html(asked)
+    if chosen == "live":
+        made = as_widget(asked)._repr_mimebundle_()
+        bundle[WIDGET_VIEW] = (made[0] if isinstance(made, tuple) else made)[WIDGET_VIEW]
+    emit(bundle)
+
+
+def answer(name: str, given: str | float | Sequence[str]) -> None:
+    """Answer a question where there is nothing to click: in a terminal, or in a cell.
+
+    Arguments:
+        name: "prototypes.learned".
+        given: a letter, letters, a number or a formula.
+
+    Raises:
+        NoSuchQuestion: there is no such question.
+    """
+    reply = respond(find(name), given)
+    plain = f"{'Right. ' if reply.right else ''}{reply.text}"
+    emit({"text/plain": plain, "text/html": _reply_html(reply)})

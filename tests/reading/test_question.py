@@ -1,0 +1,271 @@
+"""Questions: valid files, a reply for everything, nothing given away before it is answered."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fewshot_lib.reading import progress
+from fewshot_lib.reading.expression import BadExpression, evaluate
+from fewshot_lib.reading.question import (
+    BadQuestion,
+    NoSuchQuestion,
+    Question,
+    answer,
+    as_html,
+    as_text,
+    as_widget,
+    find,
+    judge,
+    question,
+    questions,
+    read_questions,
+    respond,
+    words,
+)
+
+EVERY = [asked for word in words() for asked in questions(word).values()]
+IDS = [asked.id for asked in EVERY]
+each = pytest.mark.parametrize("asked", EVERY, ids=IDS)
+
+
+@pytest.fixture(autouse=True)
+def _own_progress(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEWSHOT_PROGRESS", str(tmp_path / "progress.json"))
+    monkeypatch.chdir(tmp_path)
+
+
+def right_answer(asked: Question) -> str:
+    if not asked.options:
+        return asked.value
+    return " ".join(letter for letter, o in asked.labelled if o.right)
+
+
+def wrong_answer(asked: Question) -> str:
+    if not asked.options:
+        return "123456"
+    return next(letter for letter, o in asked.labelled if not o.right)
+
+
+def test_the_questions_of_the_first_notebooks_are_there():
+    assert len(questions("prototypes")) >= 4
+    assert len(questions("start")) >= 3
+
+
+@each
+def test_the_right_answer_is_right_and_every_option_has_its_own_reply(asked):
+    assert judge(asked, right_answer(asked)).right
+    replies = [option.reply for option in asked.options] + [reply for _, reply in asked.wrong]
+    assert len(set(replies)) == len(replies)
+    for value, reply in asked.wrong:
+        assert judge(asked, value) == judge(asked, value)
+        assert judge(asked, value).text == reply
+        assert not judge(asked, value).right
+
+
+@each
+def test_the_hint_comes_after_the_second_miss_and_not_before(asked):
+    wrong = wrong_answer(asked)
+    assert asked.hint not in respond(asked, wrong).text
+    assert asked.hint in respond(asked, wrong).text
+    assert asked.hint not in respond(asked, right_answer(asked)).text
+
+
+def parts_of(widget):
+    """Walk a widget and what it holds."""
+    yield widget
+    for child in getattr(widget, "children", ()):
+        yield from parts_of(child)
+
+
+@each
+def test_neither_text_nor_page_nor_widget_holds_a_reply_before_an_answer(asked):
+    state = json.dumps([str(part.get_state()) for part in parts_of(as_widget(asked))])
+    shown = as_text(asked) + as_html(asked) + state
+    secrets = [option.reply for option in asked.options] + [asked.hint, asked.reply]
+    for secret in filter(None, secrets + [reply for _, reply in asked.wrong]):
+        assert secret not in shown
+
+
+def test_a_click_brings_the_reply_and_a_second_miss_the_hint():
+    asked = find("prototypes.learned")
+    widget = as_widget(asked)
+    parts = list(parts_of(widget))
+    buttons = {part.description: part for part in parts if type(part).__name__ == "Button"}
+    wrong = [letter for letter in asked.letters if letter != right_answer(asked)]
+    buttons[wrong[0]].click()
+    assert "✗" in parts[-1].value
+    assert asked.hint not in parts[-1].value
+    buttons[wrong[1]].click()
+    assert "θ" in parts[-1].value
+    buttons[right_answer(asked)].click()
+    assert "✓" in parts[-1].value
+    assert progress.load()[f"question:{asked.id}"].attempts == 3
+
+
+def test_ticks_and_typing_are_answers_too():
+    asked = find("prototypes.unsquared")
+    parts = list(parts_of(as_widget(asked)))
+    for part in parts:
+        if type(part).__name__ == "Checkbox":
+            part.value = part.description in right_answer(asked)
+    next(part for part in parts if type(part).__name__ == "Button").click()
+    assert "✓" in parts[-1].value
+
+    asked = find("prototypes.cosine-ceiling")
+    parts = list(parts_of(as_widget(asked)))
+    next(part for part in parts if type(part).__name__ == "Text").value = "0.881"
+    next(part for part in parts if type(part).__name__ == "Button").click()
+    assert "✓" in parts[-1].value
+
+
+def test_a_question_once_answered_says_so_when_it_is_shown_again():
+    asked = find("prototypes.learned")
+    respond(asked, right_answer(asked))
+    assert "answered rightly" in list(parts_of(as_widget(asked)))[-1].value
+
+
+def test_the_right_letter_is_not_always_the_same():
+    letters = {right_answer(asked) for asked in EVERY if asked.kind == "single"}
+    assert len(letters) > 1
+
+
+def test_answers_are_remembered_and_nonsense_is_no_attempt():
+    answer("prototypes.learned", "no letter at all")
+    assert progress.load() == {}
+    asked = find("prototypes.learned")
+    answer(asked.id, wrong_answer(asked))
+    answer(asked.id, right_answer(asked))
+    row = progress.load()[f"question:{asked.id}"]
+    assert (row.attempts, row.attempts_to_pass) == (2, 2)
+
+
+def test_a_partly_right_multiple_choice_says_that_more_is_right():
+    asked = find("prototypes.unsquared")
+    first = right_answer(asked).split()[0]
+    reply = judge(asked, first)
+    assert not reply.right
+    assert "one more is right" in reply.text
+
+
+def test_an_unknown_question_is_refused_with_what_there_is():
+    with pytest.raises(NoSuchQuestion, match="prototypes"):
+        question("cooking.salt")
+    with pytest.raises(NoSuchQuestion, match=r"prototypes\.learned"):
+        question("prototypes.salt")
+
+
+def test_without_a_notebook_the_question_is_printed(capsys):
+    question("prototypes.learned")
+    assert 'answer("prototypes.learned"' in capsys.readouterr().out
+
+
+GOOD = """
+[[question]]
+id = "one"
+kind = "single"
+text = "Which?"
+hint = "Look."
+[[question.option]]
+text = "a"
+right = true
+reply = "because of this"
+[[question.option]]
+text = "b"
+right = false
+reply = "because of that"
+[[question.option]]
+text = "c"
+right = false
+reply = "because of nothing"
+"""
+TYPED = """
+[[question]]
+id = "two"
+kind = "expression"
+text = "How much?"
+hint = "Count."
+names = ["n"]
+value = "2*n"
+reply = "Twice."
+[[question.wrong]]
+value = "n"
+reply = "Only once."
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (('id = "one"', 'id = "One two"'), "lower-case"),
+        (('kind = "single"', 'kind = "riddle"'), "kind must be"),
+        (('hint = "Look."', ""), "hint is missing"),
+        (('text = "Which?"', ""), "text is missing"),
+        (("right = true", "right = false"), "one right option"),
+        (("right = false", "right = true"), "one right option"),
+        (('reply = "because of this"', 'reply = "no"'), "needs a reply"),
+        (('reply = "because of this"', ""), "text, right"),
+        (('hint = "Look."', 'hint = "Look."\npoints = 3'), "unknown entries"),
+        (("[[question]]", "[[question"), "toml"),
+    ],
+)
+def test_a_bad_question_file_is_refused_with_the_reason(change, says):
+    assert change[0] in GOOD
+    with pytest.raises(BadQuestion, match=says):
+        read_questions(GOOD.replace(*change, 1), "test")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (('value = "2*n"', 'value = "2*m"'), "no name here"),
+        (('value = "n"', 'value = "n+n"'), "is right"),
+        (('names = ["n"]', ""), "names of its variables"),
+        (('reply = "Twice."', ""), "value and reply"),
+    ],
+)
+def test_a_bad_typed_question_is_refused_with_the_reason(change, says):
+    with pytest.raises(BadQuestion, match=says):
+        read_questions(TYPED.replace(*change, 1), "test")
+
+
+def test_the_same_formula_in_other_words_is_right():
+    asked = read_questions(TYPED, "test")["test.two"]
+    for typed in ("n*2", "n + n", "2·n", "(4*n^2)/(2*n)", "sqrt(4*n**2)"):
+        assert judge(asked, typed).right, typed
+    for typed in ("2", "n", "n^2", "2*n+0.01"):
+        assert not judge(asked, typed).right, typed
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "__import__('os')", "().__class__", "[1][0]", "1 if 1 else 2", "lambda: 1", "x", "",
+        "exp", "exp(1, 2)", "exp(x=1)", "1 << 3", "9**9**9**9", "1/0", "(-1)**0.5", "log(-1)",
+        "'a'", "True", "1j", "nan", "f'{1}'", "(" * 190, "1" * 300, "exp(1e9)", "print(1)",
+    ],
+)  # fmt: skip
+def test_what_is_no_formula_is_refused_and_never_run(typed, capsys):
+    with pytest.raises(BadExpression):
+        evaluate(typed, {"n": 1.0})
+    assert capsys.readouterr().out == ""
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=40))
+def test_whatever_is_typed_gets_a_number_or_a_sentence(text):
+    try:
+        value = evaluate(text)
+    except BadExpression:
+        return
+    assert math.isfinite(value)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))
+def test_arithmetic_is_that_of_python(a, b):
+    assert evaluate(f"({a!r}) + 2*({b!r}) - ({a!r})*({b!r})") == a + 2 * b - a * b
