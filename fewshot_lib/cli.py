@@ -7,7 +7,9 @@ quick; what a command does lives in ``classroom``, ``data`` and ``reading``.
 
 from __future__ import annotations
 
+import enum
 import sys
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -65,6 +67,65 @@ def lab(
 
 
 # ------------------------------------------------------------------------------------------- data
+
+
+class DataAction(enum.StrEnum):
+    """What ``fewshot data`` can do."""
+
+    STATUS = "status"
+    FETCH = "fetch"
+    CLEAR = "clear"
+
+
+@app.command(
+    short_help="Show, fetch or clear the data.",
+    epilog="Examples: fewshot data; fewshot data fetch; fewshot data clear --yes",
+)
+def data(
+    action: Annotated[
+        DataAction, typer.Argument(help="status: what is here; fetch: the scans; clear: all of it.")
+    ] = DataAction.STATUS,
+    archive: Annotated[
+        Path | None, typer.Option(help="With fetch: a copy of the source archive, for no network.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="With clear: do not ask.")] = False,
+) -> None:
+    """Show, fetch or remove what the course keeps in its cache folder: scans and checkpoints."""
+    from fewshot_lib.data import cache
+
+    try:
+        if action is DataAction.CLEAR:
+            if not yes and not typer.confirm(f"Remove everything in {cache.cache_dir()}?"):
+                raise typer.Exit(WANTING)
+            print(f"Freed {cache.clear() / 1e6:.1f} MB.")
+        elif action is DataAction.FETCH:
+            _fetch_scans(archive)
+        else:
+            _show_data()
+    except (ValueError, OSError) as error:
+        end(CANNOT, str(error))
+
+
+def _fetch_scans(archive: Path | None) -> None:
+    from fewshot_lib.data import scans
+
+    try:
+        paths = scans.fetch(archive)
+    except scans.ScansUnavailable as error:
+        end(CANNOT, str(error))
+    megabytes = sum(path.stat().st_size for path in paths) / 1e6
+    print(f"The {len(paths)} real scans are here ({megabytes:.1f} MB).")
+
+
+def _show_data() -> None:
+    from fewshot_lib.classroom.machine import shorten_home
+    from fewshot_lib.data import cache, scans
+
+    print(f"cache: {shorten_home(str(cache.cache_dir()))}")
+    for entry in cache.status():
+        print(f"{entry.size / 1e6:8.1f} MB  {entry.sha256[:12]}  {entry.name}")
+    if not scans.available():
+        end(WANTING, "The real scans are missing: fewshot data fetch")
 
 
 # -------------------------------------------------------------------------------------- exercises

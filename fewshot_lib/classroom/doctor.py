@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import fewshot_lib
 from fewshot_lib.classroom.machine import (
@@ -107,9 +106,17 @@ def kernel() -> Iterator[Finding]:
         yield Finding("kernel", f"python3 finds {done.stdout.strip()}")
 
 
-def _existing(folder: Path) -> Path:
-    """Climb to the nearest folder that exists."""
-    return next(place for place in (folder, *folder.parents) if place.exists())
+def data() -> Iterator[Finding]:
+    """Report the cache folder, its room, and whether the real scans are there."""
+    from fewshot_lib.data import cache_dir, scans, status
+
+    folder = cache_dir()
+    free = shutil.disk_usage(folder).free / 1e9
+    held = sum(entry.size for entry in status()) / 1e6
+    wanting = "less than 1 GB is free there" if free < 1 else None
+    yield Finding("cache", f"{folder} (holds {held:.1f} MB, {free:.0f} GB free)", wanting)
+    here = scans.available()
+    yield Finding("scans", "here" if here else "missing", None if here else "fewshot data fetch")
 
 
 def course() -> Iterator[Finding]:
@@ -134,7 +141,7 @@ def outside_python() -> Iterator[Finding]:
 def examine() -> list[Finding]:
     """Look at everything; a part that fails to report is itself a finding."""
     findings: list[Finding] = []
-    for part in (versions, computing, kernel, course, outside_python):
+    for part in (versions, computing, kernel, data, course, outside_python):
         try:
             findings.extend(part())
         except Exception as error:  # the report must come out, whatever is broken

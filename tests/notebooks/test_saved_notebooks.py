@@ -1,0 +1,131 @@
+"""Every saved notebook is evidence: run in order, without errors, readable without running it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from saved import (
+    LESSONS,
+    PICTURES,
+    SAVED,
+    code_cells,
+    headings,
+    label,
+    machine_seconds,
+    opening,
+    outputs,
+    prose,
+    read,
+)  # fmt: skip
+
+LONGEST_CELL = 25  # lines; the aim is 12
+LONGEST_LESSON = 60.0  # seconds of machine time on two cores
+LONGER = {"06": 180.0}  # training
+CLOSING = ("what we saw", "claim", "question", "references")
+
+every_notebook = pytest.mark.parametrize("path", SAVED, ids=label)
+every_lesson = pytest.mark.parametrize("path", LESSONS, ids=label)
+
+
+def test_there_are_notebooks_to_look_at() -> None:
+    assert LESSONS
+
+
+@every_notebook
+def test_notebook_is_saved_executed_in_order_on_a_fresh_kernel(path: Path) -> None:
+    counts = [cell.execution_count for cell in code_cells(path)]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+@every_notebook
+def test_notebook_was_saved_without_an_error(path: Path) -> None:
+    errors = [f"{o.ename}: {o.evalue}" for o in outputs(path) if o.output_type == "error"]
+    assert errors == []
+
+
+@every_notebook
+def test_nothing_of_the_machine_that_ran_it_is_saved(path: Path) -> None:
+    """No home or work folders in outputs, no times of execution, no interpreter's patch version."""
+    text = path.read_text(encoding="utf-8")
+    paths = r"(?<![\w.:/])/(?:home|Users|root|work|tmp|opt|var)/[\w.-]+|[A-Z]:\\\\Users"
+    assert re.findall(paths, text) == []
+    assert "iopub.status" not in text
+    assert "version" not in read(path).metadata.get("language_info", {})
+
+
+@every_notebook
+def test_no_cell_hides_from_nbval(path: Path) -> None:
+    """A cell may say that its output varies; it may not be left out, nor be expected to fail."""
+    hidden = {"nbval-skip", "nbval-raises-exception", "raises-exception", "skip-execution"}
+    for cell in code_cells(path):
+        assert not hidden & set(cell.metadata.get("tags", [])), cell.source
+        assert not re.search(r"^\s*#\s*(NBVAL_SKIP|NBVAL_RAISES_EXCEPTION)", cell.source, re.M)
+
+
+@every_notebook
+def test_every_picture_has_an_alternative_text(path: Path) -> None:
+    for output in outputs(path):
+        for kind in set(PICTURES) & set(output.get("data", {})):
+            metadata = output.get("metadata", {})
+            text = metadata.get(kind, {}).get("alt") or metadata.get("alt")
+            # a bundle's HTML form, which JupyterLab prefers, carries the text itself
+            in_html = re.search(r'alt="[^"]{10,}"', output.data.get("text/html", ""))
+            assert in_html or len(text or "") >= 10, f"a picture without alternative text: {kind}"
+    for text in prose(path):
+        for alternative in re.findall(r"!\[([^\]]*)\]\(", text):
+            assert len(alternative) >= 10, "a picture in the text without alternative text"
+
+
+@every_notebook
+def test_pictures_in_html_outputs_have_an_alternative_text(path: Path) -> None:
+    for output in outputs(path):
+        for tag in re.findall(r"<img\b[^>]*>", output.get("data", {}).get("text/html", "")):
+            assert re.search(r'\balt="[^"]{10,}"', tag, re.S), tag[:80]
+
+
+@every_lesson
+def test_cells_are_short(path: Path) -> None:
+    long = [c.source for c in code_cells(path) if len(c.source.splitlines()) > LONGEST_CELL]
+    assert long == []
+
+
+@every_lesson
+def test_the_output_that_varies_is_followed_by_a_line_that_does_not(path: Path) -> None:
+    """After a cell tagged nbval-ignore-output some later cell shows something nbval compares."""
+    cells = code_cells(path)
+    ignored = [
+        number
+        for number, cell in enumerate(cells)
+        if "nbval-ignore-output" in cell.metadata.get("tags", [])
+        or re.search(r"^\s*#\s*NBVAL_IGNORE_OUTPUT", cell.source, re.M)
+    ]
+    held = [number for number, cell in enumerate(cells) if cell.outputs and number not in ignored]
+    for number in ignored:
+        assert any(later > number for later in held), cells[number].source
+
+
+@every_lesson
+def test_lesson_opens_with_what_it_gives_and_what_it_costs(path: Path) -> None:
+    text = opening(path)
+    assert text.startswith("# "), "a title first"
+    assert re.search(r"you will be able to|after this notebook you can", text, re.I), "aims"
+    assert re.search(r"\d+\s*(?:[–-]\s*\d+\s*)?min(ute)?s?\b", text), "the reader's minutes"
+    assert machine_seconds(path) is not None, "the machine's seconds, on a line with 'machine'"
+
+
+@every_lesson
+def test_lesson_states_a_machine_time_within_the_course_budget(path: Path) -> None:
+    stated = machine_seconds(path)
+    assert stated is not None
+    assert stated <= LONGER.get(path.stem[:2], LONGEST_LESSON)
+
+
+@every_lesson
+def test_lesson_closes_with_numbers_claims_questions_and_references(path: Path) -> None:
+    if path.stem.startswith("00"):
+        return  # the first one claims nothing: it shows the way
+    found = headings(path)
+    for part in CLOSING:
+        assert any(part in heading for heading in found), f"no heading with '{part}': {found}"

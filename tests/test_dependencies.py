@@ -1,0 +1,159 @@
+"""The three lists of dependencies agree, cover what is imported, and are what is installed."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata as metadata
+import re
+import sys
+import tomllib
+from pathlib import Path
+from typing import TypeGuard
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+OWN = canonicalize_name(PROJECT["name"])
+#: What conda calls a package that pip knows under another name.
+CONDA_NAMES = {"pytorch-cpu": "torch", "distributed": "dask", "playwright-python": "playwright"}
+#: Import names that differ from the name of the distribution.
+IMPORT_NAMES = {"sklearn": "scikit-learn", "IPython": "ipython", "yaml": "PyYAML"}
+#: Brought by another declared package, of which it is a part for our purposes.
+BROUGHT = {
+    "IPython": "ipykernel",
+    "jupyter_client": "ipykernel",
+    "traitlets": "ipywidgets",
+    "distributed": "dask",
+    "PIL": "matplotlib",
+    "mpl_toolkits": "matplotlib",
+    "click": "typer",
+    "contourpy": "matplotlib",
+    "packaging": "pytest",
+    "yaml": "myst-nb",
+    "sqlalchemy": "nbgrader",
+}
+
+
+def declared() -> list[Requirement]:
+    """List what pyproject.toml asks for, extras included, this package's own extras left out."""
+    groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    found = [Requirement(line) for lines in groups for line in lines]
+    return [requirement for requirement in found if canonicalize_name(requirement.name) != OWN]
+
+
+def constraints() -> dict[str, str]:
+    """Read the tested versions by canonical name."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pairs = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(name): version for name, version in pairs}
+
+
+def conda() -> dict[str, str]:
+    """Read environment.yml: name as pip has it → range, for conda's and pip's part together."""
+    lists = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    [pip_part] = [entry["pip"] for entry in lists if isinstance(entry, dict)]
+    assert pip_part.pop() == "-e ."  # the course itself, last
+    lines = [entry for entry in lists if isinstance(entry, str)] + pip_part
+    found = {}
+    for line in lines:
+        requirement = Requirement(line)
+        name = canonicalize_name(CONDA_NAMES.get(requirement.name, requirement.name))
+        found[name] = str(requirement.specifier)
+    return found
+
+
+def test_conda_and_pip_install_the_same_packages_in_the_same_ranges() -> None:
+    wanted = {canonicalize_name(r.name): str(r.specifier) for r in declared()}
+    offered = conda()
+    python = offered.pop("python")
+    assert set(python.split(",")) == set(PROJECT["requires-python"].split(","))
+    assert offered.pop("pip") == ""
+    assert offered == wanted
+
+
+@pytest.mark.parametrize("requirement", declared(), ids=lambda requirement: requirement.name)
+def test_every_dependency_has_one_tested_version_within_its_range(requirement: Requirement) -> None:
+    tested = constraints()[canonicalize_name(requirement.name)]
+    assert requirement.specifier.contains(tested)
+
+
+def test_torch_is_the_agreed_version() -> None:
+    assert constraints()["torch"] == "2.13.0"
+
+
+def test_everything_that_gets_installed_has_a_tested_version() -> None:
+    """Walk the requirements of the requirements; GPU libraries come with other builds of torch."""
+    tested, seen = constraints(), set()
+    waiting = [(requirement.name, frozenset(requirement.extras)) for requirement in declared()]
+    while waiting:
+        name, extras = waiting.pop()
+        if (canonicalize_name(name), extras) in seen:
+            continue
+        seen.add((canonicalize_name(name), extras))
+        for line in metadata.requires(name) or []:
+            inner = Requirement(line)
+            markers = [{"extra": extra} for extra in (extras or {""})]
+            if inner.marker is None or any(inner.marker.evaluate(marker) for marker in markers):
+                waiting.append((inner.name, frozenset(inner.extras)))
+    names = {name for name, _ in seen if not re.match(r"nvidia|cuda|triton|setuptools", name)}
+    if sys.platform != "linux":
+        names &= set(tested) | {canonicalize_name(r.name) for r in declared()}
+    assert names - set(tested) == set()
+
+
+def test_installed_versions_are_the_tested_ones() -> None:
+    """A local part such as +cpu names a build, not a version."""
+    differing = {}
+    for name, version in constraints().items():
+        try:
+            installed = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+        if Version(installed).public != version:
+            differing[name] = installed
+    assert differing == {}
+
+
+def is_optional(node: ast.AST) -> TypeGuard[ast.Try]:
+    """Say whether a node is a ``try`` whose handler expects the import to fail."""
+    if not isinstance(node, ast.Try):
+        return False
+    caught = ast.unparse(ast.Tuple([h.type for h in node.handlers if h.type], ast.Load()))
+    return "ImportError" in caught or "ModuleNotFoundError" in caught
+
+
+def test_everything_that_is_imported_is_declared() -> None:
+    names = {canonicalize_name(requirement.name) for requirement in declared()}
+    missing = set()
+    for path in [*ROOT.glob("fewshot_lib/**/*.py"), *ROOT.glob("tests/**/*.py")]:
+        local = {neighbour.stem for neighbour in path.parent.glob("*.py")} | {
+            "fewshot_lib",
+            "tests",
+        }
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tries = [node for trial in ast.walk(tree) if is_optional(trial) for node in trial.body]
+        local |= {a.name for node in tries if isinstance(node, ast.Import) for a in node.names}
+        for node in ast.walk(tree):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                modules.append(node.module or "")
+            for module in modules:
+                top = module.split(".")[0]
+                if top in sys.stdlib_module_names or top in local:
+                    continue
+                distribution = BROUGHT.get(top, IMPORT_NAMES.get(top, top))
+                if canonicalize_name(distribution) not in names:
+                    missing.add((str(path.relative_to(ROOT)), top))
+    assert missing == set()
+
+
+def test_the_readme_gives_the_plain_equivalent_of_the_set_up() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert 'pip install -c constraints.txt -e ".[lab]"' in readme
+    assert "python -m venv .venv" in readme
+    assert "conda env create -f environment.yml" in readme

@@ -1,0 +1,105 @@
+"""The house is in order: its top level, its files' sizes, its commands, and what they promise."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+TOP_LEVEL = {
+    "README.md", "environment.yml", "pyproject.toml", "constraints.txt", "Makefile", "LICENSE",
+    "CHANGELOG.md", "CONTRIBUTING.md", ".gitignore", ".ci",
+    "notebooks", "exercises", "solutions", "fewshot_lib", "tests",
+}  # fmt: skip
+NAMES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE")
+
+
+@pytest.fixture(scope="module")
+def tracked() -> list[Path]:
+    """List the files that git keeps, or would keep."""
+    listing = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [ROOT / name for name in listing.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_the_top_level_is_the_agreed_one(tracked: list[Path]) -> None:
+    found = {path.relative_to(ROOT).parts[0] for path in tracked}
+    assert found - TOP_LEVEL == set(), "not part of the layout"
+    assert TOP_LEVEL - found == set(), "missing from the layout"
+
+
+def test_no_file_is_over_a_megabyte_and_no_notebook_over_600_kilobytes(tracked: list[Path]) -> None:
+    limit = {path: 600_000 if path.suffix == ".ipynb" else 1_000_000 for path in tracked}
+    too_large = [path.name for path in tracked if path.stat().st_size > limit[path]]
+    assert too_large == []
+
+
+def test_no_tracked_text_names_a_folder_of_one_machine(tracked: list[Path]) -> None:
+    """Paths below a home folder or a work folder mean that somebody's machine leaked in."""
+    leak = re.compile(r"(?<![\w.])/(home|Users|root|work|workspace)/\w+|[A-Z]:\\\\?Users\\")
+    found = {}
+    for path in tracked:
+        if path == Path(__file__) or path.suffix in {".png", ".npz", ".gz"}:
+            continue
+        match = leak.search(path.read_text(encoding="utf-8", errors="ignore"))
+        if match:
+            found[str(path.relative_to(ROOT))] = match.group(0)
+    assert found == {}
+
+
+def test_ci_runs_make_test_and_nothing_cleverer() -> None:
+    script = ROOT / ".ci" / "run"
+    lines = [line for line in script.read_text().splitlines() if line and not line.startswith("#")]
+    assert lines == ["set -e", 'cd "$(dirname "$0")/.."', "exec make test"]
+    if os.name == "posix":
+        assert script.stat().st_mode & stat.S_IXUSR
+
+
+def test_make_help_names_every_target() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert targets is not None
+    help_text = re.findall(r'@echo "make (\w+)', makefile)
+    assert set(help_text) == set(targets[1].split()) - {"help"}
+
+
+def test_the_readme_shows_a_picture_on_its_first_screen_and_every_link_leads_somewhere() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert re.search(r"!\[[^\]]{20,}\]\([^)]+\)", "\n".join(text.splitlines()[:15]))
+    for name in NAMES:
+        page = (ROOT / name).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\(([^)#\s]+)", page):
+            if not target.startswith(("http:", "https:", "mailto:")):
+                assert (ROOT / target).exists(), f"{name} links to {target}"
+
+
+def test_every_command_that_the_readme_shows_exists() -> None:
+    """``make X`` is a target, ``fewshot X`` a command, ``.[a,b]`` extras that exist."""
+    import tomllib
+
+    from typer.main import get_command
+
+    from fewshot_lib.cli import app
+
+    commands = set(get_command(app).commands)
+    makefile = (ROOT / "Makefile").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for name in ("README.md", "CONTRIBUTING.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        shown = "\n".join(re.findall(r"`+([^`]+)`+", text))
+        for target in re.findall(r"\bmake ([a-z]+)\b", shown):
+            assert f"\n{target}:" in makefile, f"{name}: make {target}"
+        for command in re.findall(r"\bfewshot ([a-z]+)\b", shown):
+            assert command in commands, f"{name}: fewshot {command}"
+        for extras in re.findall(r"\.\[([a-z,]+)\]", shown):
+            assert set(extras.split(",")) <= set(project["optional-dependencies"]), extras
