@@ -141,6 +141,61 @@ def _double_convolution(before: int, after: int) -> nn.Sequential:
     )
 
 
+class DigitEncoder(nn.Module):
+    """Turn small images into embedding vectors: three convolutions, halved twice, flattened.
+
+    f_θ: 3×3 convolution, group normalisation, ReLU, 2×2 max-pooling; the same again with twice the
+    channels; a last convolution and normalisation without ReLU, so that an embedding may point
+    anywhere. It is the embedding of Snell et al. cut down to 8×8 digits; group normalisation in the
+    place of batch normalisation keeps an image's embedding free of the others in its batch.
+
+    Arguments:
+        in_channels: C, channels of an image.
+        width: channels of the first convolution; the others have twice as many.
+
+    Call: images (B, C, H, W) floating, H and W ≥ 4 → (B, D), D = 2·width·⌊H/4⌋·⌊W/4⌋.
+
+    Raises:
+        ValueError: settings below 1; images of another shape.
+
+    Source: Snell et al. 2017, §3.1 (four such blocks for 28×28). Notebooks 03 and 04.
+
+    >>> DigitEncoder()(torch.zeros(5, 1, 8, 8)).shape
+    torch.Size([5, 256])
+    """
+
+    def __init__(self, in_channels: int = 1, *, width: int = 32) -> None:
+        super().__init__()
+        for name, value in (("in_channels", in_channels), ("width", width)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.in_channels = in_channels
+        self.layers = nn.Sequential(
+            *_convolution_and_norm(in_channels, width),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            *_convolution_and_norm(width, 2 * width),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            *_convolution_and_norm(2 * width, 2 * width),
+            nn.Flatten(),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the embeddings (B, D) of images (B, C, H, W)."""
+        if images.ndim != 4 or images.shape[1] != self.in_channels or min(images.shape[2:]) < 4:
+            raise ValueError(
+                f"expected images (B, {self.in_channels}, H, W) of at least 4×4 pixels, got shape "
+                f"{tuple(images.shape)}; add the channel dimension with images[:, None]"
+            )
+        embeddings: Tensor = self.layers(images)
+        return embeddings
+
+
+def _convolution_and_norm(before: int, after: int) -> tuple[nn.Module, nn.Module]:
+    return nn.Conv2d(before, after, 3, padding=1), nn.GroupNorm(math.gcd(8, after), after)
+
+
 class PixelClassifier(nn.Module):
     """Segment in the ordinary way: an encoder, and one linear classifier for all pixels.
 
