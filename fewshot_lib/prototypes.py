@@ -7,6 +7,7 @@ flag beside the prototypes, and every flag is to be passed on, as ``valid``, to 
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -430,11 +431,18 @@ class _SquaredEuclidean(torch.autograd.Function):
         queries, prototypes = ctx.saved_tensors
         (grad,) = upstream
         with full_precision(grad):
-            # Σ_k g_k (z − c_k): the same for vectors seen from a common centre, without the offset.
+            # 2 Σ_k g_k (z − c_k): the same seen from a common centre, without the offset.
             centre = prototypes.detach().mean(dim=-2, keepdim=True)
-            z, c = queries - centre, prototypes - centre
-            grad_z = 2 * (grad.sum(-1)[..., None] * z - grad @ c)
-            grad_c = 2 * (grad.sum(-2)[..., None] * c - grad.mT @ z)
+            z, c, twice = queries - centre, prototypes - centre, 2 * grad
+            # One product and one sum in a single pass: these are the large tensors.
+            n = math.prod(z.shape[:-2])
+            grad_z = torch.baddbmm(
+                (twice.sum(dim=-1, keepdim=True) * z).reshape(n, *z.shape[-2:]),
+                twice.reshape(n, *twice.shape[-2:]),
+                c.reshape(n, *c.shape[-2:]),
+                alpha=-1,
+            ).view(z.shape)
+            grad_c = twice.sum(dim=-2)[..., None] * c - twice.mT @ z
         return grad_z, grad_c
 
 

@@ -255,6 +255,15 @@ def test_similarities_have_right_first_and_second_derivatives():
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("leading", [(), (2,), (0,)])
+def test_without_a_query_the_gradient_is_zero(distance, leading):
+    queries, prototypes = randn(*leading, 0, 4).requires_grad_(), randn(5, 4).requires_grad_()
+    similarity(queries, prototypes, distance).sum().backward()
+    assert queries.grad.shape == queries.shape
+    assert torch.equal(prototypes.grad, torch.zeros(5, 4).double())
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
 def test_torch_vmap_over_episodes_is_the_batched_call(distance):
     queries, prototypes = randn(3, 4, 2), randn(3, 5, 2, seed=1)
     mapped = torch.vmap(lambda z, c: similarity(z, c, distance))(queries, prototypes)
