@@ -119,32 +119,37 @@ class NotebookPage:
         return found + self.complaints
 
     def explorers(self) -> list[Locator]:
-        """List the output areas that hold both a slider and a picture."""
-        areas = self.page.locator(".jp-Cell-outputArea").filter(
-            has=self.page.locator('[role="slider"]')
-        )
-        return [area for area in areas.all() if area.locator("img").count()]
+        """List what explore() shows live: controls and a picture."""
+        return self.page.locator(".fewshot-explore").all()
 
-    def move_slider(self, area: Locator, seconds: float = 10.0) -> float | None:
-        """Move the first slider of an output area by one key press.
+    def move(self, explorer: Locator, seconds: float = 10.0) -> float | None:
+        """Move the first slider of an explorer by one key press; where it has none, its first menu.
 
         Returns:
             Seconds until the picture had changed; None when it never did.
         """
-        slider = area.locator('[role="slider"]').first
-        slider.scroll_into_view_if_needed()
-        slider.focus()
-        before, value = self.pictures(area), slider.get_attribute("aria-valuenow")
-        start = time.monotonic()
-        self.page.keyboard.press("ArrowRight")
-        if slider.get_attribute("aria-valuenow") == value:  # it stood at its right end
+        sliders = explorer.locator('[role="slider"]')
+        control = (sliders if sliders.count() else explorer.locator("select")).first
+        before = self.pictures(explorer)
+        for key in ("ArrowRight", "ArrowLeft") if sliders.count() else ("ArrowDown", "ArrowUp"):
+            value = self.value(control)
+            control.focus()
             start = time.monotonic()
-            self.page.keyboard.press("ArrowLeft")
-        while time.monotonic() - start < seconds:
-            if self.pictures(area) != before:
-                return time.monotonic() - start
-            self.page.wait_for_timeout(20)
+            self.page.keyboard.press(key)
+            self.page.wait_for_timeout(10)
+            if self.value(control) == value:
+                continue  # it stood at this end
+            while time.monotonic() - start < seconds:
+                if self.pictures(explorer) != before:
+                    return time.monotonic() - start
+                self.page.wait_for_timeout(10)
+            return None
         return None
+
+    @staticmethod
+    def value(control: Locator) -> str:
+        """Read where a slider or a menu stands."""
+        return str(control.evaluate("e => e.getAttribute('aria-valuenow') ?? e.value"))
 
     @staticmethod
     def pictures(area: Locator) -> list[str]:

@@ -43,13 +43,13 @@ def test_notebook_runs_in_a_browser_and_its_sliders_change_the_picture(
     page = visit(f"notebooks/{notebook.name}")
     page.run_all(LONGEST)
     explorers = page.explorers()
-    waited = [page.move_slider(area) for area in explorers]
+    waited = [page.move(explorer) for explorer in explorers]
     folder = request.config.getoption("--screenshots")
     if folder:
         page.screenshot(folder / f"{notebook.stem}.png")
     assert page.failures() == []
-    assert len(explorers) >= uses_explore(notebook), "an explore() without slider and picture"
-    assert None not in waited, f"of {len(waited)} sliders, {waited.count(None)} changed no picture"
+    assert len(explorers) >= uses_explore(notebook), "an explore() that shows no controls"
+    assert None not in waited, f"moved controls that changed no picture: {waited}"
     if waited:
         times = ", ".join(f"{seconds * 1000:.0f} ms" for seconds in waited if seconds)
-        print_table(f"slider to picture, {notebook.stem}", times)
+        print_table(f"from key to picture, {notebook.stem}", times)

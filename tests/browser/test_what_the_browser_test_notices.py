@@ -22,7 +22,7 @@ def draw(value):
 slider, image = ipywidgets.IntSlider(1, 0, 5), ipywidgets.Image(value=draw(1))
 """
 ALIVE = "slider.observe(lambda change: setattr(image, 'value', draw(change.new)), 'value')\n"
-SHOW = "ipywidgets.VBox([slider, image])"
+SHOW = "ipywidgets.VBox([slider, image]).add_class('fewshot-explore')"
 
 
 def write(served: tuple[Server, Path], name: str, *sources: str) -> str:
@@ -38,8 +38,25 @@ def test_a_sound_notebook_has_no_failures_and_its_slider_moves_the_picture(
 ) -> None:
     page = visit(write(served, "sound.ipynb", "1 + 1", SLIDER + ALIVE + SHOW))
     page.run_all(60)
-    [area] = page.explorers()
-    assert page.move_slider(area) is not None
+    [explorer] = page.explorers()
+    assert page.move(explorer) is not None
+    assert page.failures() == []
+
+
+def test_an_explorer_works_from_the_keyboard_and_leaves_no_pile_of_pictures(
+    served: tuple[Server, Path], visit: Callable[[str], NotebookPage]
+) -> None:
+    source = """
+from fewshot_lib import figures
+from fewshot_lib.reading import explore
+def ceiling(scale): return figures.softmax_ceiling((2, 5), [1, scale])
+explore(ceiling, scale=[1, 5, 20])
+"""
+    page = visit(write(served, "explorer.ipynb", source))
+    page.run_all(60)
+    [explorer] = page.explorers()
+    assert page.move(explorer) is not None
+    assert explorer.locator("img").count() == 1
     assert page.failures() == []
 
 
@@ -49,8 +66,8 @@ def test_errors_dead_sliders_and_console_errors_are_noticed(
     shout = "from IPython.display import Javascript; Javascript('console.error(\"a shout\")')"
     page = visit(write(served, "broken.ipynb", SLIDER + SHOW, shout, "1 / 0", "2"))
     page.run_all(60)
-    [area] = page.explorers()
-    assert page.move_slider(area, seconds=2) is None
+    [explorer] = page.explorers()
+    assert page.move(explorer, seconds=2) is None
     failures = "\n".join(page.failures())
     for part in ("execution counts", "ZeroDivisionError", "a shout"):
         assert part in failures
