@@ -1,0 +1,13 @@
+"""What a notebook shows its reader.
+
+show       a figure with alt text, caption and numbers
+explore    a drawing function over its parameters: live, saved, or as a table
+claim      a row of the claim ledger; ledger prints them
+"""
+
+from __future__ import annotations
+
+from fewshot_lib.reading.explore import explore
+from fewshot_lib.reading.show import show
+
+__all__ = ["explore", "show"]

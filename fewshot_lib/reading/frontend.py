@@ -1,0 +1,89 @@
+"""Where the reader sits: before live widgets, a saved page, or a terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+Form = Literal["live", "static", "text"]
+VARIABLE = "FEWSHOT_EXPLORE"
+
+
+def choose_form(wanted: str | None = None) -> Form:
+    """Say in which form interactive things are to be shown.
+
+    ``wanted`` decides, else the environment variable FEWSHOT_EXPLORE, else the front end: "live"
+    where a person executes a cell (JupyterLab, Notebook 7, VS Code name the cell in the request;
+    Colab), "static" in every other kernel (nbconvert, nbclient, nbval), "text" without one.
+
+    Arguments:
+        wanted: "live", "static", "text" or None.
+
+    Returns:
+        the form; "static" when live widgets are due by the front end but ipywidgets is missing.
+
+    Raises:
+        ValueError: an unknown form, by argument or environment.
+
+    >>> choose_form("text")
+    'text'
+    """
+    for source, value in (("the argument", wanted), (VARIABLE, os.environ.get(VARIABLE))):
+        if value:
+            if value not in get_args(Form):
+                raise ValueError(
+                    f"{source} says {value!r}; a form is one of {', '.join(get_args(Form))}"
+                )
+            return value  # type: ignore[return-value]
+    shell = _shell()
+    if shell is None or not hasattr(shell, "kernel"):
+        return "text"
+    if _person_is_there(shell) and _has_widgets():
+        return "live"
+    return "static"
+
+
+def emit(data: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> None:
+    """Put one output before the reader: rich where there is a front end, else its text.
+
+    Arguments:
+        data: MIME type → content; "text/plain" is required.
+        metadata: MIME type → metadata, saved with the output.
+
+    Raises:
+        ValueError: no "text/plain".
+    """
+    if "text/plain" not in data:
+        raise ValueError(
+            "every output needs text/plain: terminals, screen readers and nbval read it"
+        )
+    if _shell() is None:
+        print(data["text/plain"])
+        return
+    from IPython.display import display
+
+    display(dict(data), raw=True, metadata=dict(metadata or {}))
+
+
+def _shell() -> Any:
+    """Return the running IPython shell, or None, without importing IPython for nothing."""
+    if "IPython" not in sys.modules:
+        return None
+    from IPython import get_ipython
+
+    return get_ipython()
+
+
+def _person_is_there(shell: Any) -> bool:
+    """Say whether a front end with cells sent the running request; runners do not name cells."""
+    parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
+    return "cellId" in (parent.get("metadata") or {}) or "google.colab" in sys.modules
+
+
+def _has_widgets() -> bool:
+    """Say whether ipywidgets is installed."""
+    from importlib.util import find_spec
+
+    return find_spec("ipywidgets") is not None

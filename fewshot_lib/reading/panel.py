@@ -1,0 +1,131 @@
+"""The live form of ``explore``: controls, what is seen, and the picture of the newest values."""
+
+from __future__ import annotations
+
+import html
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from fewshot_lib.reading.frontend import emit
+from fewshot_lib.reading.multiples import draw, in_a_sentence, small_multiples
+from fewshot_lib.reading.parameters import Control, Drawing, Setting
+from fewshot_lib.reading.show import close, png_size
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+SAVED_SECONDS = 1.0  # that the live form may spend on the small multiples saved with the notebook
+FLUENT = 0.25  # seconds a picture may take for sliders to draw while they are being dragged
+
+#: Where the widget lives the saved pictures are hidden; where it died its error message is.
+STYLE = (
+    "<style>.jp-OutputArea:has(.fewshot-explore) .jp-OutputArea-child:has(.fewshot-still),"
+    ".jp-OutputArea:has(.fewshot-still) .jp-OutputArea-output.jupyter-widgets{display:none}</style>"
+)
+
+
+def live(function: Drawing, controls: Sequence[Control], title: str, panels: int) -> None:
+    """Show controls with their picture, and keep small multiples for who opens the saved notebook.
+
+    The widget is one output, the small multiples another: a notebook that was saved and opened
+    again shows pictures, never "model not found".
+    """
+    panel = Panel(function, controls)
+    view = {"version_major": 2, "version_minor": 0, "model_id": panel.box.model_id}
+    sentence = f"{title}: run this cell to move its controls; some of their settings are below."
+    emit({WIDGET_VIEW: view, "text/plain": sentence})
+    still = small_multiples(
+        function, controls, title, panels, seconds=SAVED_SECONDS, forgive=Exception,
+        around=f'{STYLE}<div class="fewshot-still">{{}}</div>',
+    )  # fmt: skip
+    emit(*still)
+
+
+class Panel:
+    """Controls above, what is seen below them, the picture, and the picture in words.
+
+    ``box`` is the widget. Every change replaces the picture's bytes in place: nothing flickers and
+    nothing piles up. While a picture is being drawn the front end holds further changes back and
+    then sends the newest only.
+    """
+
+    def __init__(self, function: Drawing, controls: Sequence[Control]) -> None:
+        import ipywidgets as widgets
+
+        self.function = function
+        self.controls = list(controls)
+        self.places: dict[int, list[Any]] = {}
+        self.seconds = 0.0
+        self.knobs = [_knob(control) for control in controls]
+        self.said = widgets.HTML()
+        self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%"))
+        self.told = widgets.HTML()
+        folded = widgets.Accordion([self.told], titles=["The picture in words"])
+        self.draw()
+        for knob, control in zip(self.knobs, controls, strict=True):
+            if control.kind == "slider":
+                knob.continuous_update = self.seconds <= FLUENT
+            knob.observe(self.draw, names="value")
+        self.box = widgets.VBox([*self.knobs, self.said, self.picture, folded])
+        self.box.add_class("fewshot-explore")
+
+    @property
+    def setting(self) -> Setting:
+        """Return the controls' values."""
+        return {c.name: knob.value for c, knob in zip(self.controls, self.knobs, strict=True)}
+
+    def draw(self, change: object = None) -> None:
+        """Draw the picture of the controls' values, or say why it cannot be drawn."""
+        from fewshot_lib.figures import png
+
+        begun = time.perf_counter()
+        try:
+            figure, data = draw(self.function, self.setting)
+            self._place(figure)
+            picture = png(figure, quick=True)
+        except Exception as error:
+            sentence = html.escape(in_a_sentence(error))
+            self.said.value = f'<p role="alert"><b>No picture.</b> {sentence}</p>'
+            self.picture.layout.visibility = "hidden"
+            return
+        close(figure)
+        self.picture.value = picture
+        self.picture.width = str(png_size(picture)[0])
+        self.picture.layout.visibility = "visible"
+        self.said.value = f'<p role="status">{html.escape(data.finding or data.what)}</p>'
+        self.told.value = f"<p>{html.escape(data.alt)}</p>"
+        self.seconds = time.perf_counter() - begun
+
+    def _place(self, figure: Figure) -> None:
+        """Put axes where the last picture had them: nothing jumps, and laying out takes long."""
+        if figure.get_layout_engine() is None:
+            return
+        kept = self.places.get(len(figure.axes))
+        if kept is None:
+            figure.draw_without_rendering()
+            self.places[len(figure.axes)] = [axes.get_position() for axes in figure.axes]
+            return
+        figure.set_layout_engine("none")
+        for axes, place in zip(figure.axes, kept, strict=True):
+            axes.set_position(place)
+
+
+def _knob(control: Control) -> Any:
+    """Make the widget of a control: labelled, with a readout, usable from the keyboard."""
+    import ipywidgets as widgets
+
+    how: dict[str, Any] = {
+        "description": control.title,
+        "style": {"description_width": "11em"},
+        "layout": widgets.Layout(width="min(36em, 98%)"),
+    }
+    options = list(zip(control.labels, control.values, strict=True))
+    if control.kind == "switch":
+        return widgets.Checkbox(value=bool(control.start), **how)
+    if control.kind == "text":
+        return widgets.Text(value=control.values[0], continuous_update=False, **how)
+    if control.kind == "menu":
+        return widgets.Dropdown(options=options, index=control.start, **how)
+    return widgets.SelectionSlider(options=options, index=control.start, **how)

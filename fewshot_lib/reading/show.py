@@ -1,0 +1,169 @@
+"""Show a figure with its alt text, caption and numbers, so that everyone gets them.
+
+JupyterLab and nbconvert's default page drop an alt text that is kept in an output's metadata. So
+the picture is saved in an HTML figure of its own, whose ``alt`` reaches every page, and once more
+as image/png (with the alt text in its metadata) for what cannot read HTML: LaTeX, PDF, nbsphinx.
+Terminals, screen readers and nbval read text/plain: caption, alt text and the numbers as a table.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import struct
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from fewshot_lib.reading.frontend import emit
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from fewshot_lib.figures import PlotData
+
+WIDTH = 96  # characters in a line of text/plain
+MOST_ROWS = 24  # of a table; more are counted
+VARIES = "Its numbers differ a little from machine to machine and are not part of this text."
+
+
+def show(
+    figure: Figure,
+    data: PlotData | None = None,
+    caption: str | None = None,
+    *,
+    varies: bool = False,
+) -> None:
+    """Display a figure with alt text and caption, and let go of it.
+
+    Arguments:
+        figure: from ``fewshot_lib.figures``, or any matplotlib figure.
+        data: its ``PlotData``; carries the alt text.
+        caption: the finding in words; by default ``data.finding``.
+        varies: True when the numbers differ from machine to machine (something was trained): the
+            text that nbval compares then names the picture without them.
+
+    Raises:
+        TypeError: no data: a picture without an alt text is not shown.
+
+    Notebooks: all.
+
+    >>> from fewshot_lib import figures
+    >>> show(*figures.lines([1, 5], {"a": [0.5, 0.9]}, xlabel="shots", ylabel="accuracy"))
+    accuracy at 1 and at 5: a 0.50 and 0.90.
+    Picture: Line chart: accuracy against shots. a: from 0.50 at 1 to 0.90 at 5.
+    shots  a
+    1      0.50
+    5      0.90
+    """
+    from fewshot_lib.figures import PlotData, png
+
+    if not isinstance(data, PlotData):
+        raise TypeError(
+            "show(figure, data) needs the figure's PlotData, which holds its alt text, got "
+            f"{type(data).__name__}; the functions of fewshot_lib.figures return both: "
+            "show(*figures.lines(…))"
+        )
+    caption = data.finding if caption is None else caption
+    text = picture_text(data, caption)
+    if varies:
+        text = f"Picture: {data.what}. {VARIES}"
+    emit(*picture_bundle(png(figure), data.alt, caption, text, table_html(data.columns, data.rows)))
+    close(figure)
+
+
+def picture_bundle(
+    png: bytes, alt: str, caption: str, text: str, details: str = "", around: str = "{}"
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return (data, metadata) of an output that shows a picture.
+
+    Arguments:
+        png: the picture; alt: what is to be seen; caption: under it; text: text/plain.
+        details: HTML below the caption.
+        around: HTML around all of it, with "{}" where it goes.
+    """
+    figure = around.replace("{}", picture_html(png, alt, caption, details))
+    data = {
+        "text/html": figure,
+        "image/png": base64.b64encode(png).decode("ascii"),
+        "text/plain": text,
+    }
+    width, height = png_size(png)
+    return data, {"image/png": {"alt": alt, "width": width, "height": height}}
+
+
+def picture_html(png: bytes, alt: str, caption: str = "", details: str = "") -> str:
+    """Return an HTML figure: picture with alt text, caption under it, details under that."""
+    width, height = png_size(png)
+    source = base64.b64encode(png).decode("ascii")
+    below = f'<figcaption style="max-width:44em">{html.escape(caption)}</figcaption>'
+    return (
+        '<figure class="fewshot-figure" style="margin:0">'
+        f'<img alt="{html.escape(alt)}" width="{width}" height="{height}" '
+        f'style="max-width:100%;height:auto;background:white" src="data:image/png;base64,{source}">'
+        f"{below if caption else ''}{details}</figure>"
+    )
+
+
+def table_html(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return the numbers as a folded HTML table; nothing when there are none."""
+    if not rows:
+        return ""
+
+    def line(cells: Sequence[object], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(str(c))}</{tag}>" for c in cells) + "</tr>"
+
+    body = "".join(line(row, "td") for row in rows[:MOST_ROWS])
+    more = f"<p>and {len(rows) - MOST_ROWS} more rows</p>" if len(rows) > MOST_ROWS else ""
+    return (
+        "<details><summary>The numbers in this picture</summary>"
+        f"<table><thead>{line(columns, 'th')}</thead><tbody>{body}</tbody></table>{more}</details>"
+    )
+
+
+def picture_text(data: PlotData, caption: str) -> str:
+    """Return caption, alt text and numbers as lines of text."""
+    parts = [wrap(caption), wrap(f"Picture: {data.alt}")]
+    if data.rows:
+        parts.append(table_text(data.columns, data.rows))
+    return "\n".join(part for part in parts if part)
+
+
+def table_text(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return a table as aligned lines; the last column is wrapped.
+
+    >>> print(table_text(("shots", "accuracy"), [(1, "0.50"), (10, "0.90")]))
+    shots  accuracy
+    1      0.50
+    10     0.90
+    """
+    cells = [[str(cell) for cell in row] for row in (columns, *rows[:MOST_ROWS])]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
+    before = sum(widths[:-1]) + 2 * (len(columns) - 1)
+    lines = []
+    for row in cells:
+        start = "".join(f"{cell:<{width}}  " for cell, width in zip(row, widths[:-1], strict=False))
+        folded = textwrap.wrap(row[-1], max(30, WIDTH - before)) or [""]
+        lines += [start + folded[0], *(" " * before + rest for rest in folded[1:])]
+    if len(rows) > MOST_ROWS:
+        lines.append(f"and {len(rows) - MOST_ROWS} more rows")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def wrap(text: str) -> str:
+    """Fold text into lines of at most ``WIDTH`` characters."""
+    return "\n".join(textwrap.wrap(text, WIDTH))
+
+
+def png_size(png: bytes) -> tuple[int, int]:
+    """Return (width, height) in pixels from a PNG's header."""
+    width, height = struct.unpack(">II", png[16:24])
+    return width, height
+
+
+def close(figure: Figure) -> None:
+    """Let pyplot forget the figure, if it knows it: nothing is shown twice or kept for ever."""
+    import sys
+
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close(figure)
