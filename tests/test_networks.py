@@ -887,20 +887,25 @@ def test_wrong_types_ranges_and_missing_coordinates_are_named():
 # How it is written
 
 
-def test_networks_do_not_loop_over_classes_episodes_supports_or_positions(root):
-    tree = ast.parse((root / "fewshot_lib" / "networks.py").read_text(encoding="utf-8"))
+def functions_that_loop(source: str) -> set[tuple[str, str]]:
+    """Name every function or method with a loop or comprehension, as (class or function, name)."""
     kinds = (ast.For, ast.While, ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)
-    looping = {
+    return {
         (owner.name, getattr(part, "name", ""))
-        for owner in tree.body
+        for owner in ast.parse(source).body
         if isinstance(owner, ast.FunctionDef | ast.ClassDef)
         for part in (owner.body if isinstance(owner, ast.ClassDef) else [owner])
         if any(isinstance(node, kinds) for node in ast.walk(part))
     }
+
+
+def test_networks_do_not_loop_over_classes_episodes_supports_or_positions(root):
+    looping = functions_that_loop((root / "fewshot_lib" / "networks.py").read_text("utf-8"))
     # The U-Net builds and runs its levels; the others go through the names of their arguments.
     assert looping == {
         ("UNetEncoder", "__init__"),
         ("UNetEncoder", "forward"),
+        ("DigitEncoder", "__init__"),
         ("FewShotSegmentationNet", "__init__"),
         ("_check_episode", "_check_episode"),
     }

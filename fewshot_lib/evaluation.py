@@ -1,0 +1,605 @@
+"""Dice, the baseline beside it, intervals, the field's protocols (note §4, notebooks 01 and 07)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fewshot_lib.episodes import Volume
+
+Segmenter = Callable[[Tensor, Tensor, Tensor], Tensor]
+Method = Literal["percentile", "bca"]
+
+
+def dice(prediction: Tensor, target: Tensor, empty: float = math.nan) -> Tensor:
+    """Measure the overlap of two masks, slice by slice.
+
+    Dice(A, B) = 2 |A ∩ B| / (|A| + |B|)
+
+    Arguments:
+        prediction: (…, H, W) bool, or 0 and 1 in any type.
+        target: (…, H, W) likewise; leading dimensions broadcast.
+        empty: the value where both masks are empty, and the formula says 0/0: NaN (leave the slice
+            out), 1 (rightly nothing) or 0. The choice can decide a comparison (notebook 07).
+
+    Returns:
+        (…) float64 in [0, 1], or ``empty``; on the inputs' device.
+
+    Raises:
+        ValueError: fewer than two dimensions, sizes that differ, values other than 0 and 1.
+
+    Source: Dice 1945; notebook 01.
+
+    >>> dice(torch.tensor([[1, 1, 0]]), torch.tensor([[1, 0, 0]])).item()
+    0.6666666666666666
+    """
+    return _dice(prediction, target, empty, 2, "(…, H, W)")
+
+
+def volume_dice(prediction: Tensor, target: Tensor, empty: float = math.nan) -> Tensor:
+    """Measure the overlap of two masks over whole volumes.
+
+    As ``dice`` with A, B ⊂ slices × rows × columns: a slice counts by the pixels it has, and a
+    false alarm in an empty slice costs. The mean of slice Dices can be 0.32 where this is 0.94.
+
+    Arguments:
+        prediction: (…, Z, H, W) bool, or 0 and 1 in any type.
+        target: (…, Z, H, W) likewise; leading dimensions broadcast.
+        empty: the value where both are empty.
+
+    Returns:
+        (…) float64 in [0, 1], or ``empty``.
+
+    Raises:
+        ValueError: as ``dice``.
+
+    Source: notebook 07.
+
+    >>> volume_dice(torch.ones(2, 1, 2), torch.tensor([[[1, 1]], [[0, 0]]])).item()
+    0.6666666666666666
+    """
+    return _dice(prediction, target, empty, 3, "(…, Z, H, W)")
+
+
+def mean_slice_dice(prediction: Tensor, target: Tensor, empty: float = math.nan) -> Tensor:
+    """Average the Dice of the slices of each volume.
+
+    mean_z Dice(A_z, B_z) over the slices where it is a number: with ``empty=nan`` a slice that
+    neither mask marks is left out; with 1 every such slice adds a perfect score.
+
+    Arguments:
+        prediction: (…, Z, H, W) bool, or 0 and 1 in any type.
+        target: (…, Z, H, W) likewise; leading dimensions broadcast.
+        empty: the value of an empty slice.
+
+    Returns:
+        (…) float64 in [0, 1]; NaN where no slice has a number.
+
+    Raises:
+        ValueError: as ``dice``.
+
+    Source: notebook 07.
+
+    >>> mean_slice_dice(torch.ones(2, 1, 2), torch.tensor([[[1, 1]], [[0, 0]]])).item()
+    0.5
+    """
+    return dice(prediction, target, empty).nanmean(dim=-1)
+
+
+def _dice(prediction: Tensor, target: Tensor, empty: float, n_dims: int, shape: str) -> Tensor:
+    for name, mask in (("prediction", prediction), ("target", target)):
+        if mask.ndim < n_dims:
+            raise ValueError(f"{name} must be {shape}, got shape {tuple(mask.shape)}")
+        if mask.dtype != torch.bool and bool(((mask != 0) & (mask != 1)).any()):
+            raise ValueError(
+                f"{name} must hold 0 and 1 only: one mask at a time (labels == k), and "
+                "probabilities thresholded first (p > 0.5)"
+            )
+    if prediction.shape[-n_dims:] != target.shape[-n_dims:]:
+        raise ValueError(
+            f"prediction and target must be of one size, got {tuple(prediction.shape)} and "
+            f"{tuple(target.shape)}"
+        )
+    a, b = prediction.bool(), target.bool()
+    dims = tuple(range(-n_dims, 0))
+    shared = (a & b).sum(dims).double()
+    total = a.sum(dims) + b.sum(dims)
+    return torch.where(total > 0, 2 * shared / total, empty)
+
+
+def copy_mask_baseline(support_masks: Tensor) -> Tensor:
+    """Say what the support masks alone predict: the share of support images with each class.
+
+    p_k(x) = 1/S Σ_s M_sk(x), whatever the query shows. The arg-max over K copies the mask of one
+    support image, and takes the majority of several (the first class where they tie). Every Dice of
+    the course stands beside the Dice of this.
+
+    Arguments:
+        support_masks: (…, S, K, H, W) bool, integer or floating, one channel a class.
+
+    Returns:
+        (…, K, H, W) float32 (float64 for float64 masks): shares, to be compared or ``argmax``-ed.
+
+    Raises:
+        ValueError: fewer than four dimensions, no support image.
+
+    Source: notebooks 01 and 05; what the note's network comes to (notebook 05).
+
+    >>> copy_mask_baseline(torch.tensor([[[[1, 0]], [[0, 1]]]])).argmax(-3).tolist()
+    [[0, 1]]
+    """
+    if support_masks.ndim < 4 or support_masks.shape[-4] == 0:
+        raise ValueError(
+            f"expected support_masks (…, S, K, H, W) with S ≥ 1, got {tuple(support_masks.shape)}"
+        )
+    masks = support_masks if support_masks.dtype == torch.float64 else support_masks.float()
+    return masks.mean(dim=-4)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Hold an estimate and its bootstrap interval.
+
+    Arguments:
+        estimate: the mean.
+        low: lower end; NaN when fewer than two independent values leave nothing to resample.
+        high: upper end, likewise.
+        n: values that were numbers.
+        n_groups: independent values: groups, or n without groups.
+        confidence: the nominal coverage.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    n: int
+    n_groups: int
+    confidence: float
+
+    def __str__(self) -> str:
+        """Write it as 0.71 [0.65, 0.77]."""
+        return f"{self.estimate:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+def bootstrap_interval(
+    values: Tensor | Sequence[float],
+    confidence: float = 0.95,
+    method: Method = "percentile",
+    groups: Sequence[object] | Tensor | None = None,
+    n_resamples: int = 5000,
+    seed: int = 0,
+) -> Interval:
+    """Estimate a mean with a bootstrap interval, resampling whole groups where values share one.
+
+    Percentile: the α/2 and 1−α/2 quantiles of the resampled means. BCa: the same at levels shifted
+    for bias z₀ and acceleration a, Φ(z₀ + (z₀ + z_α)/(1 − a (z₀ + z_α))). Both are too narrow for
+    few groups: with 5 subjects and normal values a nominal 95 % covers about 84 %.
+
+    Arguments:
+        values: (N,) numbers; NaNs (empty slices) are left out.
+        confidence: in (0, 1).
+        method: "percentile" or "bca".
+        groups: (N,) a label a value, such as its subject: values of one group are drawn together,
+            for slices of one person are no independent evidence. None: each value is its own.
+        n_resamples: ≥ 1.
+        seed: ≥ 0.
+
+    Returns:
+        ``Interval``.
+
+    Raises:
+        ValueError: more than one dimension, groups of another length, settings out of range.
+
+    Source: Efron and Tibshirani 1993, chapters 13 and 14; Field and Welsh 2007 (clusters).
+    Notebooks 01 and 07.
+
+    >>> str(bootstrap_interval([0.5, 0.5, 0.5]))
+    '0.50 [0.50, 0.50]'
+    """
+    if method not in ("percentile", "bca"):
+        raise ValueError(f'method must be "percentile" or "bca", got {method!r}')
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}; 95 % is 0.95")
+    if n_resamples < 1:
+        raise ValueError(f"n_resamples must be at least 1, got {n_resamples}")
+    numbers = torch.as_tensor(values, dtype=torch.float64).detach().cpu()
+    if numbers.ndim != 1:
+        raise ValueError(f"values must be (N,), got shape {tuple(numbers.shape)}; flatten them")
+    member = _group_numbers(groups, len(numbers))
+    known = ~numbers.isnan()
+    numbers, member = numbers[known], member[known]
+    if not len(numbers):
+        return Interval(math.nan, math.nan, math.nan, 0, 0, confidence)
+    member = torch.unique(member, return_inverse=True)[1]
+    n_groups = int(member.max()) + 1
+    sums = torch.zeros(n_groups, dtype=torch.float64).index_add_(0, member, numbers)
+    counts = torch.bincount(member, minlength=n_groups).double()
+    estimate = float(sums.sum() / counts.sum())
+    if n_groups < 2:
+        return Interval(estimate, math.nan, math.nan, len(numbers), n_groups, confidence)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(n_groups, (n_resamples, n_groups), generator=generator)
+    means = sums[drawn].sum(dim=1) / counts[drawn].sum(dim=1)
+    levels = torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64)
+    if method == "bca":
+        levels = _bca_levels(levels, means, estimate, sums, counts)
+    low, high = torch.quantile(means, levels).tolist()
+    return Interval(estimate, low, high, len(numbers), n_groups, confidence)
+
+
+def _group_numbers(groups: Sequence[object] | Tensor | None, n: int) -> Tensor:
+    if groups is None:
+        return torch.arange(n)
+    labels = groups.tolist() if isinstance(groups, Tensor) else list(groups)
+    if len(labels) != n:
+        raise ValueError(f"groups must have one label a value: {n} values, {len(labels)} labels")
+    number = {label: index for index, label in enumerate(dict.fromkeys(labels))}
+    return torch.tensor([number[label] for label in labels], dtype=torch.int64)
+
+
+def _bca_levels(
+    levels: Tensor, means: Tensor, estimate: float, sums: Tensor, counts: Tensor
+) -> Tensor:
+    below = ((means < estimate).double() + (means == estimate).double() / 2).mean()
+    bias = torch.special.ndtri(below)
+    left_out = (sums.sum() - sums) / (counts.sum() - counts)  # the jackknife, group by group
+    apart = left_out.mean() - left_out
+    spread = apart.square().sum()
+    if spread == 0 or bias.isinf():
+        return levels
+    acceleration = apart.pow(3).sum() / (6 * spread.pow(1.5))
+    shifted = bias + torch.special.ndtri(levels)
+    moved: Tensor = torch.special.ndtr(bias + shifted / (1 - acceleration * shifted))
+    return moved
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Say which slices support, which are queried, and what is scored.
+
+    EP1 (SSL-ALPNet and others): the organ's extent in the support volume and, *from its labels*, in
+    the query volume is cut into ``chunks``; the centre slice of each support chunk segments the
+    query slices of the same chunk. Only the query's true extent is predicted and scored: the
+    protocol tells the model where the organ begins and ends.
+    EP2 (ADNet): ``chunks`` labelled slices of the support volume (1 there) segment *all* slices of
+    the query volume, and all are scored.
+
+    Arguments:
+        name: "EP1" or "EP2".
+        chunks: ≥ 1.
+        support: whose labels are used. "next": each subject is queried once, with the next subject
+            (the last with the first); "all": with each other subject in turn; a subject's name: all
+            others are queried with this one.
+
+    Raises:
+        ValueError: an unknown name, fewer than one chunk.
+
+    Source: Ouyang et al. 2020, §4.1 (EP1); Hansen et al. 2022, §4 (EP2). Notebook 07.
+
+    >>> EP1
+    Protocol(name='EP1', chunks=3, support='next')
+    """
+
+    name: Literal["EP1", "EP2"]
+    chunks: int = 1
+    support: str = "next"
+
+    def __post_init__(self) -> None:
+        if self.name not in ("EP1", "EP2"):
+            raise ValueError(f'a protocol is "EP1" or "EP2", got {self.name!r}')
+        if self.chunks < 1:
+            raise ValueError(f"chunks must be at least 1, got {self.chunks}")
+
+
+EP1 = Protocol("EP1", 3)
+EP2 = Protocol("EP2", 1)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Hold one organ of one query volume, segmented with one support volume.
+
+    Arguments:
+        organ: its name.
+        subject: the query.
+        support_subject: whose labels were used.
+        dice: volume Dice over the slices that the protocol scores.
+        copied: the Dice of ``copy_mask_baseline`` on the same slices.
+        slices: how many were scored.
+        site: the query's.
+    """
+
+    organ: str
+    subject: str
+    support_subject: str
+    dice: float
+    copied: float
+    slices: int
+    site: str = ""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Hold a protocol and its rows."""
+
+    protocol: Protocol
+    rows: tuple[Row, ...]
+
+    @property
+    def organs(self) -> tuple[str, ...]:
+        """Return the organs in the order they were evaluated."""
+        return tuple(dict.fromkeys(row.organ for row in self.rows))
+
+    def interval(
+        self,
+        organ: str | None = None,
+        score: Literal["dice", "copied", "gain"] = "dice",
+        confidence: float = 0.95,
+        method: Method = "percentile",
+        seed: int = 0,
+    ) -> Interval:
+        """Average a score over subjects, with an interval that resamples subjects.
+
+        Arguments:
+            organ: a name, or None for all rows.
+            score: "dice", "copied", or "gain", their difference row by row.
+            confidence: in (0, 1).
+            method: as in ``bootstrap_interval``.
+            seed: ≥ 0.
+
+        Raises:
+            ValueError: an organ that was not evaluated.
+        """
+        rows = [row for row in self.rows if organ is None or row.organ == organ]
+        if not rows:
+            raise ValueError(f"no rows for {organ!r}; there are {', '.join(self.organs)}")
+        values = [row.dice - row.copied if score == "gain" else getattr(row, score) for row in rows]
+        subjects = [row.subject for row in rows]
+        return bootstrap_interval(values, confidence, method, subjects, seed=seed)
+
+
+def chunk_centres(first: int, last: int, chunks: int) -> list[int]:
+    """Cut the slices first … last into equal chunks and return the middle slice of each.
+
+    Chunk c holds the slices z with ⌊(z − first)·chunks/n⌋ = c, n = last − first + 1.
+
+    Arguments:
+        first: the first slice.
+        last: the last slice, ≥ first.
+        chunks: ≥ 1; more chunks than slices repeat slices.
+
+    Returns:
+        ``chunks`` slice numbers, ascending.
+
+    Raises:
+        ValueError: last < first, fewer than one chunk.
+
+    Source: notebook 07.
+
+    >>> chunk_centres(10, 18, 3)
+    [11, 14, 17]
+    """
+    if last < first or chunks < 1:
+        raise ValueError(
+            f"expected first ≤ last and chunks ≥ 1, got {first} … {last} in {chunks} chunks"
+        )
+    n = last - first + 1
+    edges = [-(-chunk * n // chunks) for chunk in range(chunks + 1)]  # ⌈chunk·n/chunks⌉
+    return [first + min((start + end) // 2, n - 1) for start, end in pairwise(edges)]
+
+
+def segment_volume(
+    model: Segmenter,
+    support: Volume,
+    query: Volume,
+    organ: str,
+    protocol: Protocol = EP2,
+    batch_size: int = 16,
+) -> tuple[Tensor, Tensor]:
+    """Segment one organ of a query volume with labelled slices of a support volume.
+
+    A task of one way: the masks are background (everything else) and the organ.
+
+    Arguments:
+        model: (S, C, H, W) images, (S, 2, H, W) masks, (Q, C, H, W) queries → (Q, 2, H, W) logits:
+            a ``FewShotSegmentationNet`` or any function of that form. It is called under
+            ``torch.no_grad``, as it is (call ``model.eval()`` where that matters).
+        support: the labelled volume; it must show the organ.
+        query: the volume to segment; its labels are looked at by EP1 only, for the extent.
+        organ: a name that both volumes have.
+        protocol: see ``Protocol``.
+        batch_size: query slices a call, ≥ 1.
+
+    Returns:
+        prediction (Z, H, W) bool, False where the protocol does not ask, and the slices asked for,
+        (Z,) bool.
+
+    Raises:
+        ValueError: the organ is unknown or not shown by the support; a model that returns another
+            shape.
+
+    Source: Ouyang et al. 2020; Hansen et al. 2022. Notebook 07.
+
+    >>> labels = torch.ones(3, 4, 4, dtype=torch.int64)
+    >>> volume = Volume(torch.zeros(3, 1, 4, 4), labels, ("background", "a"), "s")
+    >>> def copy(images, masks, queries):
+    ...     return copy_mask_baseline(masks).expand(len(queries), -1, -1, -1)
+    >>> segment_volume(copy, volume, volume, "a")[0].all().item()
+    True
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    predicted = torch.zeros_like(query.labels, dtype=torch.bool)
+    asked = torch.zeros(len(query.images), dtype=torch.bool)
+    for shots, slices in _tasks(support, query, organ, protocol):
+        images, masks = support.images[shots], _two_masks(support, organ, shots)
+        asked[slices] = True
+        for part in torch.split(slices, batch_size):
+            with torch.no_grad():
+                logits = model(images, masks, query.images[part])
+            expected = (len(part), 2, *query.labels.shape[1:])
+            if tuple(logits.shape) != expected:
+                raise ValueError(
+                    f"the model must return logits (Q, 2, H, W) = {expected}, "
+                    f"got {tuple(logits.shape)}"
+                )
+            predicted[part] = (logits.argmax(dim=1) == 1).cpu()
+    return predicted, asked
+
+
+def _tasks(
+    support: Volume, query: Volume, organ: str, protocol: Protocol
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield pairs of support slices and the query slices that they segment."""
+    extent = _extent(support, organ)
+    if extent is None:
+        raise ValueError(
+            f"subject {support.subject!r} shows no {organ!r} and cannot support it; choose another"
+        )
+    centres = torch.tensor(chunk_centres(*extent, protocol.chunks))
+    if protocol.name == "EP2":
+        yield torch.unique(centres), torch.arange(len(query.images))
+        return
+    query_extent = _extent(query, organ)
+    if query_extent is None:
+        return
+    slices = torch.arange(query_extent[0], query_extent[1] + 1)
+    chunk = (slices - slices[0]) * protocol.chunks // len(slices)
+    for number in torch.unique(chunk).tolist():
+        yield centres[number : number + 1], slices[chunk == number]
+
+
+def _extent(volume: Volume, organ: str) -> tuple[int, int] | None:
+    shown = volume.mask(organ).flatten(1).any(dim=1).nonzero()[:, 0]
+    return (int(shown[0]), int(shown[-1])) if len(shown) else None
+
+
+def _two_masks(volume: Volume, organ: str, slices: Tensor) -> Tensor:
+    mask = volume.mask(organ)[slices]
+    return torch.stack([~mask, mask], dim=1).float()
+
+
+def _copying(query_size: tuple[int, int]) -> Segmenter:
+    def copy(images: Tensor, masks: Tensor, queries: Tensor) -> Tensor:
+        if tuple(masks.shape[-2:]) != query_size:
+            masks = F.interpolate(masks, query_size, mode="nearest")
+        return copy_mask_baseline(masks).expand(len(queries), -1, -1, -1)
+
+    return copy
+
+
+def evaluate(
+    model: Segmenter,
+    volumes: Sequence[Volume],
+    protocol: Protocol = EP2,
+    organs: Sequence[str] | None = None,
+    batch_size: int = 16,
+    empty: float = math.nan,
+) -> Evaluation:
+    """Evaluate a model by volume Dice a subject and organ, beside the copied mask.
+
+    Arguments:
+        model: as for ``segment_volume``; an ``nn.Module`` is put in evaluation mode meanwhile.
+        volumes: two or more subjects, all with the organs among their names; slices that the
+            protocol copies from are never of the queried subject.
+        protocol: ``EP1``, ``EP2`` or one of your own.
+        organs: names; None: all names that every volume has.
+        batch_size: query slices a call of the model.
+        empty: the Dice where neither prediction nor truth marks anything.
+
+    Returns:
+        ``Evaluation``: a row for every organ, query and support that the protocol pairs. A support
+        volume that does not show the organ is passed over ("next" looks on for one that does). A
+        query that does not show it scores 0 as soon as anything is marked (EP2), or NaN (EP1 has
+        no slices then).
+
+    Raises:
+        ValueError: fewer than two subjects, a subject twice, an organ unknown somewhere or without
+            any pair of subjects.
+
+    Source: notebooks 06 and 07.
+
+    >>> labels = torch.zeros(4, 4, 4, dtype=torch.int64)
+    >>> labels[1:3, :2] = 1
+    >>> names = ("background", "liver")
+    >>> volumes = [Volume(torch.zeros(4, 1, 4, 4), labels, names, subject) for subject in "ab"]
+    >>> ignorant = lambda images, masks, queries: torch.zeros(len(queries), 2, 4, 4)
+    >>> [(row.subject, row.dice, row.copied) for row in evaluate(ignorant, volumes, EP1).rows]
+    [('a', 0.0, 1.0), ('b', 0.0, 1.0)]
+    """
+    subjects = [volume.subject for volume in volumes]
+    if len(subjects) < 2 or len(set(subjects)) < len(subjects):
+        raise ValueError(
+            f"expected two or more volumes of different subjects, got {subjects}: support and "
+            "query are never the same person"
+        )
+    if protocol.support not in ("next", "all", *subjects):
+        raise ValueError(
+            f'support must be "next", "all" or one of {", ".join(subjects)}, '
+            f"got {protocol.support!r}"
+        )
+    chosen = _common_organs(volumes) if organs is None else list(organs)
+    was_training = isinstance(model, nn.Module) and model.training
+    if isinstance(model, nn.Module):
+        model.eval()
+    rows = []
+    try:
+        for organ in chosen:
+            pairs = _pairs(volumes, organ, protocol)
+            if not pairs:
+                raise ValueError(
+                    f"no two subjects can be paired for {organ!r}: no support shows it"
+                )
+            for support, query in pairs:
+                truth = query.mask(organ)
+                size = (truth.shape[-2], truth.shape[-1])
+                made, asked = segment_volume(model, support, query, organ, protocol, batch_size)
+                copied, _ = segment_volume(
+                    _copying(size), support, query, organ, protocol, batch_size
+                )
+                scores = volume_dice(torch.stack([made, copied])[:, asked], truth[asked], empty)
+                rows.append(
+                    Row(
+                        organ=organ,
+                        subject=query.subject,
+                        support_subject=support.subject,
+                        dice=float(scores[0]),
+                        copied=float(scores[1]),
+                        slices=int(asked.sum()),
+                        site=query.site,
+                    )
+                )
+    finally:
+        if was_training and isinstance(model, nn.Module):
+            model.train()
+    return Evaluation(protocol, tuple(rows))
+
+
+def _common_organs(volumes: Sequence[Volume]) -> list[str]:
+    first, *others = volumes
+    return [name for name in first.names[1:] if all(name in other.names for other in others)]
+
+
+def _pairs(
+    volumes: Sequence[Volume], organ: str, protocol: Protocol
+) -> list[tuple[Volume, Volume]]:
+    """Return (support, query) pairs, no subject with itself, each support showing the organ."""
+    n = len(volumes)
+    order = range(1, n)
+    able = [_extent(volume, organ) is not None for volume in volumes]
+    pairs = []
+    for place, query in enumerate(volumes):
+        supports = [volumes[(place + step) % n] for step in order if able[(place + step) % n]]
+        if protocol.support not in ("next", "all"):
+            supports = [volume for volume in supports if volume.subject == protocol.support]
+        elif protocol.support == "next":
+            supports = supports[:1]
+        pairs += [(support, query) for support in supports]
+    return pairs
