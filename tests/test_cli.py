@@ -1,0 +1,192 @@
+"""The ``fewshot`` command: help, exit status, the server it starts, the report it writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from fewshot_lib.cli import app
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMANDS = sorted(get_command(app).commands)
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def fewshot(tmp_path: Path) -> Run:
+    """Give a function that runs ``fewshot`` as a person does, with a cache of its own."""
+
+    def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+        """Run one command."""
+        return subprocess.run(
+            [sys.executable, "-m", "fewshot_lib.cli", *arguments],
+            cwd=cwd,
+            env={**os.environ, "FEWSHOT_CACHE": str(tmp_path / "cache")},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_with_an_example(command: str) -> None:
+    shown = CliRunner().invoke(app, [command, "--help"])
+    assert shown.exit_code == 0
+    assert re.search(rf"Examples?: fewshot {command}", shown.stdout)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    question = (
+        "import sys; from fewshot_lib.cli import main; sys.argv = ['fewshot', '--help']\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print([m for m in ('torch', 'numpy', 'matplotlib', 'nbformat') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True)
+    assert done.stdout.strip().endswith("[]")
+
+
+@pytest.mark.parametrize("wrong", [["nonsense"], ["data", "burn"], ["lab", "--port", "5"], []])
+def test_wrong_use_ends_with_status_2(wrong: list[str]) -> None:
+    assert CliRunner().invoke(app, wrong).exit_code == 2
+
+
+def test_missing_scans_are_something_wanting_and_clearing_an_empty_cache_is_done(
+    fewshot: Run,
+) -> None:
+    assert fewshot("data").returncode == 1
+    assert fewshot("data", "clear", "--yes").returncode == 0
+
+
+def test_a_fetch_that_cannot_be_ends_with_status_3_and_one_sentence(
+    fewshot: Run, tmp_path: Path
+) -> None:
+    done = fewshot("data", "fetch", "--archive", str(tmp_path / "absent.tar.gz"))
+    assert done.returncode == 3
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "absent.tar.gz" in done.stderr
+
+
+def test_a_cache_with_strangers_files_is_not_cleared(fewshot: Run, tmp_path: Path) -> None:
+    stranger = tmp_path / "cache" / "thesis.txt"
+    stranger.parent.mkdir()
+    stranger.write_text("years of work")
+    assert fewshot("data", "clear", "--yes").returncode == 3
+    assert stranger.is_file()
+
+
+def test_doctor_reports_versions_sandbox_data_and_kernel_without_the_home_folder(
+    fewshot: Run,
+) -> None:
+    done = fewshot("doctor")
+    for topic in ("python", "torch", "jupyterlab", "kernel", "cache", "scans", "sandbox"):
+        assert re.search(rf"^(ok|WANTING)\s+{topic} ", done.stdout, re.MULTILINE), topic
+    assert f"{Path.home()}/" not in done.stdout
+    wanting = re.findall(r"^WANTING\s+(\S+)", done.stdout, re.MULTILINE)
+    assert "scans" in wanting  # the private cache is empty
+    assert done.returncode == 1
+
+
+def test_doctor_finds_a_broken_installation(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fewshot_lib.classroom import doctor
+
+    def no_version(name: str) -> str:
+        raise doctor.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor.metadata, "version", no_version)
+    missing = [finding for finding in doctor.versions() if finding.wanting]
+    assert {finding.topic for finding in missing} == set(doctor.PACKAGES)
+
+
+def test_doctor_says_everything_even_when_one_part_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fewshot_lib.classroom import doctor
+
+    def broken() -> None:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(doctor, "data", broken)
+    found = doctor.examine()
+    assert any("the disk is gone" in f.text and f.wanting for f in found)
+    assert any(f.topic == "torch computes" for f in found)
+
+
+def test_doctor_for_programs_is_json(fewshot: Run) -> None:
+    rows = json.loads(fewshot("doctor", "--json").stdout)
+    assert {"topic", "text", "wanting"} == set(rows[0])
+
+
+def test_lab_without_the_course_around_it_ends_with_status_3(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from fewshot_lib.classroom import machine
+
+    monkeypatch.setattr(machine, "course_folder", lambda: None)
+    assert CliRunner().invoke(app, ["lab"]).exit_code == 3
+
+
+def ask(address: str) -> str:
+    """Ask an address past any proxy."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(address, timeout=20) as reply:
+        assert reply.status == 200
+        return reply.read().decode()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals differ on Windows")
+def test_lab_serves_the_first_notebook_to_who_has_the_token_and_ends_when_told(
+    tmp_path: Path,
+) -> None:
+    """With its first port taken, no screen, and as whoever runs the tests (root in CI)."""
+    for name in ("notebooks", "fewshot_lib"):
+        (tmp_path / name).mkdir()
+    notebook = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    (tmp_path / "notebooks" / "00_start.ipynb").write_text(json.dumps(notebook))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        lab = subprocess.Popen(
+            [sys.executable, "-c", "from fewshot_lib.cli import main; main()",
+             "lab", "--no-browser", "--port", str(port)],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+        try:
+            said = ""
+            assert lab.stdout is not None
+            while "Ctrl-C" not in said:
+                line = lab.stdout.readline()
+                assert line, f"it ended: {said}"
+                said += line
+            assert f"Port {port} is taken" in said
+            found = re.search(r"(http://\S+?)/lab/tree/notebooks/00_start.ipynb\?token=(\w+)", said)
+            assert found
+            server, token = found.groups()
+            assert "JupyterLab" in ask(f"{server}/lab/tree/notebooks/00_start.ipynb?token={token}")
+            listing = json.loads(ask(f"{server}/api/contents/notebooks?token={token}"))
+            assert [entry["name"] for entry in listing["content"]] == ["00_start.ipynb"]
+            with pytest.raises(OSError, match="403"):
+                ask(f"{server}/api/contents/notebooks")
+        finally:
+            lab.send_signal(signal.SIGTERM)
+            lab.wait(timeout=30)
+    time.sleep(0.2)
+    with pytest.raises(OSError, match="refused"):
+        ask(f"{server}/api/status?token={token}")
