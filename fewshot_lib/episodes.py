@@ -126,7 +126,8 @@ def draw_episode(
     Raises:
         ValueError: fewer than n_way classes, or a class with fewer than k_shot + n_query examples
             (named, and raised whether or not this draw would have met it).
-        TypeError: labels that are not an integer tensor.
+        TypeError: labels that are not an integer tensor, sizes that are not integers, a generator
+            that is none.
 
     Source: Vinyals et al. 2016; Snell et al. 2017, Algorithm 1. Notebook 02.
 
@@ -134,6 +135,11 @@ def draw_episode(
     >>> draw_episode(labels, 2, 1, 2, torch.Generator().manual_seed(0)).query_index.shape
     torch.Size([2, 2])
     """
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(
+            f"generator must be a torch.Generator, got {type(generator).__name__}; "
+            "use torch.Generator().manual_seed(seed)"
+        )
     return _draw(_class_table(labels, n_way, k_shot, n_query), n_way, k_shot, n_query, generator)
 
 
@@ -151,6 +157,8 @@ def _class_table(labels: Tensor, n_way: int, k_shot: int, n_query: int) -> _Clas
             f"labels must be (N,), one class an example, got shape {tuple(labels.shape)}"
         )
     for name, value, least in (("n_way", n_way, 1), ("k_shot", k_shot, 1), ("n_query", n_query, 0)):
+        if not isinstance(value, int):
+            raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
     classes, inverse, counts = torch.unique(labels, return_inverse=True, return_counts=True)

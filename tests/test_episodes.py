@@ -162,6 +162,15 @@ def test_labels_of_another_kind_are_refused(labels, error, message):
         draw_episode(labels, 1, 1, 0, seeded())
 
 
+def test_a_size_or_generator_of_another_kind_is_refused():
+    labels = torch.tensor([0, 0, 1, 1])
+    with pytest.raises(TypeError, match="k_shot must be an integer, got float"):
+        draw_episode(labels, 1, 1.0, 1, seeded())
+    for generator in (None, 0):
+        with pytest.raises(TypeError, match=r"use torch\.Generator\(\)\.manual_seed"):
+            draw_episode(labels, 1, 1, 1, generator)
+
+
 # --- EpisodeSampler -------------------------------------------------------------------------------
 
 LABELS = torch.arange(40) % 5
