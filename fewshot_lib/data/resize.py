@@ -1,0 +1,162 @@
+"""Change the in-plane grid of images and labels without losing an organ."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fewshot_lib.episodes import Volume
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else size
+    if height < 1 or width < 1:
+        raise ValueError(f"size must be at least 1 pixel each way, got {(height, width)}")
+    return height, width
+
+
+def resize_images(images: Tensor, size: int | tuple[int, int]) -> Tensor:
+    """Resample images to `size`, bilinear, averaging where the grid gets coarser.
+
+    Arguments:
+        images: (Z, C, H, W) float.
+        size: new H = W, or (H, W).
+
+    Returns:
+        (Z, C, size, size), same dtype.
+
+    Raises:
+        ValueError: images are not (Z, C, H, W), or the size is not positive.
+
+    Source: this course (data); notebooks 05, 08.
+
+    >>> resize_images(torch.ones(2, 1, 10, 8), 4).shape
+    torch.Size([2, 1, 4, 4])
+    """
+    if images.ndim != 4:
+        raise ValueError(f"images must be (Z, C, H, W), got shape {tuple(images.shape)}")
+    return functional.interpolate(
+        images, size=_pair(size), mode="bilinear", align_corners=False, antialias=True
+    )
+
+
+def resize_labels(labels: Tensor, size: int | tuple[int, int]) -> Tensor:
+    """Resample labels to `size`: each pixel gets the class that covers most of it.
+
+    A class that would vanish from a slice keeps the pixel it covers most, so no organ is lost.
+
+    Arguments:
+        labels: (Z, H, W) int64.
+        size: new H = W, or (H, W).
+
+    Returns:
+        (Z, size, size) int64; every class of a slice is still there (if there are pixels enough).
+
+    Raises:
+        ValueError: labels are not (Z, H, W), or the size is not positive.
+
+    Source: this course (data), after facts on mask shrinking; notebooks 05, 08.
+
+    >>> labels = torch.zeros(1, 8, 8, dtype=torch.int64); labels[0, 3, 3] = 2
+    >>> sorted(resize_labels(labels, 2).unique().tolist())
+    [0, 2]
+    """
+    if labels.ndim != 3:
+        raise ValueError(f"labels must be (Z, H, W), got shape {tuple(labels.shape)}")
+    height, width = _pair(size)
+    if tuple(labels.shape[1:]) == (height, width):
+        return labels.clone()
+    shape = (labels.shape[0], height, width)
+    best = torch.zeros(shape)
+    result = torch.zeros(shape, dtype=torch.int64)
+    strongest: list[tuple[float, int, Tensor, Tensor]] = []
+    for k in labels.unique().tolist():  # one class at a time: a one-hot volume would not fit
+        mask = labels == k
+        cover = functional.interpolate(mask[:, None].float(), size=(height, width), mode="area")
+        cover = cover[:, 0]  # (Z, H', W')
+        won = cover > best
+        result[won] = k
+        best = torch.maximum(best, cover)
+        if k != 0:
+            peak = cover.flatten(1).argmax(1)
+            strongest.append((float(mask.sum()), int(k), mask.flatten(1).any(1), peak))
+    flat = result.flatten(1)
+    # largest first, so that the smallest organ has the last word on a contested pixel
+    for _, k, present, peak in sorted(strongest, key=lambda item: -item[0]):
+        lost = present & ~(flat == k).any(1)
+        flat[lost, peak[lost]] = k
+    return flat.reshape(shape)
+
+
+def crop_square(
+    volume: Volume, field_of_view_mm: float, centre: tuple[float, float], fill: float
+) -> Volume:
+    """Cut (or pad) a volume's slices to a square of `field_of_view_mm` around `centre`.
+
+    Arguments:
+        volume: any; its in-plane spacing must be square to 1 %.
+        field_of_view_mm: side of the square, mm.
+        centre: (row, column) in pixels.
+        fill: intensity of the padding (air).
+
+    Returns:
+        The volume with H = W = field_of_view_mm / spacing, rounded.
+
+    Raises:
+        ValueError: pixels are not square, or the field of view is not positive.
+
+    Source: this course (data); notebook 08.
+
+    >>> from fewshot_lib.data.anatomy import make_volumes
+    >>> volume = make_volumes(1, n_slices=1, size=32)[0]
+    >>> crop_square(volume, 10 * volume.spacing[1], (16.0, 16.0), 0.0).labels.shape
+    torch.Size([1, 10, 10])
+    """
+    _, row_mm, column_mm = volume.spacing
+    if abs(row_mm - column_mm) > 0.01 * row_mm:
+        raise ValueError(f"pixels must be square, got {row_mm} × {column_mm} mm")
+    side = round(field_of_view_mm / row_mm)
+    if side < 1:
+        raise ValueError(f"field_of_view_mm must be positive, got {field_of_view_mm}")
+    top, left = (round(c - side / 2) for c in centre)
+    height, width = volume.labels.shape[1:]
+    rows = slice(max(top, 0), min(top + side, height))
+    columns = slice(max(left, 0), min(left + side, width))
+    images = volume.images.new_full((*volume.images.shape[:2], side, side), fill)
+    labels = volume.labels.new_zeros((volume.labels.shape[0], side, side))
+    if rows.start < rows.stop and columns.start < columns.stop:
+        to_rows = slice(rows.start - top, rows.stop - top)
+        to_columns = slice(columns.start - left, columns.stop - left)
+        images[..., to_rows, to_columns] = volume.images[..., rows, columns]
+        labels[:, to_rows, to_columns] = volume.labels[:, rows, columns]
+    return Volume(images, labels, volume.names, volume.subject, volume.spacing, volume.site)
+
+
+def resize_volume(volume: Volume, size: int | tuple[int, int]) -> Volume:
+    """Resample a volume's slices to `size`: images bilinear, labels by majority.
+
+    Arguments:
+        volume: any.
+        size: new H = W, or (H, W).
+
+    Returns:
+        The volume on the new grid, with its new spacing.
+
+    Source: this course (data); notebooks 05, 08.
+
+    >>> from fewshot_lib.data.anatomy import make_volumes
+    >>> resize_volume(make_volumes(1, n_slices=1, size=64)[0], 32).images.shape
+    torch.Size([1, 1, 32, 32])
+    """
+    height, width = volume.labels.shape[1:]
+    new_height, new_width = _pair(size)
+    slice_mm, row_mm, column_mm = volume.spacing
+    return Volume(
+        resize_images(volume.images, size),
+        resize_labels(volume.labels, size),
+        volume.names,
+        volume.subject,
+        (slice_mm, row_mm * height / new_height, column_mm * width / new_width),
+        volume.site,
+    )
