@@ -131,7 +131,7 @@ def test_everything_that_is_imported_is_declared() -> None:
     names = {canonicalize_name(requirement.name) for requirement in declared()}
     missing = set()
     for path in [*ROOT.glob("fewshot_lib/**/*.py"), *ROOT.glob("tests/**/*.py")]:
-        local = {neighbour.stem for neighbour in path.parent.glob("*.py")} | {
+        local = {neighbour.stem for neighbour in path.parent.parent.glob("*/*.py")} | {
             "fewshot_lib",
             "tests",
         }
@@ -157,3 +157,10 @@ def test_the_readme_gives_the_plain_equivalent_of_the_set_up() -> None:
     assert 'pip install -c constraints.txt -e ".[lab]"' in readme
     assert "python -m venv .venv" in readme
     assert "conda env create -f environment.yml" in readme
+
+
+def test_contributing_gives_a_reason_for_every_dependency() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("and why each")[1]
+    reasoned = " ".join(re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE))
+    names = {canonicalize_name(Requirement(word.strip(",")).name) for word in reasoned.split()}
+    assert {canonicalize_name(r.name) for r in declared()} - names == set()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import os
 import shutil
 import sys
@@ -124,6 +125,28 @@ def rerun(paths: list[Path]) -> int:
     return failed
 
 
+def cover(course: Path) -> bool:
+    """Put the picture of the cell tagged ``cover`` where the README shows it.
+
+    Arguments:
+        course: the course's folder; its ``notebooks/cover.png`` is replaced.
+
+    Returns:
+        Whether a saved notebook has such a cell, with a PNG among its outputs.
+    """
+    for path in sorted((course / "notebooks").glob("*.ipynb")):
+        for cell in nbformat.read(path, as_version=4).cells:
+            if "cover" not in cell.metadata.get("tags", []):
+                continue
+            pictures = [
+                o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})
+            ]
+            if pictures:
+                (course / "notebooks" / "cover.png").write_bytes(base64.b64decode(pictures[0]))
+                return True
+    return False
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Re-run the notebooks named on the command line, or all of ``notebooks/``, in order."""
     parser = argparse.ArgumentParser(prog="python -m fewshot_lib.classroom.notebooks")
@@ -133,7 +156,10 @@ def main(arguments: list[str] | None = None) -> None:
     paths = options.notebooks or sorted(folder.glob("notebooks/*.ipynb") if folder else [])
     if not paths:
         raise SystemExit("There are no notebooks here.")
-    raise SystemExit(1 if rerun(paths) else 0)
+    failed = rerun(paths)
+    if folder:
+        cover(folder)
+    raise SystemExit(1 if failed else 0)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from pathlib import Path
 
@@ -129,3 +130,17 @@ def test_lesson_closes_with_numbers_claims_questions_and_references(path: Path) 
     found = headings(path)
     for part in CLOSING:
         assert any(part in heading for heading in found), f"no heading with '{part}': {found}"
+
+
+def test_the_readme_shows_the_picture_that_a_notebook_was_saved_with() -> None:
+    tagged = [
+        output.data["image/png"]
+        for path in LESSONS
+        for cell in code_cells(path)
+        if "cover" in cell.metadata.get("tags", [])
+        for output in cell.outputs
+        if "image/png" in output.get("data", {})
+    ]
+    assert tagged, "no cell with a picture is tagged 'cover'"
+    cover = LESSONS[0].parent / "cover.png"
+    assert cover.read_bytes() == base64.b64decode(tagged[0]), "repeat: make notebooks"
