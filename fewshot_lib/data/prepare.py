@@ -119,9 +119,9 @@ def body_mask(volume: Volume) -> Tensor:
     padded = np.pad(bright, ((0, 0), (0, -height % step), (0, -width % step)), mode="edge")
     depth, rows, columns = padded.shape
     blocks = padded.reshape(depth, rows // step, step, columns // step, step)
-    bright = blocks.all((2, 4))  # a thin gap between arm and trunk stays a gap
+    solid = np.all(blocks, axis=(2, 4))  # a thin gap between arm and trunk stays a gap
     radius = 8.0 / (step * min(volume.spacing[1:]))  # wider than a table's plate or a sleeve
-    opened = ndimage.binary_opening(_fill_holes(bright), _disc(radius)[None])
+    opened = ndimage.binary_opening(_fill_holes(np.asarray(solid)), _disc(radius)[None])
     regions, n = ndimage.label(opened)
     if n:
         largest = 1 + int(np.argmax(np.bincount(regions.ravel())[1:]))
