@@ -131,6 +131,81 @@ def _show_data() -> None:
 # -------------------------------------------------------------------------------------- exercises
 
 
+# ----------------------------------------------------------------------------------------- grading
+
+
+class Isolation(enum.StrEnum):
+    """What strangers' code is kept in."""
+
+    BUBBLEWRAP = "bubblewrap"
+    NONE = "none"
+
+
+@app.command(
+    short_help="Grade submissions.",
+    epilog="Examples: fewshot grade submitted --results marks; fewshot grade --verify marks",
+)
+def grade(
+    submissions: Annotated[
+        Path | None,
+        typer.Argument(help="<student>/<exercise>.ipynb, nbgrader's tree, or a zip of an LMS."),
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="Folder of the results; goes on there.")
+    ] = None,
+    exercise: Annotated[str, typer.Option(help="Only this one, as 03_prototypes.")] = "",
+    seed: Annotated[
+        int | None, typer.Option(help="Of the run; drawn and recorded if omitted.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Sandboxes side by side.")] = 1,
+    time_limit: Annotated[float, typer.Option(min=1, help="Seconds a submission.")] = 60.0,
+    memory_limit: Annotated[int, typer.Option(min=64, help="MB a submission.")] = 1024,
+    isolation: Annotated[
+        Isolation, typer.Option(help="none: no sandbox; only for code you trust.")
+    ] = Isolation.BUBBLEWRAP,
+    verify: Annotated[
+        Path | None, typer.Option(help="Repeat every row of this results folder and compare.")
+    ] = None,
+) -> None:
+    """Grade notebooks of strangers in a sandbox; an interrupted run goes on where it stood."""
+    from fewshot_lib.classroom import grading_command
+
+    if verify is not None:
+        status, said = grading_command.verify(verify, workers, str(isolation))
+    elif submissions is None or results is None:
+        status, said = WRONG_USE, "fewshot grade SUBMISSIONS --results DIR, or --verify DIR"
+    else:
+        status, said = grading_command.grade(
+            submissions,
+            results,
+            exercise=exercise,
+            seed=seed,
+            workers=workers,
+            time_limit=time_limit,
+            memory_limit=memory_limit,
+            isolation=str(isolation),
+        )
+    if status:
+        end(status, said)
+    print(said)
+
+
+@app.command(
+    short_help="Write feedback and the teacher's report again.",
+    epilog="Example: fewshot report marks",
+)
+def report(
+    results: Annotated[Path, typer.Argument(help="A results folder of `fewshot grade`.")],
+) -> None:
+    """Write grades.csv, feedback, Gradescope's files and report.html from the rows."""
+    from fewshot_lib.classroom import grading_command
+
+    status, said = grading_command.report(results)
+    if status:
+        end(status, said)
+    print(said)
+
+
 # ------------------------------------------------------------------------------------------ repair
 
 

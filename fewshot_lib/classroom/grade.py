@@ -6,6 +6,7 @@ gives back plain data; this module draws the cases, from a seed that no student 
 
 from __future__ import annotations
 
+import json
 import logging
 import secrets
 import tempfile
@@ -21,6 +22,7 @@ from typing import Any
 from fewshot_lib.classroom import results as receipts
 from fewshot_lib.classroom.assemble import Assembled, assemble
 from fewshot_lib.classroom.edition import build_edition
+from fewshot_lib.classroom.report import fingerprint, write_all
 from fewshot_lib.classroom.sandbox import (
     Calls,
     Ended,
@@ -29,10 +31,16 @@ from fewshot_lib.classroom.sandbox import (
     SandboxLimits,
     require_sandbox,
 )
-from fewshot_lib.classroom.submissions import Submission, Unreadable, find, notebook
+from fewshot_lib.classroom.submissions import (
+    NoSubmissions,
+    Submission,
+    Unreadable,
+    find,
+    notebook,
+)
 from fewshot_lib.exercises import catalogue
 from fewshot_lib.exercises.diagnosis import FAILED, CheckVerdict, Verdict, judge, sheet
-from fewshot_lib.exercises.notebook import BadSolution, read
+from fewshot_lib.exercises.notebook import BadSolution, answer_cells, read
 from fewshot_lib.exercises.spec import Answer, Exercise
 
 log = logging.getLogger(__name__)
@@ -403,6 +411,53 @@ def _row(
     }
 
 
+def write_reports(folder: Path, course: Path) -> Path:
+    """Write marks, feedback and the teacher's report from a results folder.
+
+    Code is compared as far as the submissions are still where they were graded from.
+
+    Returns:
+        The teacher's report.
+
+    Raises:
+        BadResults: the folder is none of ours, or its chain is broken.
+    """
+    settings = results_settings(folder)
+    try:
+        found = find(Path(settings["submissions"]))
+    except NoSubmissions as error:
+        log.warning("submissions are not compared with each other: %s", error)
+        found = []
+    prints = {}
+    plans: dict[str, Plan] = {}
+    for one in found:
+        if one.data is None:
+            continue
+        one_plan = plans.setdefault(one.exercise, plan(one.exercise, course))
+        try:
+            assembled = assemble(one_plan.exercise, one_plan.built, notebook(one.data))
+        except Unreadable:
+            continue
+        stubs = answer_cells(one_plan.built)
+        prints[one.student, one.exercise] = fingerprint(assembled.sources, stubs)
+    return write_all(folder, prints)
+
+
+def results_settings(folder: Path) -> dict[str, Any]:
+    """Read what a results folder says of its run.
+
+    Raises:
+        BadResults: it is no results folder.
+    """
+    try:
+        settings = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        return dict(settings)
+    except (OSError, ValueError, TypeError):
+        raise receipts.BadResults(
+            f"{folder} is no results folder of this grader: it has no readable run.json"
+        ) from None
+
+
 def same_mark(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Say what differs between two rows of the same submission; what may vary is left out."""
     differing = []
@@ -432,8 +487,7 @@ def verify(
     Raises:
         BadResults: the folder is none of ours, or its chain is broken.
     """
-    if not (folder / "run.json").is_file():
-        raise receipts.BadResults(f"{folder} is no results folder: it has no run.json")
+    results_settings(folder)
     kept = receipts.Results(folder, course_digest(course))
     rows = {(row["student"], row["exercise"]): row for row in receipts.current(kept.rows)}
     found = [
