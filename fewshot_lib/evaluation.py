@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot_lib.episodes import Volume
+from fewshot_lib.episodes import Episode, Volume
+from fewshot_lib.prototypes import Distance, class_prototypes, similarity
 
 Segmenter = Callable[[Tensor, Tensor, Tensor], Tensor]
 Method = Literal["percentile", "bca"]
@@ -258,6 +259,62 @@ def _bca_levels(
     shifted = bias + torch.special.ndtri(levels)
     moved: Tensor = torch.special.ndtr(bias + shifted / (1 - acceleration * shifted))
     return moved
+
+
+def episode_accuracy(
+    embeddings: Tensor,
+    episodes: Sequence[Episode],
+    distance: Distance = "squared_euclidean",
+) -> Tensor:
+    """Measure how many queries of each episode the nearest prototype classifies rightly.
+
+    accuracy = 1/|Q| Σ_{(z, y) ∈ Q} [arg max_k s(z, c_k) = y],   c_k the mean of the support of k
+
+    All episodes are computed at once. Given the same episodes, two embeddings can be compared task
+    by task.
+
+    Arguments:
+        embeddings: (N, D) floating, of the examples that the episodes index.
+        episodes: drawn from those N examples, all of the same ways, shots and queries.
+        distance: as in ``prototypes.similarity``.
+
+    Returns:
+        (number of episodes,) accuracies in 0 … 1, in the embeddings' type.
+
+    Raises:
+        ValueError: no episodes, episodes of different sizes or without queries, an index beyond N.
+        TypeError: embeddings that are not floating point.
+
+    Source: Snell et al. 2017, §3. Notebook 03.
+
+    >>> from fewshot_lib.episodes import draw_episode
+    >>> labels = torch.tensor([0, 0, 1, 1])
+    >>> task = draw_episode(labels, 2, 1, 1, torch.Generator().manual_seed(0))
+    >>> episode_accuracy(torch.tensor([[0.0], [1.0], [8.0], [9.0]]), [task])
+    tensor([1.])
+    """
+    if not episodes:
+        raise ValueError("no episodes to measure: draw some with episodes.draw_episode")
+    sizes = {(*e.support_index.shape, e.query_index.shape[1]) for e in episodes}
+    if len(sizes) > 1 or 0 in next(iter(sizes)):
+        raise ValueError(
+            "episodes must have one size (n_way, k_shot, n_query), each at least 1, "
+            f"got {sorted(sizes)}"
+        )
+    support = torch.stack([e.support_index.flatten() for e in episodes])  # (E, n_way·k_shot)
+    query = torch.stack([e.query_index.flatten() for e in episodes])  # (E, n_way·n_query)
+    last = int(torch.maximum(support.max(), query.max()))
+    if embeddings.ndim != 2 or last >= len(embeddings):
+        raise ValueError(
+            f"embeddings must be (N, D) with N > {last}, the largest index of the episodes, got "
+            f"{tuple(embeddings.shape)}"
+        )
+    n_way = episodes[0].support_index.shape[0]
+    own = episodes[0].support_labels.flatten().expand(support.shape)
+    prototypes = class_prototypes(embeddings[support], own, n_way)  # (E, n_way, D)
+    predicted = similarity(embeddings[query], prototypes, distance).argmax(dim=-1)
+    right = predicted == episodes[0].query_labels.flatten()
+    return right.to(embeddings.dtype).mean(dim=-1)
 
 
 @dataclass(frozen=True)

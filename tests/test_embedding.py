@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+from sklearn.neighbors import NearestCentroid
+from torch import Tensor
 
+from fewshot_lib.episodes import Episode, draw_episode
+from fewshot_lib.evaluation import episode_accuracy
 from fewshot_lib.networks import DigitEncoder
+
+
+def tasks(labels: Tensor, n: int, n_way: int = 3, k_shot: int = 2) -> list[Episode]:
+    generator = torch.Generator().manual_seed(1)
+    return [draw_episode(labels, n_way, k_shot, 4, generator) for _ in range(n)]
 
 
 def test_an_image_has_one_embedding_whatever_else_is_in_its_batch() -> None:
@@ -37,3 +46,45 @@ def test_images_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
 def test_settings_below_one_are_refused() -> None:
     with pytest.raises(ValueError, match="width must be at least 1"):
         DigitEncoder(width=0)
+
+
+def test_accuracy_is_that_of_scikit_learns_nearest_centroid() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(60) % 5 + 3
+    embeddings = torch.randn(60, 4, generator=generator) + labels[:, None] * 0.7
+    episodes = tasks(labels, 25)
+    expected = []
+    for episode in episodes:
+        support, query = episode.support_index.flatten(), episode.query_index.flatten()
+        model = NearestCentroid().fit(embeddings[support].numpy(), labels[support].numpy())
+        expected.append(model.score(embeddings[query].numpy(), labels[query].numpy()))
+    found = episode_accuracy(embeddings, episodes)
+    assert 0.4 < found.mean() < 0.95  # neither guessing nor trivial
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float32))
+
+
+def test_accuracy_of_cosine_does_not_see_the_length_of_embeddings() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(30) % 3
+    embeddings = torch.randn(30, 4, generator=generator) + labels[:, None]
+    longer = embeddings * 3
+    episodes = tasks(labels, 10, k_shot=1)
+    torch.testing.assert_close(
+        episode_accuracy(embeddings, episodes, "cosine"),
+        episode_accuracy(longer, episodes, "cosine"),
+    )
+
+
+def test_what_cannot_be_measured_is_refused() -> None:
+    labels = torch.arange(30) % 3
+    embeddings = torch.zeros(30, 4)
+    with pytest.raises(ValueError, match="no episodes"):
+        episode_accuracy(embeddings, [])
+    with pytest.raises(ValueError, match="one size"):
+        episode_accuracy(embeddings, tasks(labels, 1, k_shot=1) + tasks(labels, 1, k_shot=2))
+    with pytest.raises(ValueError, match="largest index"):
+        episode_accuracy(embeddings[:5], tasks(labels, 3))
+    with pytest.raises(ValueError, match="at least 1"):
+        episode_accuracy(
+            embeddings, [draw_episode(labels, 3, 1, 0, torch.Generator().manual_seed(0))]
+        )
