@@ -1,0 +1,3 @@
+"""Crash the interpreter."""
+import ctypes
+ctypes.string_at(0)
