@@ -128,6 +128,7 @@ def embedding(
             for start, end in zip(before, shown, strict=True):
                 if not np.allclose(start, end):
                     axes.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": INK})
+        axes.locator_params(nbins=5)  # every tick costs a moving slider a millisecond
         axes.set(xlabel=axis_names[0], ylabel=axis_names[1], xlim=(left, right), ylim=(bottom, top))
         _legend(figure, names[:n_way], shown is not None, centres is not None)
     return figure, _data(where, classes, centres, grid, names, distance, scale, shown, before)

@@ -13,7 +13,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from fewshot_lib.reading.parameters import Control, Drawing, Setting
-from fewshot_lib.reading.show import close, picture_bundle, table_html, table_text, wrap
+from fewshot_lib.reading.show import HOLE, close, picture_bundle, table_html, table_text, wrap
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,7 +42,7 @@ def small_multiples(
     *,
     seconds: float = math.inf,
     forgive: type[Exception] = ValueError,
-    around: str = "{}",
+    around: str = HOLE,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return (data, metadata) of an output with one sheet of pictures and its table.
 
@@ -50,7 +50,7 @@ def small_multiples(
         function, controls, title, panels: as in ``explore``.
         seconds: stop after the first picture that ends later than this.
         forgive: exceptions of ``function`` that become a sentence in the picture's place.
-        around: HTML around the figure, with "{}" where it goes.
+        around: HTML around the figure, with ``HOLE`` where it goes.
     """
     sights = list(look(function, controls, panels, seconds=seconds, forgive=forgive))
     caption, table = summary(controls, sights, title)
@@ -58,7 +58,7 @@ def small_multiples(
     drawn = [sight for sight in sights if sight.png]
     if not drawn:
         unfolded = table_html(*table).replace("<details>", "<details open>")
-        page = around.replace("{}", f"<p>{html.escape(caption)}</p>{unfolded}")
+        page = around.replace(HOLE, f"<p>{html.escape(caption)}</p>{unfolded}")
         return {"text/plain": text, "text/html": page}, {}
     told = " ".join(f"{sight.heading}: {sight.seen}" for sight in sights)
     alt = f"{len(drawn)} small pictures, {drawn[0].what}. {told}"
@@ -91,10 +91,11 @@ def look(
     begun = time.perf_counter()
     problem: Exception | None = None
     succeeded = False
-    for setting in select(controls, most):
+    chosen = list(select(controls, most))
+    moved = [c for c in controls if len({c.label(setting[c.name]) for setting in chosen}) > 1]
+    for setting in chosen:
         labels = tuple(control.label(setting[control.name]) for control in controls)
-        named = zip(controls, labels, strict=True)
-        heading = ", ".join(f"{control.title} = {label}" for control, label in named)
+        heading = words(moved or controls, setting)
         try:
             figure, data = draw(function, setting)
         except forgive as error:
@@ -152,6 +153,11 @@ def select(controls: Sequence[Control], most: int) -> Iterator[Setting]:
         yield {c.name: c.values[i] for c, i in zip(controls, indices, strict=True)}
 
 
+def words(controls: Sequence[Control], setting: Setting) -> str:
+    """Write a setting: "shots = 5, distance = cosine"."""
+    return ", ".join(f"{c.title} = {c.label(setting[c.name])}" for c in controls)
+
+
 def summary(
     controls: Sequence[Control], sights: Sequence[Sight], title: str
 ) -> tuple[str, tuple[tuple[str, ...], list[tuple[str, ...]]]]:
@@ -160,7 +166,10 @@ def summary(
     caption = f"{title}: {total} setting{'s' * (total > 1)}."
     if len(sights) < total:
         ranges = [
-            f"{c.title} {c.labels[0]} … {c.labels[-1]}" for c in controls if len(c.values) > 1
+            f"{c.title} {c.labels[0]} … {c.labels[-1]}"
+            if len({sight.labels[i] for sight in sights}) > 1
+            else f"{c.title} = {sights[0].labels[i]} only"
+            for i, c in enumerate(controls)
         ]
         caption = (
             f"{title}: {len(sights)} of {total} settings ({'; '.join(ranges)}). In JupyterLab, run "

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fewshot_lib.reading.frontend import emit
-from fewshot_lib.reading.multiples import draw, in_a_sentence, small_multiples
+from fewshot_lib.reading.multiples import draw, in_a_sentence, small_multiples, words
 from fewshot_lib.reading.parameters import Control, Drawing, Setting
-from fewshot_lib.reading.show import close, png_size
+from fewshot_lib.reading.show import HOLE, close, png_size
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,6 +25,29 @@ STYLE = (
     ".jp-OutputArea:has(.fewshot-still) .jp-OutputArea-output.jupyter-widgets{display:none}</style>"
 )
 
+#: ipywidgets gives a slider's handle no name and a rounded value, and a picture no alt text (its
+#: ``tooltip`` breaks an Image); only the page can. Where this does not run, the rest still works.
+NAMES = """<script>(function name(tries) {
+  for (const box of document.querySelectorAll(".fewshot-explore:not([data-named])")) {
+    const words = box.querySelector(".fewshot-words"), image = box.querySelector("img");
+    if (!words || !image) continue;
+    box.dataset.named = "yes";
+    for (const slider of box.querySelectorAll(".widget-slider")) {
+      const handle = slider.querySelector("[role=slider]");
+      const readout = slider.querySelector(".widget-readout");
+      const read = () => handle.setAttribute("aria-valuetext", readout.textContent);
+      handle.setAttribute("aria-label", slider.querySelector("label").textContent);
+      new MutationObserver(read).observe(readout, {childList: true, characterData: true,
+        subtree: true});
+      read();
+    }
+    const tell = () => { image.alt = words.textContent.trim(); };
+    new MutationObserver(tell).observe(words, {childList: true, subtree: true});
+    tell();
+  }
+  if (tries) setTimeout(name, 250, tries - 1);
+})(40)</script>"""
+
 
 def live(function: Drawing, controls: Sequence[Control], title: str, panels: int) -> None:
     """Show controls with their picture, and keep small multiples for who opens the saved notebook.
@@ -38,7 +61,7 @@ def live(function: Drawing, controls: Sequence[Control], title: str, panels: int
     emit({WIDGET_VIEW: view, "text/plain": sentence})
     still = small_multiples(
         function, controls, title, panels, seconds=SAVED_SECONDS, forgive=Exception,
-        around=f'{STYLE}<div class="fewshot-still">{{}}</div>',
+        around=f'{STYLE}{NAMES}<div class="fewshot-still">{HOLE}</div>',
     )  # fmt: skip
     emit(*still)
 
@@ -62,10 +85,11 @@ class Panel:
         self.said = widgets.HTML()
         self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%"))
         self.told = widgets.HTML()
+        self.told.add_class("fewshot-words")
         folded = widgets.Accordion([self.told], titles=["The picture in words"])
         self.draw()
         for knob, control in zip(self.knobs, controls, strict=True):
-            if control.kind == "slider":
+            if control.kind in ("range", "steps"):
                 knob.continuous_update = self.seconds <= FLUENT
             knob.observe(self.draw, names="value")
         self.box = widgets.VBox([*self.knobs, self.said, self.picture, folded])
@@ -74,7 +98,10 @@ class Panel:
     @property
     def setting(self) -> Setting:
         """Return the controls' values."""
-        return {c.name: knob.value for c, knob in zip(self.controls, self.knobs, strict=True)}
+        return {
+            c.name: c.nearest(knob.value) if c.kind == "range" else knob.value
+            for c, knob in zip(self.controls, self.knobs, strict=True)
+        }
 
     def draw(self, change: object = None) -> None:
         """Draw the picture of the controls' values, or say why it cannot be drawn."""
@@ -88,13 +115,15 @@ class Panel:
         except Exception as error:
             sentence = html.escape(in_a_sentence(error))
             self.said.value = f'<p role="alert"><b>No picture.</b> {sentence}</p>'
+            self.told.value = f"<p>No picture. {sentence}</p>"
             self.picture.layout.visibility = "hidden"
             return
         close(figure)
         self.picture.value = picture
         self.picture.width = str(png_size(picture)[0])
         self.picture.layout.visibility = "visible"
-        self.said.value = f'<p role="status">{html.escape(data.finding or data.what)}</p>'
+        finding = html.escape(f"{words(self.controls, self.setting)}. {data.finding or data.what}")
+        self.said.value = f'<p role="status">{finding}</p>'
         self.told.value = f"<p>{html.escape(data.alt)}</p>"
         self.seconds = time.perf_counter() - begun
 
@@ -128,4 +157,12 @@ def _knob(control: Control) -> Any:
         return widgets.Text(value=control.values[0], continuous_update=False, **how)
     if control.kind == "menu":
         return widgets.Dropdown(options=options, index=control.start, **how)
+    if control.kind == "range" and len(control.values) > 1:  # its handle tells screen readers
+        low, high = control.values[0], control.values[-1]  # the value, not its place
+        how |= {"min": low, "max": high, "step": control.values[1] - low}
+        start = control.values[control.start]
+        if all(isinstance(value, int) for value in control.values):
+            return widgets.IntSlider(value=start, **how)
+        digits = max(len(label.partition(".")[2]) for label in control.labels)
+        return widgets.FloatSlider(value=start, readout_format=f".{digits}f", **how)
     return widgets.SelectionSlider(options=options, index=control.start, **how)

@@ -23,7 +23,7 @@ class Control:
     """One parameter: its values, how they read, and where it starts."""
 
     name: str
-    kind: str  # "slider", "menu", "switch" or "text"
+    kind: str  # "range", "steps", "menu", "switch" or "text"
     values: tuple[Any, ...]
     labels: tuple[str, ...]
     start: int
@@ -35,7 +35,11 @@ class Control:
 
     def label(self, value: Any) -> str:
         """Return how a value reads."""
-        return self.labels[self.values.index(value)]
+        return self.labels[self.values.index(value)] if value in self.values else str(value)
+
+    def nearest(self, value: Any) -> Any:
+        """Return the one of a range's values that a slider stands at."""
+        return min(self.values, key=lambda own: abs(own - value))
 
     def spread(self, count: int) -> list[int]:
         """Pick ``count`` of the values, ends included; one: where it starts."""
@@ -80,10 +84,10 @@ def _control(name: str, given: Any, default: Any) -> Control:
         kind = "menu"
     elif isinstance(given, list):
         values, labels = tuple(given), tuple(_written(value) for value in given)
-        kind = "slider" if all(_is_number(value) for value in given) else "menu"
+        kind = "steps" if all(_is_number(value) for value in given) else "menu"
     elif isinstance(given, tuple | range):
         values = _range_values(name, given)
-        labels, kind = tuple(_written(value) for value in values), "slider"
+        labels, kind = tuple(_written(value) for value in values), "range"
     else:
         raise TypeError(
             f"{name} = {given!r} is not something to explore: give a list of values, a tuple "
@@ -139,5 +143,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _same(value: Any, other: Any) -> bool:
-    """Compare without tripping over arrays."""
-    return (type(value) is type(other) and bool(value == other)) or value is other
+    """Compare without tripping over arrays; 1 is 1.0 but not True."""
+    if _is_number(value) and _is_number(other):
+        return bool(value == other)
+    return value is other or (type(value) is type(other) and bool(value == other))

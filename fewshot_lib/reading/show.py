@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from fewshot_lib.figures import PlotData
 
+HOLE = "<!-- here -->"
 WIDTH = 96  # characters in a line of text/plain
 MOST_ROWS = 24  # of a table; more are counted
 VARIES = "Its numbers differ a little from machine to machine and are not part of this text."
@@ -73,16 +74,16 @@ def show(
 
 
 def picture_bundle(
-    png: bytes, alt: str, caption: str, text: str, details: str = "", around: str = "{}"
+    png: bytes, alt: str, caption: str, text: str, details: str = "", around: str = HOLE
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return (data, metadata) of an output that shows a picture.
 
     Arguments:
         png: the picture; alt: what is to be seen; caption: under it; text: text/plain.
         details: HTML below the caption.
-        around: HTML around all of it, with "{}" where it goes.
+        around: HTML around all of it, with ``HOLE`` where it goes.
     """
-    figure = around.replace("{}", picture_html(png, alt, caption, details))
+    figure = around.replace(HOLE, picture_html(png, alt, caption, details))
     data = {
         "text/html": figure,
         "image/png": base64.b64encode(png).decode("ascii"),
