@@ -286,17 +286,35 @@ def set_up_environment(root: Path) -> bool:
 
 
 def fetch_scans(root: Path) -> None:
-    """Fetch the real scans unless they are there; without them the course uses synthetic ones."""
+    """Fetch the real scans unless they are there; without them the course uses synthetic ones.
+
+    To ask the library costs seconds (it imports torch), so the answer is kept beside the stamp: the
+    files, and under which circumstances they were what the library wanted.
+    """
+    kept = root / ".venv" / "fewshot-scans.json"
+    library = (root / "fewshot_lib" / "data" / "scans.py").read_bytes()
+    now = {
+        "library": hashlib.sha256(library).hexdigest(),
+        "cache": os.environ.get("FEWSHOT_CACHE", ""),
+    }
+    try:
+        known = json.loads(kept.read_text(encoding="utf-8"))
+        if known["now"] == now and all(Path(file).is_file() for file in known["files"]):
+            return
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # not asked yet, or the note is damaged: ask
     python = str(venv_python(root / ".venv"))
-    done = subprocess.run(
-        [python, "-m", "fewshot_lib.cli", "data", "fetch"],
-        cwd=root,
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
-    if done.returncode:
+    fetch = [python, "-m", "fewshot_lib.cli", "data", "fetch"]
+    if subprocess.run(fetch, cwd=root, stdin=subprocess.DEVNULL, check=False).returncode:
         say("The real scans are missing, so lessons show synthetic anatomy instead and say so;")
         say("fetch them later with: .venv/bin/fewshot data fetch")
+        return
+    where = "from fewshot_lib.data.cache import cache_dir; print(cache_dir())"
+    asked = subprocess.run(
+        [python, "-c", where], cwd=root, capture_output=True, text=True, check=True
+    )
+    files = sorted(str(file) for file in (Path(asked.stdout.strip()) / "scans").iterdir())
+    kept.write_text(json.dumps({"now": now, "files": files}), encoding="utf-8")
 
 
 def install_system_packages() -> None:

@@ -148,6 +148,46 @@ def test_a_failed_download_leaves_a_working_environment_as_it_was(
     assert not (course / ".venv" / setup.UNFINISHED).exists()
 
 
+def test_scans_are_asked_for_once_and_again_when_a_file_is_gone(
+    course: Path, installs: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The fetch itself is tested with the data; here the library is a stand-in that counts."""
+    setup.set_up_environment(course)
+    cache = tmp_path / "cache"
+    (course / "fewshot_lib" / "data").mkdir(parents=True)
+    (course / "fewshot_lib" / "data" / "scans.py").write_text("")
+    monkeypatch.setenv("FEWSHOT_CACHE", str(cache))
+    asked: list[str] = []
+
+    def stand_in(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        asked.append(command[-1])
+        (cache / "scans").mkdir(parents=True, exist_ok=True)
+        (cache / "scans" / "A.npz").touch()
+        return subprocess.CompletedProcess(command, 0, f"{cache}\n", "")
+
+    monkeypatch.setattr(setup.subprocess, "run", stand_in)
+    setup.fetch_scans(course)
+    setup.fetch_scans(course)
+    assert asked.count("fetch") == 1
+    (cache / "scans" / "A.npz").unlink()
+    setup.fetch_scans(course)
+    assert asked.count("fetch") == 2
+    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "other"))
+    setup.fetch_scans(course)
+    assert asked.count("fetch") == 3
+
+
+def test_without_scans_the_set_up_says_so_and_goes_on(
+    course: Path, installs: list[Path], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    setup.set_up_environment(course)
+    (course / "fewshot_lib" / "data").mkdir(parents=True)
+    (course / "fewshot_lib" / "data" / "scans.py").write_text("")
+    setup.fetch_scans(course)  # there is no fewshot_lib.cli in this environment
+    assert "synthetic anatomy" in capsys.readouterr().out
+
+
 def refuse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
     """Run the set-up, which must end with status 3; give its one sentence."""
     monkeypatch.setattr(setup, "set_up_environment", lambda root: setup.check_disk(root))
