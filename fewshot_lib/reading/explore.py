@@ -11,6 +11,7 @@ from typing import Any
 from fewshot_lib.reading.frontend import Form, choose_form, emit
 from fewshot_lib.reading.multiples import small_multiples, small_table
 from fewshot_lib.reading.parameters import Drawing, read_parameters
+from fewshot_lib.reading.show import VARIES
 
 PANELS = 6  # small multiples shown when nobody says how many
 
@@ -22,6 +23,7 @@ def explore(
     _form: Form | None = None,
     _panels: int = PANELS,
     _title: str = "",
+    _varies: bool = False,
     **parameters: Any,
 ) -> None:
     """Show what a drawing function does over its parameters, in the form that fits the reader.
@@ -39,6 +41,8 @@ def explore(
         _panels: how many small multiples at most, ≥ 1. Of more settings a spread selection is
             shown, and the caption says so.
         _title: what is explored; by default the function's name.
+        _varies: True when what is seen differs from machine to machine (something was trained):
+            the text that nbval compares then leaves it out, the saved page keeps it.
         parameters: name → what it may be:
             a list: these values (numbers make a slider, anything else a menu);
             a dictionary: label → value, a menu;
@@ -73,6 +77,10 @@ def explore(
 
         live(function, controls, title, _panels)
     elif form == "static":
-        emit(*small_multiples(function, controls, title, _panels))
+        data, metadata = small_multiples(function, controls, title, _panels)
+        if _varies:
+            names = ", ".join(control.title for control in controls)
+            data["text/plain"] = f"{title}: small multiples over {names}. {VARIES}"
+        emit(data, metadata)
     else:
         emit({"text/plain": small_table(function, controls, title, _panels)})
