@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fewshot_lib._tensors import full_precision, widened
 from fewshot_lib.prototypes import (
     Pooling,
     _interpolation,
@@ -207,7 +208,8 @@ class PixelClassifier(nn.Module):
         feat_dim: D, the encoder's channels.
         n_classes: K, background included.
 
-    Call: images (B, C, H, W) → logits (B, K, H, W).
+    Call: images (B, C, H, W) → logits (B, K, H, W); −inf for a class whose entry in the buffer
+        ``possible`` (K,) bool is False (all are True at first).
 
     Source: the supervised rows of notebook 06; the learning curve of notebook 01.
 
@@ -221,10 +223,17 @@ class PixelClassifier(nn.Module):
             raise ValueError(f"n_classes must be at least 1, got {n_classes}")
         self.encoder, self.n_classes = encoder, n_classes
         self.classifier = nn.Conv2d(feat_dim, n_classes, 1)
+        self.possible: Tensor
+        self.register_buffer("possible", torch.ones(n_classes, dtype=torch.bool))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, K, H, W) of images (B, C, H, W)."""
-        return _resized(self.classifier(self.encoder(images)), (images.shape[-2], images.shape[-1]))
+        return self.classify(self.encoder(images), (images.shape[-2], images.shape[-1]))
+
+    def classify(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return logits (B, K, H, W) for ``size`` (H, W) of feature maps (B, D, H', W')."""
+        logits = _resized(self.classifier(features), size)
+        return logits.masked_fill(~self.possible[:, None, None], -math.inf)
 
 
 @dataclass(frozen=True)
@@ -345,7 +354,15 @@ class FewShotSegmentationNet(nn.Module):
 
     def extra_repr(self) -> str:
         """Say how the network compares, for ``print``."""
-        return f"prototypes={self.prototypes!r}, similarity={self.similarity!r}, scale={self.scale}"
+        said = f"prototypes={self.prototypes!r}, similarity={self.similarity!r}, scale={self.scale}"
+        of_kind = {
+            "masked": f", pooling={self.pooling!r}",
+            "grid": f", grid={self.grid}",
+            "exemplars": f", top_k={self.top_k}, max_exemplars={self.max_exemplars}",
+            "position": "",
+        }
+        placed = f", location_weight={self.location_weight}" if self.location_weight else ""
+        return said + of_kind[self.prototypes] + placed
 
     def forward(
         self,
@@ -389,10 +406,11 @@ class FewShotSegmentationNet(nn.Module):
                 query_places = body_coordinates(queries)
             elif single:
                 query_places = query_places[None]
-        known = self.compute_prototypes(support_features, support_masks, places)
-        alike, possible = self._match(query_features, known, query_places)
         size = (queries.shape[-2], queries.shape[-1])
-        logits = _upsampled(alike, possible, size, query_features.dtype)
+        with full_precision(query_features):
+            known = self.compute_prototypes(support_features, support_masks, places)
+            alike, possible = self._match(query_features, known, query_places)
+            logits = _upsampled(alike, possible, size, query_features.dtype)
         return logits[0] if single else logits
 
     def compute_prototypes(
@@ -413,7 +431,8 @@ class FewShotSegmentationNet(nn.Module):
         """
         _check_support(features, masks)
         if self.prototypes == "position":
-            return _position_prototypes(features, masks)
+            with full_precision(features):
+                return _position_prototypes(features, masks)
         places = places_valid = None
         if self.location_weight and coordinates is None:
             raise ValueError(
@@ -472,8 +491,9 @@ class FewShotSegmentationNet(nn.Module):
                 "location_weight > 0 needs the coordinates of the query's pixels: pass "
                 "body_coordinates(query_images)"
             )
-        alike, possible = self._match(query_features, prototypes, coordinates)
-        alike = _narrowed(alike, possible, query_features.dtype)
+        with full_precision(query_features):
+            alike, possible = self._match(query_features, prototypes, coordinates)
+            alike = _narrowed(alike, possible, query_features.dtype)
         return alike[0] if alike.ndim == 4 and alike.shape[0] == 1 else alike
 
     def _encode(self, images: Tensor) -> Tensor:
@@ -485,11 +505,11 @@ class FewShotSegmentationNet(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Return finite logits (…, Q, K, H', W') and where they count (broadcasts), None: all."""
         size = (queries.shape[-2], queries.shape[-1])
-        queries = _widened(queries)
+        queries = widened(queries)
         if isinstance(known, Tensor):
-            known = _widened(known)
+            known = widened(known)
             return self.scale * _paired_similarity(queries, known, self.similarity), None
-        vectors, valid = _widened(known.vectors), known.valid
+        vectors, valid = widened(known.vectors), known.valid
         if coordinates is not None:
             coordinates = _shrunk(coordinates, size)
         if self.prototypes == "exemplars":
@@ -515,7 +535,7 @@ class FewShotSegmentationNet(nn.Module):
     ) -> Tensor:
         n_classes, kept = known.valid.shape[-2:]
         asked = queries.flatten(-2).mT  # (…, Q, P, D)
-        exemplars = _widened(known.vectors).flatten(-3, -2)[..., None, :, :]  # (…, 1, K·M, D)
+        exemplars = widened(known.vectors).flatten(-3, -2)[..., None, :, :]  # (…, 1, K·M, D)
         alike = self.scale * similarity(asked, exemplars, self.similarity)  # (…, Q, P, K·M)
         if coordinates is not None:
             assert known.places is not None
@@ -560,7 +580,7 @@ def body_coordinates(images: Tensor) -> Tensor:
     if images.ndim < 3 or 0 in images.shape[-3:]:
         raise ValueError(f"expected images (…, C, H, W), got shape {tuple(images.shape)}")
     with torch.no_grad():
-        grey = _widened(images).mean(dim=-3)  # (…, H, W)
+        grey = widened(images).mean(dim=-3)  # (…, H, W)
         body = grey > _otsu_threshold(grey.flatten(-2))[..., None, None]
         body = body | ~body.any(dim=-1, keepdim=True).any(dim=-2, keepdim=True)
         rows, columns = _across(body.sum(dim=-1), grey.dtype), _across(body.sum(dim=-2), grey.dtype)
@@ -599,7 +619,7 @@ def _across(counts: Tensor, dtype: torch.dtype) -> Tensor:
 def _position_prototypes(features: Tensor, masks: Tensor) -> Tensor:
     # The note's mean, its ε and its zero prototypes included:
     # c_k(p) = Σ_s M_sk(p) f_s(p) / (Σ_s M_sk(p) + ε)
-    wide = _widened(features)
+    wide = widened(features)
     small = F.interpolate(
         masks.to(wide.dtype).flatten(0, -4), size=features.shape[-2:], mode="nearest"
     ).view(*masks.shape[:-2], *features.shape[-2:])
@@ -756,10 +776,6 @@ def _shrunk(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _split(tensor: Tensor, rows: int, columns: int) -> Tensor:
     return tensor.reshape(*tensor.shape[:-1], rows, columns)
-
-
-def _widened(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def _check_episode(images: Tensor, masks: Tensor, queries: Tensor) -> None:
