@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -32,7 +31,7 @@ STAGES: dict[str, list[str]] = {
         *PYTEST, "tests", "fewshot_lib", "--doctest-modules", "--durations=10",
         *(f"--ignore={path}" for path in (*LAST, "tests/benchmarks", "tests/__main__.py")),
     ],
-    "nbval": [*PYTEST, "--nbval", *SAVED, f"--junitxml={REPORT}", "--durations=10"],
+    "nbval": [*PYTEST, "--nbval", *(SAVED or ["notebooks"]), f"--junitxml={REPORT}", "--durations=10"],
     "browser": [*PYTEST, *LAST, "--durations=10"],
 }  # fmt: skip
 
@@ -62,8 +61,8 @@ def main(chosen: list[str]) -> int:
     if unknown:
         print(f"No stage {', '.join(sorted(unknown))}; there are: {', '.join(STAGES)}")
         return 2
-    shutil.rmtree(ROOT / "build" / "test-stages.json", ignore_errors=True)
     (ROOT / "build").mkdir(exist_ok=True)
+    (ROOT / "build" / "test-stages.json").unlink(missing_ok=True)
     done: list[tuple[str, float, str]] = []
     with tempfile.TemporaryDirectory(prefix="fewshot-test-") as scratch:
         variables = environment(Path(scratch))

@@ -23,7 +23,8 @@ from urllib.parse import quote
 
 from fewshot_lib.classroom.machine import has_display, is_root
 
-#: JupyterLab settings of the course: no announcements, hence no question and no call at start.
+#: JupyterLab settings of the course: no announcements, hence no question and no call at start; none
+#: of the panels of nbgrader, which are for teachers (`jupyter lab` has them).
 JUPYTER_SETTINGS = Path(__file__).with_name("jupyter")
 HOST = "127.0.0.1"
 
