@@ -18,9 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PYTEST = [sys.executable, "-m", "pytest", "-q"]
 LAST = ["tests/browser", "tests/notebooks/test_machine_time.py"]
 REPORT = ROOT / "build" / "nbval.xml"
-SAVED = [
-    part for part in ("notebooks", "exercises", "solutions") if any((ROOT / part).glob("*.ipynb"))
-]
+PARTS = ("notebooks", "exercises", "solutions")
+SAVED = [part for part in PARTS if any((ROOT / part).glob("*.ipynb"))] or ["notebooks"]
 
 STAGES: dict[str, list[str]] = {
     "lint": [sys.executable, "-m", "ruff", "check", "."],
@@ -31,7 +30,7 @@ STAGES: dict[str, list[str]] = {
         *PYTEST, "tests", "fewshot_lib", "--doctest-modules", "--durations=10",
         *(f"--ignore={path}" for path in (*LAST, "tests/benchmarks", "tests/__main__.py")),
     ],
-    "nbval": [*PYTEST, "--nbval", *(SAVED or ["notebooks"]), f"--junitxml={REPORT}", "--durations=10"],
+    "nbval": [*PYTEST, "--nbval", *SAVED, f"--junitxml={REPORT}", "--durations=10"],
     "browser": [*PYTEST, *LAST, "--durations=10"],
 }  # fmt: skip
 
