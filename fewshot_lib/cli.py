@@ -131,6 +131,73 @@ def _show_data() -> None:
 # -------------------------------------------------------------------------------------- exercises
 
 
+@app.command(
+    short_help="Run the checks of an exercise notebook.",
+    epilog="Example: fewshot check exercises/03_prototypes.ipynb",
+)
+def check(
+    notebook: Annotated[Path, typer.Argument(help="Yours, made from one of exercises/.")],
+) -> None:
+    """Run a notebook on a fresh kernel and print what its checks say; the file stays as it is."""
+    from fewshot_lib.classroom import selfcheck
+
+    try:
+        status = selfcheck.check_notebook(notebook)
+    except (ImportError, selfcheck.CannotRun) as error:
+        end(CANNOT, f"The notebook cannot be run here: {error}")
+    if status:
+        raise typer.Exit(status)
+
+
+@app.command(
+    short_help="Build the exercises from the solutions.",
+    epilog="Examples: fewshot build; fewshot build 03_prototypes; fewshot build --check",
+)
+def build(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Which, as 03_prototypes; all by default.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Run and write nothing; say which are stale.")
+    ] = False,
+) -> None:
+    """Run every solution, take the solutions out, run what is left, and save both."""
+    from fewshot_lib.classroom import build as building
+    from fewshot_lib.classroom.machine import course_folder
+
+    folder = course_folder()
+    if folder is None or not (folder / "solutions").is_dir():
+        end(CANNOT, "There is no folder solutions here: clone the course, and run this there.")
+    try:
+        status = building.build(folder, names or [], check)
+    except building.BadSolution as error:
+        end(WRONG_USE, str(error))
+    if status:
+        raise typer.Exit(status)
+
+
+@app.command(
+    short_help="Show or forget your progress.",
+    epilog="Examples: fewshot progress; fewshot progress --reset prototypes",
+)
+def progress(
+    reset: Annotated[
+        str | None, typer.Option(help="Forget an exercise, one answer, or «all».")
+    ] = None,
+) -> None:
+    """Show what is done and what is left; it lies in one file on this machine."""
+    from fewshot_lib.exercises import panel
+    from fewshot_lib.reading import progress as record
+
+    try:
+        if reset is not None:
+            print(f"Forgot {record.reset('' if reset == 'all' else reset)} rows.")
+    except record.ProgressNotSaved as error:
+        end(CANNOT, str(error))
+    print(panel())
+    print(f"(kept in {record.path()})")
+
+
 # ----------------------------------------------------------------------------------------- grading
 
 

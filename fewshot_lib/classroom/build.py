@@ -178,7 +178,7 @@ def _answer_problems(name: str, points: float, by_id: dict[str, Any]) -> list[st
         found.append(
             f"the check of {name!r} has {grading(check).get('points')} points, not {points:g}"
         )
-    if not check.source.strip().split("\n")[-1].startswith("check("):
+    if not _ends_with_check(check.source):
         found.append(f"the check of {name!r} must end with check(…), which returns the points")
     functions = {
         node.name: ast.get_docstring(node)
@@ -200,6 +200,18 @@ def _answer_problems(name: str, points: float, by_id: dict[str, Any]) -> list[st
         if len(bodies) != 1 or not raises:
             found.append(f"the stub of {name} does not raise NotImplementedError")
     return found
+
+
+def _ends_with_check(source: str) -> bool:
+    """Say whether a cell's last statement is a call of check, so that its points are the result."""
+    try:
+        last = ast.parse(source).body[-1:]
+    except SyntaxError:
+        return False
+    if source.rstrip().endswith(";") or not last or not isinstance(last[0], ast.Expr):
+        return False
+    call = last[0].value
+    return isinstance(call, ast.Call) and getattr(call.func, "id", "") == "check"
 
 
 def build_one(path: Path, course: Path) -> Built:

@@ -10,6 +10,10 @@ from typing import Any
 from fewshot_lib.exercises.notebook import BadSolution, grading, read
 
 
+class CannotRun(RuntimeError):
+    """No kernel can be had here; the message says why."""
+
+
 def check_notebook(path: Path, say: Callable[[str], None] = print) -> int:
     """Run a notebook from top to bottom on a fresh kernel and print what its checks say.
 
@@ -21,6 +25,9 @@ def check_notebook(path: Path, say: Callable[[str], None] = print) -> int:
 
     Returns:
         The exit status: 0 full marks, 1 something is missing, 2 this is no exercise.
+
+    Raises:
+        CannotRun: no kernel starts.
     """
     import nbformat
 
@@ -40,7 +47,10 @@ def check_notebook(path: Path, say: Callable[[str], None] = print) -> int:
         if cell.cell_type == "code":
             cell.outputs = []
             cell.metadata.setdefault("tags", []).append("raises-exception")
-    execute(notebook, path.resolve().parent)
+    try:
+        execute(notebook, path.resolve().parent)
+    except Exception as error:  # whatever a kernel that dies or does not start may raise
+        raise CannotRun(f"{type(error).__name__}: {str(error)[:300]}") from None
     reached, total = 0.0, 0.0
     for cell in notebook.cells:
         name = grading(cell).get("grade_id", "")

@@ -4,7 +4,17 @@ A notebook imports from here what a reader needs; an author reads ``spec.py`` an
 """
 
 from fewshot_lib.exercises.catalogue import NoSuchExercise
-from fewshot_lib.exercises.checking import Points, carry_on, check, hint, rubric, solution
+from fewshot_lib.exercises.checking import Points, carry_on, check, example, hint, rubric, solution
 from fewshot_lib.exercises.standing import panel
 
-__all__ = ["NoSuchExercise", "Points", "carry_on", "check", "hint", "panel", "rubric", "solution"]
+__all__ = [
+    "NoSuchExercise",
+    "Points",
+    "carry_on",
+    "check",
+    "example",
+    "hint",
+    "panel",
+    "rubric",
+    "solution",
+]

@@ -23,6 +23,7 @@ from fewshot_lib.exercises.diagnosis import (
 from fewshot_lib.exercises.render import Report, Said, number
 from fewshot_lib.exercises.running import run
 from fewshot_lib.exercises.spec import Answer, Exercise
+from fewshot_lib.exercises.values import revive
 from fewshot_lib.reading import progress
 
 #: The seed of the reader's cases. Grading draws its own.
@@ -151,8 +152,10 @@ def _remember(key: str, verdict: Verdict, answer: Answer) -> list[str]:
     except progress.ProgressNotSaved as error:
         return [f"your progress could not be saved: {error}"]
     if verdict.status == PASSED:
-        return [f'compare with our way: `solution("{key}")`'] if row.attempts > 1 else []
+        return [f'compare with our way: `solution("{key}")`']
     offers = []
+    if any(line.case for line in verdict.checks):
+        offers.append(f'the input that failed, to try it: `{answer.name}(*example("{key}"))`')
     if row.hints < len(answer.hints):
         offers.append(f'a hint (step {row.hints + 1} of {len(answer.hints)}): `hint("{key}")`')
     if row.attempts >= ATTEMPTS_BEFORE_SOLUTION:
@@ -198,6 +201,29 @@ def carry_on(name: str, answer: Any) -> Any:
         )
     )
     return StandIn(key, specification.reference, reason)
+
+
+def example(name: str) -> tuple[Any, ...]:
+    """Give the arguments of the first case that failed at the last check, to try for yourself.
+
+    ``class_prototypes(*example("prototypes.class_prototypes"))``
+
+    Arguments:
+        name: "prototypes.class_prototypes".
+
+    Returns:
+        The positional arguments, made anew; those of the first case of all if none has failed.
+
+    Raises:
+        NoSuchExercise: there is no such answer.
+    """
+    exercise, answer = catalogue.answer(name)
+    cases = sheet(answer, PUBLIC_SEED).flat
+    last = _LAST.get(f"{exercise.name}.{answer.name}")
+    failed = [line.case for line in last[1].checks if line.case] if last else []
+    chosen = next((c for c in cases if failed and failed[0].startswith(f"{c.name}:")), cases[0])
+    call = answer.signature.bind(*revive(chosen.args), **revive(dict(chosen.kwargs)))
+    return call.args
 
 
 def hint(name: str, step: int | None = None) -> None:

@@ -44,8 +44,15 @@ def read(path: Path) -> dict[str, Any]:
         notebook = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadSolution(f"{path.name} cannot be read: {error}") from None
-    if not isinstance(notebook, dict) or notebook.get("nbformat") != 4:
+    cells = notebook.get("cells") if isinstance(notebook, dict) else None
+    if cells is None or notebook.get("nbformat") != 4 or "metadata" not in notebook:
         raise BadSolution(f"{path.name} is no notebook of format 4")
+    needed: dict[str, Any] = {"cell_type": str, "source": (str, list), "metadata": dict}
+    for cell in cells if isinstance(cells, list) else [None]:
+        if not isinstance(cell, dict) or not all(
+            isinstance(cell.get(name), kind) for name, kind in needed.items()
+        ):
+            raise BadSolution(f"{path.name} has a cell that is none")
     return notebook
 
 

@@ -151,6 +151,12 @@ def scatter(
             )
         else:
             parts.append(f'<path d="M{x:.1f} {y - 5:.1f} l5 9 h-10 z" fill="{colour}"/>')
+    for mark, its in zip(target, yours, strict=False):
+        (x, y), (to_x, to_y) = place(mark), place(its)
+        parts.append(
+            f'<path d="M{x:.1f} {y:.1f} L{to_x:.1f} {to_y:.1f}" stroke="{_LINE}" '
+            'stroke-width=".8" stroke-dasharray="3 3"/>'
+        )
     for mark in target:
         x, y = place(mark)
         parts.append(

@@ -48,21 +48,23 @@ class Report:
         return f"{verdict.exercise}.{verdict.answer}: {score}"
 
     @property
+    def causes(self) -> list[tuple[str, str]]:
+        """What is to be said first, above the lines: (what it is, sentence)."""
+        verdict = self.verdict
+        causes = [("likely cause", mistake.says) for mistake in verdict.mistakes[:2]]
+        return causes + ([("what we see", verdict.relation)] if verdict.relation else [])
+
+    @property
     def advice(self) -> list[tuple[str, str]]:
         """What is to be said below the lines: (what it is, sentence)."""
         verdict = self.verdict
-        said: list[tuple[str, str]] = []
+        said = [("note", note) for note in verdict.notes]
+        offers = [("next", offer) for offer in self.offers]
         if verdict.status == MISSING:
-            return [("next", "write the answer in its cell, run that cell, then this one again")]
+            write = "write the answer in its cell, run that cell, then this one again"
+            return offers or [("next", write)]
         if verdict.status == PASSED:
-            return [("note", note) for note in verdict.notes] + [
-                ("next", offer) for offer in self.offers
-            ]
-        for mistake in verdict.mistakes[:2]:
-            said.append(("likely cause", mistake.says))
-        if verdict.relation:
-            said.append(("what we see", verdict.relation))
-        said += [("note", note) for note in verdict.notes]
+            return said + offers
         pointers = [mistake.pointer for mistake in verdict.mistakes[:2] if mistake.pointer]
         pointers += [
             check.pointer
@@ -70,18 +72,21 @@ class Report:
             if check.status == FAILED and check.pointer and not verdict.mistakes
         ]
         said.append(("read again", "; ".join(dict.fromkeys(pointers)) or self.answer.section))
-        return said + [("next", offer) for offer in self.offers]
+        return said + offers
 
     def lines(self, marks: dict[str, str] | None = None, width: int = 92) -> list[str]:
         """Give the report as lines of plain text."""
         marks = marks or MARKS
+        arrow = "  → " if marks is MARKS else "  -> "
         lines = [self.title]
+        for kind, sentence in self.causes:
+            lines += _wrapped(f"{kind}: {sentence}", arrow, width)
         for check in self.verdict.checks:
             lines.append(f"  {marks[check.status]} {check.name}  ({_score(check)})")
             if check.status == FAILED:
                 lines += _wrapped(f"{check.sentence}{_in_case(check)}", "      ", width)
         for kind, sentence in self.advice:
-            lines += _wrapped(f"{kind}: {sentence}", "  → " if marks is MARKS else "  -> ", width)
+            lines += _wrapped(f"{kind}: {sentence}", arrow, width)
         return lines
 
     def __repr__(self) -> str:
@@ -111,16 +116,12 @@ class Report:
         verdict = self.verdict
         border = _COLOURS[verdict.status]
         rows = "".join(_html_row(check) for check in verdict.checks)
-        advice = "".join(
-            f'<div style="margin:.25em 0"><b>{html.escape(_capital(kind))}.</b> '
-            f"{_html_sentence(sentence)}</div>"
-            for kind, sentence in self.advice
-        )
+        causes, advice = _html_said(self.causes), _html_said(self.advice)
         return (
             f'<div class="fewshot-check" style="border-left:4px solid {border};padding:.3em 1em;'
             f'max-width:52em;line-height:1.45"><div style="margin-bottom:.3em"><b>'
-            f"{html.escape(self.title)}</b></div>"
-            f'<table style="border-collapse:collapse;margin:0 0 .4em 0;background:none"><tbody>'
+            f"{html.escape(self.title)}</b></div>{causes}"
+            f'<table style="border-collapse:collapse;margin:.3em 0;background:none"><tbody>'
             f"{rows}</tbody></table>{self._picture()}{advice}</div>"
         )
 
@@ -172,6 +173,14 @@ def _html_sentence(sentence: str) -> str:
         if position % 2 and position < len(parts) - (len(parts) + 1) % 2
         else part
         for position, part in enumerate(parts)
+    )
+
+
+def _html_said(said: list[tuple[str, str]]) -> str:
+    return "".join(
+        f'<div style="margin:.25em 0"><b>{html.escape(_capital(kind))}.</b> '
+        f"{_html_sentence(sentence)}</div>"
+        for kind, sentence in said
     )
 
 

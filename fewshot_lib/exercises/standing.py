@@ -4,31 +4,28 @@ from __future__ import annotations
 
 from fewshot_lib.exercises import catalogue
 from fewshot_lib.reading import progress
-from fewshot_lib.reading.question import questions, words
+from fewshot_lib.reading.question import place, questions, words
 
 
 def items() -> list[progress.Item]:
     """List every answer and question of the course, in its order."""
-    found = []
-    asked = set(words())
+    groups: dict[int, list[progress.Item]] = {}
+    titles: dict[int, str] = {}
     for exercise in catalogue.exercises():
-        group = f"{exercise.number:02d} {exercise.title}"
-        for answer in exercise.answers:
-            key = f"{exercise.name}.{answer.name}"
-            found.append(progress.Item(key, answer.name, group, answer.points, answer.minutes))
-        if exercise.name in asked:
-            asked.remove(exercise.name)
-            found += _questions(exercise.name, group)
-    for word in sorted(asked):
-        found += _questions(word, word.replace("_", " "))
-    return found
-
-
-def _questions(word: str, group: str) -> list[progress.Item]:
-    return [
-        progress.Item(f"question:{name}", f"question «{name.partition('.')[2]}»", group, 1.0)
-        for name in questions(word)
-    ]
+        titles[exercise.number] = group = f"{exercise.number:02d} {exercise.title}"
+        groups[exercise.number] = [
+            progress.Item(
+                f"{exercise.name}.{answer.name}", answer.name, group, answer.points, answer.minutes
+            )
+            for answer in exercise.answers
+        ]
+    for word in words():
+        number, title = place(word)
+        group = titles.setdefault(number, f"{number:02d} {title}")
+        groups.setdefault(number, []).extend(
+            progress.Item(f"question:{name}", name, group) for name in questions(word)
+        )
+    return [item for number in sorted(groups) for item in groups[number]]
 
 
 def panel() -> progress.Panel:

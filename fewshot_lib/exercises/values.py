@@ -104,13 +104,22 @@ def plain(value: Any, limits: Limits = LIMITS) -> Any:
     (array([1., 1.], dtype=float32), {'n': 3})
     """
     budget = [limits.max_items, limits.max_bytes]
-    return _plain(value, limits.max_depth, budget)
+    try:
+        return _plain(value, limits.max_depth, budget)
+    except _TooLarge as error:
+        return Opaque(str(error))
+
+
+class _TooLarge(Exception):
+    """The value is not read: it is too large."""
 
 
 def _plain(value: Any, depth: int, budget: list[int]) -> Any:
     budget[0] -= 1
-    if depth < 0 or budget[0] < 0:
-        return Opaque("value that is nested too deeply or has too many parts")
+    if depth < 0:
+        raise _TooLarge(f"{type(value).__name__} nested too deeply")
+    if budget[0] < 0:
+        raise _TooLarge("value of too many parts; an array would be read")
     kind = type(value)
     if value is None or kind in (bool, float, complex):
         return value
@@ -172,7 +181,7 @@ def _array(array: np.ndarray | None, budget: list[int]) -> Any:
         return Opaque(f"array of {array.dtype.name}")
     budget[1] -= array.nbytes
     if budget[1] < 0:
-        return Opaque(f"array of {array.nbytes / 2**20:.0f} MiB, more than is read")
+        raise _TooLarge(f"value of more than {array.nbytes / 2**20:.0f} MiB, too much to be read")
     return np.array(array, order="C", copy=True).view(np.ndarray)
 
 
@@ -365,7 +374,7 @@ def describe(value: Any) -> str:
     if value is None:
         return "nothing (None); is a `return` missing?"
     if isinstance(value, Opaque):
-        return f"a {value.type_name}"
+        return f"{'an' if value.type_name[:1].lower() in 'aeiou' else 'a'} {value.type_name}"
     if isinstance(value, np.ndarray):
         return f"an array of shape {value.shape}, {value.dtype.name}"
     if isinstance(value, bool):

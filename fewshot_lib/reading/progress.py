@@ -11,7 +11,7 @@ import html
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -209,13 +209,21 @@ def _write(file: Path, rows: dict[str, Row]) -> None:
 
 @dataclass(frozen=True)
 class Item:
-    """One thing that can be done: its key, how it is called, its group, points and minutes."""
+    """One thing that can be done: its key, how it is called, its group, points and minutes.
+
+    Questions have no points; they are shown together, one mark each.
+    """
 
     key: str
     title: str
     group: str
-    points: float
+    points: float = 0.0
     minutes: int = 0
+
+    @property
+    def is_question(self) -> bool:
+        """Whether this is a question, by its key."""
+        return self.key.startswith("question:")
 
 
 @dataclass(frozen=True)
@@ -230,65 +238,79 @@ class Panel:
     items: Sequence[Item]
     rows: dict[str, Row]
 
-    def groups(self) -> list[tuple[str, list[tuple[Item, Row]]]]:
-        """Give the items with their rows, by group, in order."""
-        names = list(dict.fromkeys(item.group for item in self.items))
-        return [
-            (
-                name,
-                [
-                    (item, self.rows.get(item.key, Row(item.key)))
-                    for item in self.items
-                    if item.group == name
-                ],
-            )
-            for name in names
-        ]
+    def row(self, item: Item) -> Row:
+        """Give what was done of an item."""
+        return self.rows.get(item.key, Row(item.key))
+
+    def lines(self) -> list[tuple[str, str, str, str]]:
+        """Give the panel line by line: mark, title, minutes, words; a group has no mark."""
+        lines = []
+        for group in dict.fromkeys(item.group for item in self.items):
+            members = [item for item in self.items if item.group == group]
+            lines.append(("", group, "", self._score(members)))
+            for item in members:
+                if not item.is_question:
+                    mark, words = _state(self.row(item))
+                    lines.append((mark, item.title, f"{item.minutes} min", words))
+            asked = [item for item in members if item.is_question]
+            if asked:
+                right = sum(bool(self.row(item).passed) for item in asked)
+                marks = "".join(_state(self.row(item))[0] for item in asked)
+                mark = "●" if right == len(asked) else "◐" if set(marks) - {"○"} else "○"
+                lines.append((mark, "questions", "", f"{marks} {right} of {len(asked)} answered"))
+        return lines
+
+    def _score(self, items: Sequence[Item]) -> str:
+        answers = [item for item in items if not item.is_question]
+        if not answers:
+            return ""
+        got = sum(self.row(item).points for item in answers)
+        return f"{got:g} of {sum(item.points for item in answers):g} points"
+
+    @property
+    def total(self) -> str:
+        """The whole in one line."""
+        answers = [item for item in self.items if not item.is_question]
+        asked = [item for item in self.items if item.is_question]
+        said = []
+        for things, what in ((answers, "answers passed"), (asked, "questions answered")):
+            if things:
+                done = sum(bool(self.row(item).passed) for item in things)
+                said.append(f"{done} of {len(things)} {what}")
+        return ", ".join([*said, self._score(self.items)]) if said else "there are no exercises"
 
     def __repr__(self) -> str:
-        if not self.items:
-            return "There are no exercises."
-        width = max(len(item.title) for item in self.items)
-        lines = []
-        for group, pairs in self.groups():
-            lines.append(f"{group}   {_summary(pairs)}")
-            for item, row in pairs:
-                mark, words = _state(row)
-                lines.append(f"  {mark} {item.title:<{width}}  {words}")
-        lines.append(f"in all   {_summary([pair for _, pairs in self.groups() for pair in pairs])}")
-        return "\n".join(lines)
+        lines = self.lines()
+        width = max((len(title) for mark, title, _, _ in lines if mark), default=0)
+        text = [f"Your progress: {self.total}"]
+        for mark, title, minutes, words in lines:
+            if mark:
+                text.append(f"  {mark} {title:<{width}} {minutes:>7}  {words}")
+            else:
+                text.append(f"{title}  {words}".rstrip())
+        return "\n".join(text)
 
     def _repr_html_(self) -> str:
-        cells = []
-        for group, pairs in self.groups():
-            cells.append(
-                f'<tr><th scope="rowgroup" colspan="3" style="text-align:left;padding:.7em .8em '
-                f'.2em 0">{html.escape(group)}</th><td style="text-align:left;padding:.7em 0 .2em">'
-                f"{html.escape(_summary(pairs))}</td></tr>"
-            )
-            for item, row in pairs:
-                mark, words = _state(row)
-                time = f"{item.minutes} min" if item.minutes else ""
-                cells.append(
+        rows = []
+        for mark, title, minutes, words in self.lines():
+            if mark:
+                rows.append(
                     f'<tr><td style="padding:.1em .6em .1em .4em">{mark}</td>'
-                    f'<td style="text-align:left;padding:.1em 1.5em .1em 0"><code>'
-                    f"{html.escape(item.title)}</code></td>"
-                    f'<td style="text-align:right;padding:.1em 1.5em .1em 0">{time}</td>'
+                    f'<td style="text-align:left;padding:.1em 1.5em .1em 0">{html.escape(title)}'
+                    f'</td><td style="text-align:right;padding:.1em 1.5em .1em 0">{minutes}</td>'
                     f'<td style="text-align:left">{html.escape(words)}</td></tr>'
                 )
-        total = _summary([pair for _, pairs in self.groups() for pair in pairs])
+            else:
+                rows.append(
+                    '<tr><th scope="rowgroup" colspan="3" style="text-align:left;padding:.6em '
+                    f'1.5em .1em 0">{html.escape(title)}</th><td style="text-align:left;'
+                    f'padding:.6em 0 .1em">{html.escape(words)}</td></tr>'
+                )
         return (
             '<table style="border-collapse:collapse"><caption style="text-align:left">'
-            f"<b>Your progress</b>: {html.escape(total)}</caption><tbody>{''.join(cells)}"
+            f"<b>Your progress</b>: {html.escape(self.total)}</caption><tbody>{''.join(rows)}"
             "</tbody></table>"
         )
-
-
-def _summary(pairs: Iterable[tuple[Item, Row]]) -> str:
-    pairs = list(pairs)
-    done = sum(bool(row.passed) for _, row in pairs)
-    got = sum(row.points for _, row in pairs)
-    return f"{done} of {len(pairs)} done, {got:g} of {sum(i.points for i, _ in pairs):g} points"
 
 
 def _state(row: Row) -> tuple[str, str]:

@@ -196,6 +196,16 @@ def words() -> tuple[str, ...]:
 
 
 @cache
+def place(word: str) -> tuple[int, str]:
+    """Give the number and the title of the notebook that a question file belongs to."""
+    file = resources.files("fewshot_lib.reading") / "questions" / f"{word}.toml"
+    head = tomllib.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(head.get("number"), int) or not isinstance(head.get("title"), str):
+        raise BadQuestion(f"questions/{word}.toml must begin with number and title of the notebook")
+    return head["number"], head["title"]
+
+
+@cache
 def questions(word: str) -> Mapping[str, Question]:
     """Give the questions of one notebook by id.
 

@@ -139,18 +139,30 @@ def test_the_panel_tells_passed_tried_and_untouched_apart():
     progress.attempt("a.c", 1, 2)
     progress.hint_read("a.c", 1)
     items = [
-        Item("a.b", "b", "first", 4),
-        Item("a.c", "c", "first", 2),
+        Item("a.b", "b", "first", 4, 10),
+        Item("a.c", "c", "first", 2, 5),
+        Item("question:a.q", "q", "first"),
+        Item("question:a.r", "r", "first"),
         Item("z.y", "y <i>", "last", 1),
     ]
+    progress.attempt("question:a.r", 1, 1)
     panel = Panel(items, progress.load())
     lines = repr(panel).splitlines()
-    assert lines[0] == "first   1 of 2 done, 5 of 6 points"
-    assert "passed" in lines[1]
-    assert "attempt 2" in lines[1]
-    assert "1 of 2 points after 1 attempt, 1 hint" in lines[2]
-    assert "not begun" in lines[4]
-    assert lines[-1] == "in all   1 of 3 done, 5 of 7 points"
+    whole = "1 of 3 answers passed, 1 of 2 questions answered, 5 of 7 points"
+    assert lines[0] == f"Your progress: {whole}"
+    assert lines[1] == "first  5 of 6 points"
+    assert "● b" in lines[2]
+    assert "passed" in lines[2]
+    assert "attempt 2" in lines[2]
+    assert "◐ c" in lines[3]
+    assert "1 of 2 points after 1 attempt, 1 hint" in lines[3]
+    assert lines[4].endswith("○● 1 of 2 answered")
+    assert "not begun" in lines[6]
     page = panel._repr_html_()
     assert "y &lt;i&gt;" in page
-    assert page.count("<tr>") == 5
+    assert whole in page
+    assert page.count("<tr>") == len(lines) - 1
+
+
+def test_a_panel_of_nothing_says_so():
+    assert "there are no exercises" in repr(Panel([], {}))

@@ -21,6 +21,7 @@ from fewshot_lib.reading.question import (
     as_widget,
     find,
     judge,
+    place,
     question,
     questions,
     read_questions,
@@ -150,6 +151,12 @@ def test_a_partly_right_multiple_choice_says_that_more_is_right():
     reply = judge(asked, first)
     assert not reply.right
     assert "one more is right" in reply.text
+
+
+def test_every_file_names_its_notebook_by_number_and_title():
+    places = [place(word) for word in words()]
+    assert len({number for number, _ in places}) == len(places)
+    assert all(0 <= number <= 9 and title for number, title in places)
 
 
 def test_an_unknown_question_is_refused_with_what_there_is():

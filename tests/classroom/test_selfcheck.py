@@ -1,0 +1,79 @@
+"""``fewshot check``, ``fewshot build`` and ``fewshot progress`` from the command line."""
+
+from __future__ import annotations
+
+import nbformat
+import pytest
+from typer.testing import CliRunner
+
+from fewshot_lib import cli
+from fewshot_lib.classroom.selfcheck import check_notebook
+from fewshot_lib.reading import progress
+
+STEM = "03_prototypes"
+RIGHT = """def squared_euclidean(queries, prototypes):
+    return (queries[..., :, None, :] - prototypes[..., None, :, :]).square().sum(-1)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_progress(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEWSHOT_PROGRESS", str(tmp_path / "progress.json"))
+
+
+def fewshot(*arguments):
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+def test_a_notebook_is_checked_cell_by_cell_and_left_as_it_was(root, tmp_path):
+    notebook = nbformat.read(root / "exercises" / f"{STEM}.ipynb", as_version=4)
+    for cell in notebook.cells:
+        name = cell.metadata.get("nbgrader", {}).get("grade_id")
+        if name == "squared_euclidean":
+            cell.source = RIGHT
+        if name == "log_posterior":
+            cell.source = "def log_posterior(:"
+    path = tmp_path / "mine.ipynb"
+    nbformat.write(notebook, path)
+    before = path.read_bytes()
+    said: list[str] = []
+    assert check_notebook(path, said.append) == 1
+    text = "\n".join(said)
+    assert path.read_bytes() == before
+    assert "class_prototypes: not attempted" in text
+    assert "squared_euclidean: 5 of 5 points" in text
+    assert "A cell fails (log_posterior): SyntaxError" in text
+    assert said[-1] == "mine.ipynb: 5 of 16 points"
+    assert progress.load()["prototypes.squared_euclidean"].passed
+
+
+@pytest.mark.parametrize("content", [None, "", "{}", '{"nbformat": 4, "cells": []}'])
+def test_what_is_no_exercise_gets_one_sentence_and_status_2(tmp_path, content):
+    path = tmp_path / "x.ipynb"
+    if content is not None:
+        path.write_text(content)
+    result = fewshot("check", path)
+    assert result.exit_code == 2
+    assert len(result.output.strip().splitlines()) == 1
+    assert "x.ipynb" in result.output
+
+
+def test_build_check_says_what_is_up_to_date(root, monkeypatch):
+    monkeypatch.chdir(root)
+    result = fewshot("build", "--check")
+    assert result.exit_code == 0, result.output
+    assert f"{STEM}: up to date" in result.output
+
+
+def test_build_of_an_unknown_exercise_is_wrong_use(root, monkeypatch):
+    monkeypatch.chdir(root)
+    result = fewshot("build", "cooking", "--check")
+    assert result.exit_code == 2
+    assert STEM in result.output
+
+
+def test_progress_is_shown_and_reset_from_the_command_line():
+    progress.attempt("prototypes.class_prototypes", 5, 5)
+    assert "1 of" in fewshot("progress").output
+    assert "Forgot 1 rows" in fewshot("progress", "--reset", "prototypes").output
+    assert progress.load() == {}
