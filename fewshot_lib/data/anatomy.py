@@ -37,13 +37,16 @@ NAMES = (
     "autochthon",
     "iliopsoas",
     "lungs",
+    "heart",
     "aorta",
     "inferior_vena_cava",
     "pancreas",
+    "duodenum",
     "gallbladder",
     "colon",
     "small_bowel",
     "urinary_bladder",
+    "prostate",
     "liver",
     "spleen",
     "stomach",
@@ -120,6 +123,12 @@ ORGANS: tuple[Organ, ...] = (
     ),
     Organ("colon", (-0.55, 0.06, 0.72), (Lobe(0, 0, 0.105, 0.125, 0, 0, 0.24),), gas=True),
     Organ("colon", (0.57, 0.1, 0.68), (Lobe(0, 0, 0.085, 0.1, 0, 0, 0.28),), gas=True),
+    Organ("prostate", (0.0, 0.06, 0.98), (Lobe(0, 0, 0.16, 0.12, 0, 0, 0.13),)),
+    Organ(
+        "heart",
+        (0.1, -0.14, 0.01),
+        (Lobe(0.0, 0.0, 0.27, 0.21, 0.5, 0.0, 0.13),),
+    ),
     Organ("urinary_bladder", (0.0, -0.14, 0.95), (Lobe(0, 0, 0.24, 0.17, 0, 0, 0.15),)),
     Organ(
         "liver",
@@ -144,6 +153,14 @@ ORGANS: tuple[Organ, ...] = (
         (0.55, 0.12, 0.26),
         (Lobe(0.02, 0.0, 0.15, 0.27, -0.25, 0.0, 0.2),),
         (Lobe(-0.17, -0.03, 0.12, 0.2, -0.25, 0.0, 0.4),),
+    ),
+    Organ(
+        "duodenum",
+        (-0.16, 0.0, 0.52),
+        (
+            Lobe(0.0, -0.07, 0.13, 0.075, -0.3, -0.04, 0.11),
+            Lobe(-0.05, 0.06, 0.085, 0.11, 0.2, 0.03, 0.13),
+        ),
     ),
     Organ(
         "pancreas",
@@ -353,6 +370,7 @@ def make_subject(
     alignment: float = 1.0,
     organ_size: float = 1.0,
     split_kidneys: bool = False,
+    without: tuple[str, ...] = (),
     seed: int = 0,
 ) -> Subject:
     """Draw the geometry of synthetic subject `index`.
@@ -364,6 +382,9 @@ def make_subject(
         alignment: 0 puts the organs anywhere inside the body, 1 where an atlas has them.
         organ_size: scales every organ inside the cavity; 1 is life-like.
         split_kidneys: two classes ``kidney_right``, ``kidney_left`` instead of ``kidneys``.
+        without: organs of the cavity to leave out, as if removed; the others stay where they are.
+            A network trained on subjects without the novel organs has never seen them, not even
+            as background (the literature's setting 2, without losing slices).
         seed: selects the population.
 
     Returns:
@@ -446,6 +467,8 @@ def make_subject(
     spine = (0.0, 0.28 * half_v / 0.65)
     poses = _place(_stream(seed, index, 2), alignment, organ_size, cavity_half, spine)
     for organ, pose in zip(ORGANS, poses, strict=True):
+        if names[label_of[organ.name]] in without:
+            continue
         reach = max(
             float(np.hypot(lobe.p, lobe.q)) + max(lobe.radius_p, lobe.radius_q)
             for lobe in organ.lobes
@@ -537,6 +560,7 @@ def make_volumes(
     scanner: str | Scanner = "ct_a",
     organ_size: float = 1.0,
     split_kidneys: bool = False,
+    without: tuple[str, ...] = (),
     first_subject: int = 0,
     seed: int = 0,
 ) -> list[Volume]:
@@ -544,7 +568,7 @@ def make_volumes(
 
     Arguments:
         n_subjects: how many; asking for more never changes the first ones.
-        n_slices, size, alignment, organ_size, split_kidneys, seed: as in `make_subject`.
+        n_slices, size, alignment, organ_size, split_kidneys, without, seed: as in `make_subject`.
         scanner: a preset's name (``scanner.PRESETS``) or a `Scanner`.
         first_subject: index of the first; a second set with ``first_subject`` beyond the first set
             shares no person with it.
@@ -571,6 +595,7 @@ def make_volumes(
                 alignment=alignment,
                 organ_size=organ_size,
                 split_kidneys=split_kidneys,
+                without=without,
                 seed=seed,
             ),
             scanner,
