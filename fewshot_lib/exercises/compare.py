@@ -181,7 +181,8 @@ def _reals(
     mine, theirs = expected.astype(wide), array.astype(wide)
     with np.errstate(all="ignore"):
         near = np.abs(theirs - mine) <= tolerance.atol + tolerance.rtol * np.abs(mine)
-    near |= mine == theirs  # infinities
+    near &= np.isfinite(mine) & np.isfinite(theirs)  # inf is near nothing
+    near |= mine == theirs  # but equals itself
     near |= np.isnan(mine) & np.isnan(theirs)
     if near.all():
         return None
