@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from fewshot_lib._tensors import full_precision, widened
-from fewshot_lib.episodes import Episode, SliceDataset
+from fewshot_lib.episodes import Episode, SliceDataset, draw_episode
 from fewshot_lib.networks import PixelClassifier
+from fewshot_lib.prototypes import Distance, class_prototypes, log_posterior
 
 Slices = SliceDataset | DataLoader[tuple[Tensor, Tensor]]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -519,6 +521,72 @@ def fit_pixel_classifier(
 
     run = _Run(model, optimizer, scheduler, settings, seed, checkpoint, checkpoint_every)
     return run.train(num_steps, losses_of, lambda steps: None, "steps", progress, on_step)
+
+
+def fit_encoder(
+    encoder: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    optimizer: Optimizer,
+    num_episodes: int = 200,
+    *,
+    n_way: int = 5,
+    k_shot: int = 1,
+    n_query: int = 5,
+    distance: Distance = "squared_euclidean",
+    scale: float = 1.0,
+    seed: int = 0,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int = 100,
+    progress: bool = True,
+    on_step: Callable[[list[float]], None] | None = None,
+) -> TrainingResult:
+    """Train an encoder of whole images on classification episodes, as Snell et al. do.
+
+    For each step: draw an episode, embed support and query, average the support into prototypes,
+    L = mean over the queries of −log p(y = k | z); zero_grad, backward, step.
+
+    Arguments:
+        encoder: images (B, C, H, W) → embeddings (B, D). Left in training mode.
+        images: (N, C, H, W).
+        labels: (N,) integer classes, any values.
+        optimizer: over the encoder's parameters.
+        num_episodes: in total, with those of the checkpoint, ≥ 0.
+        n_way, k_shot, n_query: as for ``draw_episode``.
+        distance, scale: as for ``log_posterior``.
+        seed, checkpoint, checkpoint_every, progress, on_step: as for ``episodic_training_epoch``.
+
+    Returns:
+        ``TrainingResult`` with a loss an episode.
+
+    Raises:
+        ValueError, TypeError: as ``draw_episode``, for numbers of images and labels that differ,
+            and as ``episodic_training_epoch``.
+
+    Source: Snell et al. 2017, Algorithm 1. Notebook 03.
+
+    >>> images, labels = torch.rand(12, 4), torch.arange(12) % 3
+    >>> encoder = nn.Linear(4, 2)
+    >>> optimizer = torch.optim.Adam(encoder.parameters())
+    >>> len(fit_encoder(encoder, images, labels, optimizer, 3, n_way=2, n_query=1).losses)
+    3
+    """
+    if len(images) != len(labels):
+        raise ValueError(f"every image needs a label, got {len(images)} and {len(labels)}")
+    settings: dict[str, Any] = {"kind": "classification", "n_way": n_way, "k_shot": k_shot}
+    settings |= {"n_query": n_query, "distance": distance, "scale": float(scale)}
+    settings |= {"classes": torch.unique(labels).tolist(), "images": len(images)}
+
+    def losses_of(most: int, generator: torch.Generator, device: torch.device) -> Tensor:
+        episode = draw_episode(labels, n_way, k_shot, n_query, generator)
+        embeddings = encoder(images[episode.indices].to(device))
+        support, query = embeddings.split([n_way * k_shot, n_way * n_query])
+        prototypes = class_prototypes(support, episode.support_labels.flatten().to(device), n_way)
+        logs = log_posterior(query, prototypes, distance, scale)
+        return F.nll_loss(logs, episode.query_labels.flatten().to(device))[None]
+
+    run = _Run(encoder, optimizer, None, settings, seed, checkpoint, checkpoint_every)
+    return run.train(num_episodes, losses_of, lambda steps: None, "episodes", progress, on_step)
 
 
 def fine_tune(

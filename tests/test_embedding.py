@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+import torch.nn.functional as F
 from sklearn.neighbors import NearestCentroid
 from torch import Tensor
 
 from fewshot_lib.episodes import Episode, draw_episode
 from fewshot_lib.evaluation import episode_accuracy
 from fewshot_lib.networks import DigitEncoder
+from fewshot_lib.training import TrainingResult, fit_encoder
 
 
 def tasks(labels: Tensor, n: int, n_way: int = 3, k_shot: int = 2) -> list[Episode]:
@@ -88,3 +92,93 @@ def test_what_cannot_be_measured_is_refused() -> None:
         episode_accuracy(
             embeddings, [draw_episode(labels, 3, 1, 0, torch.Generator().manual_seed(0))]
         )
+
+
+def two_moving_classes(n: int = 40) -> tuple[Tensor, Tensor]:
+    """Four classes whose second feature tells them apart and whose first is large noise."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(n) % 4 + 5
+    noise = torch.randn(n, 2, generator=generator) * torch.tensor([20.0, 0.1])
+    return noise + torch.stack([torch.zeros(n), labels.float()], dim=1), labels
+
+
+def trained(
+    num_episodes: int, checkpoint: Path | None = None
+) -> tuple[torch.nn.Module, TrainingResult]:
+    features, labels = two_moving_classes()
+    torch.manual_seed(0)
+    encoder = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.Adam(encoder.parameters(), 0.05)
+    result = fit_encoder(
+        encoder, features, labels, optimizer, num_episodes, n_way=3, k_shot=2, n_query=4, seed=3,
+        checkpoint=checkpoint, checkpoint_every=5, progress=False,
+    )  # fmt: skip
+    return encoder, result
+
+
+def test_training_the_encoder_is_the_loop_of_snells_algorithm_1() -> None:
+    features, labels = two_moving_classes()
+    torch.manual_seed(0)
+    encoder = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.Adam(encoder.parameters(), 0.05)
+    generator = torch.Generator().manual_seed(3)
+    expected = []
+    for _ in range(8):
+        task = draw_episode(labels, 3, 2, 4, generator)
+        total = torch.zeros(())
+        means = [encoder(features[row]).mean(dim=0) for row in task.support_index]
+        for own, row in enumerate(task.query_index):
+            for index in row:
+                d = torch.stack(
+                    [(encoder(features[index]) - mean).square().sum() for mean in means]
+                )
+                total = total + F.cross_entropy(-d[None], torch.tensor([own]))
+        loss = total / 12
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        expected.append(loss.item())
+    assert trained(8)[1].losses == pytest.approx(expected, rel=1e-4)
+
+
+def test_training_on_episodes_teaches_the_encoder_which_feature_matters() -> None:
+    features, labels = two_moving_classes()
+    episodes = tasks(labels, 30, k_shot=1)
+    before = episode_accuracy(features, episodes).mean()
+    encoder, _ = trained(150)
+    after = episode_accuracy(encoder(features).detach(), episodes).mean()
+    assert after > before + 0.3
+
+
+def test_training_of_an_encoder_that_was_interrupted_ends_in_the_same_weights(
+    tmp_path: Path,
+) -> None:
+    whole, _ = trained(12)
+    trained(7, tmp_path / "encoder.pt")
+    resumed, result = trained(12, tmp_path / "encoder.pt")
+    assert result.resumed_at == 7
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True)
+    )
+
+
+def test_a_checkpoint_of_other_classes_is_refused(tmp_path: Path) -> None:
+    features, labels = two_moving_classes()
+    file = tmp_path / "encoder.pt"
+    for others, expectation in ((labels, None), (labels + 1, "differs in classes")):
+        torch.manual_seed(0)
+        encoder = torch.nn.Linear(2, 2)
+        optimizer = torch.optim.Adam(encoder.parameters())
+        arguments = (encoder, features, others, optimizer, 2)
+        if expectation is None:
+            fit_encoder(*arguments, n_way=2, checkpoint=file, progress=False)
+        else:
+            with pytest.raises(ValueError, match=expectation):
+                fit_encoder(*arguments, n_way=2, checkpoint=file, progress=False)
+
+
+def test_images_without_a_label_are_refused() -> None:
+    encoder = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.Adam(encoder.parameters())
+    with pytest.raises(ValueError, match="every image needs a label"):
+        fit_encoder(encoder, torch.zeros(5, 2), torch.zeros(4).long(), optimizer, 1)
