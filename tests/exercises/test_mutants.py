@@ -43,12 +43,25 @@ def changes(body: str, signature: str = "a, b") -> list[str]:
         ("return True", "return True → return False"),
         ("if a:\n    return b\nreturn 1", "if a: → if not a:"),
         ("if a:\n    return b\nreturn 1", "if a: → if False:"),
-        ("if a:\n    raise ValueError('x')\nreturn 1", "raise ValueError('x') → raise ArithmeticError('x')"),
+        (
+            "if a:\n    raise ValueError('x')\nreturn 1",
+            "raise ValueError('x') → raise ArithmeticError('x')",
+        ),
         ("a += b\nreturn a", "a += b → pass"),
         ("a = a - b\nreturn a", "a = a - b → pass"),
-        ("return [x for x in a if x > b]", "return [x for x in a if x > b] → return [x for x in a]"),
-        ("return [x for x in range(a)]", "return [x for x in range(a)] → return [x for x in range(a - 1)]"),
-        ("return torch.einsum('ij,jk->ik', a, b)", "return torch.einsum('ij,jk->ik', a, b) → return torch.einsum('ij,jk->ki', a, b)"),
+        (
+            "return [x for x in a if x > b]",
+            "return [x for x in a if x > b] → return [x for x in a]",
+        ),
+        (
+            "return [x for x in range(a)]",
+            "return [x for x in range(a)] → return [x for x in range(a - 1)]",
+        ),
+        (
+            "return torch.einsum('ij,jk->ik', a, b)",
+            "return torch.einsum('ij,jk->ik', a, b) → "
+            "return torch.einsum('ij,jk->ki', a, b)",
+        ),
     ],
 )  # fmt: skip
 def test_each_kind_of_change_is_made(body, change):
