@@ -2,12 +2,15 @@
 
 show       a figure with alt text, caption and numbers
 explore    a drawing function over its parameters: live, saved, or as a table
-claim      a row of the claim ledger; ledger prints them
+question   a question with a reply to every answer; answer() for where nothing can be clicked
+claim      a row of the claim ledger; ledger() prints them
 """
 
 from __future__ import annotations
 
+from fewshot_lib.reading.claims import claim, ledger
 from fewshot_lib.reading.explore import explore
+from fewshot_lib.reading.question import answer, question
 from fewshot_lib.reading.show import show
 
-__all__ = ["explore", "show"]
+__all__ = ["answer", "claim", "explore", "ledger", "question", "show"]

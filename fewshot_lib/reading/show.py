@@ -130,7 +130,9 @@ def picture_text(data: PlotData, caption: str) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def table_text(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def table_text(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], most: int = MOST_ROWS
+) -> str:
     """Return a table as aligned lines; the last column is wrapped.
 
     >>> print(table_text(("shots", "accuracy"), [(1, "0.50"), (10, "0.90")]))
@@ -138,7 +140,7 @@ def table_text(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     1      0.50
     10     0.90
     """
-    cells = [[str(cell) for cell in row] for row in (columns, *rows[:MOST_ROWS])]
+    cells = [[str(cell) for cell in row] for row in (columns, *rows[:most])]
     widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
     before = sum(widths[:-1]) + 2 * (len(columns) - 1)
     lines = []
@@ -146,8 +148,8 @@ def table_text(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
         start = "".join(f"{cell:<{width}}  " for cell, width in zip(row, widths[:-1], strict=False))
         folded = textwrap.wrap(row[-1], max(30, WIDTH - before)) or [""]
         lines += [start + folded[0], *(" " * before + rest for rest in folded[1:])]
-    if len(rows) > MOST_ROWS:
-        lines.append(f"and {len(rows) - MOST_ROWS} more rows")
+    if len(rows) > most:
+        lines.append(f"and {len(rows) - most} more rows")
     return "\n".join(line.rstrip() for line in lines)
 
 

@@ -1,0 +1,331 @@
+"""The claim ledger: what the note states, what became of it, and which cell shows it.
+
+The ledger is data (``claims.toml``), one row for each statement of the note that can be true or
+false. A notebook shows a row with ``claim(id, observed=…, holds=…)``; ``ledger()`` prints all of
+them; ``find_problems`` reads the saved notebooks and says where ledger and notebooks disagree.
+"""
+
+from __future__ import annotations
+
+import ast
+import html
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from fewshot_lib.reading.frontend import emit
+from fewshot_lib.reading.show import WIDTH, table_text, wrap
+
+#: Every status, with a sign beside its word so that colour is never needed.
+STATUSES: Mapping[str, str] = {
+    "reproduced": "=",
+    "corrected": "≠",
+    "holds under conditions": "≈",
+    "cannot be tested here": "○",
+    "no source": "?",
+}
+TESTED = ("reproduced", "corrected", "holds under conditions")
+METADATA = "fewshot_claim"  # the key under which an output's metadata keeps its row
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement of the note.
+
+    Arguments:
+        id: section and a word, "2.2-prototype".
+        section: of the note.
+        quote: the note's words.
+        says: the same in English.
+        status: one of ``STATUSES``.
+        notebook: the number of the notebook that shows it, "03".
+        why: what became of it, in one sentence.
+    """
+
+    id: str
+    section: str
+    quote: str
+    says: str
+    status: str
+    notebook: str
+    why: str
+
+    def __post_init__(self) -> None:
+        for name in ("id", "section", "quote", "says", "notebook", "why"):
+            if not getattr(self, name).strip():
+                raise ValueError(f"claim {self.id!r} has no {name}")
+        if self.status not in STATUSES:
+            raise ValueError(
+                f"claim {self.id!r} has status {self.status!r}; there are {', '.join(STATUSES)}"
+            )
+        if not re.fullmatch(r"0\d", self.notebook):
+            raise ValueError(f"claim {self.id!r}: notebook is a number like 03: {self.notebook!r}")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A claim in a notebook: where it stands, and what its saved output says (None: no output)."""
+
+    id: str
+    notebook: str
+    cell: int
+    status: str | None
+    holds: bool | None
+
+
+@cache
+def claims() -> Mapping[str, Claim]:
+    """Return the ledger: id → claim, in the order of the note.
+
+    >>> claims()["2.2-prototype"].status
+    'reproduced'
+    """
+    text = resources.files("fewshot_lib.reading").joinpath("claims.toml").read_text("utf-8")
+    found: dict[str, Claim] = {}
+    for row in tomllib.loads(text)["claim"]:
+        one = Claim(**row)
+        if one.id in found:
+            raise ValueError(f"claim {one.id!r} stands twice in the ledger")
+        found[one.id] = one
+    return found
+
+
+def claim(id: str, observed: str = "", holds: bool | None = None) -> None:
+    """Show what became of one statement of the note.
+
+    Arguments:
+        id: its name in the ledger, "3.1-segments".
+        observed: what this notebook saw that bears on it, with no more digits than are stable.
+        holds: whether that bears out the ledger's status; computed by the cell, not written down.
+            Both are required, except of a statement that cannot be tested here or has no source.
+
+    Raises:
+        ValueError: no such claim (the nearest names are listed), or nothing observed or decided
+            about one that can be tested.
+        TypeError: ``holds`` is not a truth value.
+
+    >>> claim("5.1-learns", "the layer that makes prototypes has 0 parameters", holds=True)
+    Claim 5.1-learns (note §5.1): ≠ corrected
+      The note: A prototypical network learns class prototypes.
+      Seen here: the layer that makes prototypes has 0 parameters. Bears it out: yes.
+      Prototypes are computed from the support, without a parameter of their own; what is learnt is
+      the embedding.
+    """
+    row = _find(id)
+    seen = observed.strip().rstrip(".")
+    if row.status in TESTED and (not seen or holds is None):
+        raise ValueError(
+            f"claim({id!r}) is {row.status!r} in the ledger and needs observed=, what the cell "
+            "saw, and holds=, whether that bears the status out"
+        )
+    sentence = ""
+    if holds is not None:
+        holds = _truth(holds)
+        sentence = f" Bears it out: {'yes' if holds else 'NO'}."
+    if seen:
+        sentence = f"Seen here: {seen}.{sentence}"
+    sign = f"{STATUSES[row.status]} {row.status}"
+    title = f"Claim {row.id} (note {_section(row)})"
+    lines = [f"The note: {row.says}", sentence.strip(), row.why]
+    text = "\n".join([f"{title}: {sign}", *(_indented(line) for line in lines if line)])
+    page = (
+        '<aside class="fewshot-claim" style="border-left:4px solid #767676;padding:0.2em 0.8em">'
+        f"<p><b>{html.escape(title)}: {html.escape(sign)}</b></p>"
+        f'<p><q lang="zh">{html.escape(row.quote)}</q><br>{html.escape(row.says)}</p>'
+        + (f"<p>{html.escape(sentence.strip())}</p>" if sentence else "")
+        + f"<p>{html.escape(row.why)}</p></aside>"
+    )
+    kept = {"id": row.id, "status": row.status, "holds": holds}
+    emit({"text/html": page, "text/plain": text}, {METADATA: kept})
+
+
+def ledger(notebook: str | None = None, folder: Path | str | None = None) -> None:
+    """Print the ledger, whole or one notebook's part of it.
+
+    Arguments:
+        notebook: "03": only what that notebook shows; None: everything.
+        folder: of saved notebooks; with it a column says in which cell each claim is shown, read
+            from the notebooks themselves.
+
+    Raises:
+        ValueError: a notebook that shows no claim.
+
+    >>> ledger("04")  # doctest: +ELLIPSIS
+    The claim ledger, notebook 04: 2 claims (1 corrected, 1 holds under conditions).
+    claim        note            status                    what became of it
+    6-mixture    §6, question 2  ≈ holds under conditions  Its posterior is that of one Gaussian a
+    ...
+    """
+    rows = [one for one in claims().values() if notebook in (None, one.notebook)]
+    if not rows:
+        numbers = sorted({one.notebook for one in claims().values()})
+        raise ValueError(f"no claim is shown in notebook {notebook!r}; there are {numbers}")
+    places = _places(Path(folder)) if folder is not None else None
+    scope = "" if notebook is None else f", notebook {notebook}"
+    caption = f"The claim ledger{scope}: {summary(rows)}."
+    columns = ["claim", "note", "status", *(["shown in"] if places is not None else [])]
+    cells = [
+        [
+            one.id,
+            _section(one),
+            f"{STATUSES[one.status]} {one.status}",
+            *([places.get(one.id, "not yet")] if places is not None else []),
+        ]
+        for one in rows
+    ]
+    lines = [[*row, one.why] for row, one in zip(cells, rows, strict=True)]
+    text = table_text([*columns, "what became of it"], lines, most=len(lines))
+    head = "".join(f"<th>{c}</th>" for c in [*columns, "the note says", "what became of it"])
+    body = "".join(
+        "<tr>"
+        + "".join(f'<td style="text-align:left">{html.escape(c)}</td>' for c in row)
+        + f'<td style="text-align:left"><q lang="zh">{html.escape(one.quote)}</q><br>'
+        f"{html.escape(one.says)}</td>"
+        f'<td style="text-align:left">{html.escape(one.why)}</td></tr>'
+        for row, one in zip(cells, rows, strict=True)
+    )
+    page = (
+        f"<table><caption>{html.escape(caption)}</caption>"
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    )
+    emit({"text/html": page, "text/plain": f"{wrap(caption)}\n{text}"})
+
+
+def summary(rows: list[Claim] | None = None) -> str:
+    """Count claims by status, in one line.
+
+    >>> summary([claims()["0-paper"]])
+    '1 claim (1 no source)'
+    """
+    rows = list(claims().values()) if rows is None else rows
+    counts = Counter(one.status for one in rows)
+    told = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
+    return f"{len(rows)} claim{'s' * (len(rows) != 1)} ({told})"
+
+
+def scan(folder: Path | str) -> list[Shown]:
+    """Read which claims the saved notebooks of a folder show, and what their outputs say.
+
+    Arguments:
+        folder: of ``NN_name.ipynb`` files.
+
+    Returns:
+        one row a call of ``claim`` with a literal id, in order; status and holds from its output.
+    """
+    found: list[Shown] = []
+    for path in sorted(Path(folder).glob("[0-9][0-9]_*.ipynb")):
+        for number, source, printed in _code_cells(path):
+            for id in _calls(source):
+                row = printed.get(id, {})
+                found.append(Shown(id, path.name[:2], number, row.get("status"), row.get("holds")))
+    return found
+
+
+def find_problems(folder: Path | str, strict: bool = False) -> list[str]:
+    """Say where the ledger and the saved notebooks disagree; nothing when they agree.
+
+    Arguments:
+        folder: of the saved notebooks.
+        strict: True: every claim must be shown; False: only those of notebooks that exist.
+
+    Returns:
+        one sentence a problem: a claim without a cell, a cell without a claim, a claim in another
+        notebook than the ledger says, an output that is missing, prints another status than the
+        ledger's, or does not bear it out.
+    """
+    shown = scan(folder)
+    there = {path.name[:2] for path in Path(folder).glob("[0-9][0-9]_*.ipynb")}
+    problems = []
+    for id, one in claims().items():
+        if not any(row.id == id for row in shown) and (strict or one.notebook in there):
+            problems.append(f"{id}: no cell of notebook {one.notebook} shows it")
+    for row in shown:
+        place = f"notebook {row.notebook}, cell {row.cell}"
+        known = claims().get(row.id)
+        if known is None:
+            problems.append(f"{row.id}: {place} shows a claim that the ledger does not have")
+        elif known.notebook != row.notebook:
+            problems.append(f"{row.id}: shown in {place}; the ledger says {known.notebook}")
+        elif row.status is None:
+            problems.append(f"{row.id}: {place} has no saved output; run and save the notebook")
+        elif row.status != known.status:
+            problems.append(
+                f"{row.id}: {place} prints {row.status!r}, the ledger says {known.status!r}"
+            )
+        elif row.holds is not True and (known.status in TESTED or row.holds is False):
+            problems.append(f"{row.id}: {place} saw what does not bear out {known.status!r}")
+    return problems
+
+
+def _find(id: str) -> Claim:
+    """Return a claim, or name those it may have been meant."""
+    if id in claims():
+        return claims()[id]
+    from difflib import get_close_matches
+
+    near = get_close_matches(id, list(claims()), n=4, cutoff=0.4)
+    hint = f"did you mean {', '.join(near)}?" if near else "ledger() lists them all"
+    raise ValueError(f"the ledger has no claim {id!r}; {hint}")
+
+
+def _truth(holds: Any) -> bool:
+    """Read True or False, also as a comparison of tensors or arrays gives it."""
+    try:
+        value = holds.item() if hasattr(holds, "item") else holds
+    except (RuntimeError, ValueError):  # more than one
+        value = None
+    if not isinstance(value, bool):
+        raise TypeError(f"holds must be True or False, computed by the cell, got {holds!r}")
+    return value
+
+
+def _places(folder: Path) -> dict[str, str]:
+    """Say where each claim is shown: "03, cell 12"."""
+    places: dict[str, str] = {}
+    for row in scan(folder):
+        there = f"{row.notebook}, cell {row.cell}"
+        places[row.id] = f"{places[row.id]}; {there}" if row.id in places else there
+    return places
+
+
+def _code_cells(path: Path) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """Give (number, source, claims that its outputs print) of every code cell."""
+    import nbformat
+
+    for number, cell in enumerate(nbformat.read(path, as_version=4).cells):
+        if cell.cell_type == "code":
+            kept = (output.get("metadata", {}).get(METADATA) for output in cell.outputs)
+            yield number, cell.source, {row["id"]: row for row in kept if row}
+
+
+def _calls(source: str) -> Iterator[str]:
+    """Give the ids of the ``claim("…")`` calls in a cell; magics are left out."""
+    plain = "\n".join(line for line in source.splitlines() if not re.match(r"\s*[%!]", line))
+    try:
+        tree = ast.parse(plain)
+    except SyntaxError:
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called = node.func
+            name = called.id if isinstance(called, ast.Name) else getattr(called, "attr", "")
+            given = [*node.args[:1], *(k.value for k in node.keywords if k.arg == "id")]
+            if name == "claim" and given and isinstance(given[0], ast.Constant):
+                yield str(given[0].value)
+
+
+def _section(row: Claim) -> str:
+    """Write the section: "§2.2", or its name."""
+    return f"§{row.section}" if row.section[0].isdigit() else row.section
+
+
+def _indented(text: str) -> str:
+    import textwrap
+
+    return textwrap.fill(text, WIDTH, initial_indent="  ", subsequent_indent="  ")
