@@ -13,6 +13,7 @@ from typing import TypeGuard
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -164,3 +165,17 @@ def test_contributing_gives_a_reason_for_every_dependency() -> None:
     reasoned = " ".join(re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE))
     names = {canonicalize_name(Requirement(word.strip(",")).name) for word in reasoned.split()}
     assert {canonicalize_name(r.name) for r in declared()} - names == set()
+
+
+@pytest.mark.parametrize("python", ["3.11.0", "3.12.0", "3.13.0"])
+def test_every_tested_version_takes_every_python_that_the_course_takes(python: str) -> None:
+    """Some releases ask for a late 3.11, which the Python of a stable Linux may not be."""
+    refusing = {}
+    for name in constraints():
+        try:
+            wanted = metadata.metadata(name).get("Requires-Python") or ""
+        except metadata.PackageNotFoundError:
+            continue
+        if not SpecifierSet(wanted).contains(python):
+            refusing[name] = wanted
+    assert refusing == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import stat
 import subprocess
 from pathlib import Path
@@ -21,7 +22,16 @@ NAMES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE")
 
 @pytest.fixture(scope="module")
 def tracked() -> list[Path]:
-    """List the files that git keeps, or would keep."""
+    """List the files that git keeps, or would keep; all but the known ignored ones without git."""
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        ignored = {line.strip("/") for line in (ROOT / ".gitignore").read_text().split()}
+        files = [path for path in ROOT.rglob("*") if path.is_file()]
+        return [
+            path
+            for path in files
+            if not any(path.match(pattern) for pattern in ignored)
+            and not any(parent.match(pattern) for parent in path.parents for pattern in ignored)
+        ]
     listing = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT,

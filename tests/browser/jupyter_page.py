@@ -171,6 +171,7 @@ class NotebookPage:
         )
         size = self.page.viewport_size or {"width": 1280, "height": 900}
         self.page.set_viewport_size({"width": size["width"], "height": min(height + 120, 15_000)})
+        self.page.locator(".jp-Notebook .jp-Cell").first.scroll_into_view_if_needed()
         self.page.wait_for_timeout(500)
         file.parent.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=file)
