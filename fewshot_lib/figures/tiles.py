@@ -170,9 +170,9 @@ def organ_looks(names: Sequence[str]) -> dict[str, Look]:
     for name in names[1:]:
         if name not in taken:
             taken[name] = next(free)
-    n = len(OVERLAY)
+    n = len(OVERLAY)  # and the number of hatches have no common divisor: all pairs differ
     return {
-        name: Look(OVERLAY[i % n], HATCHES[(i + i // n) % len(HATCHES)], LINES[i % 4])
+        name: Look(OVERLAY[i % n], HATCHES[i % len(HATCHES)], LINES[i % 4])
         for name, i in taken.items()
     }
 

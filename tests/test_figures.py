@@ -1,0 +1,466 @@
+"""Plots: numbers, alt texts, the look and its second cues, held to loops, SciPy, brute force."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+import subprocess
+import sys
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+from PIL import Image
+from scipy.spatial.distance import dice as scipy_dissimilarity
+
+from fewshot_lib import figures
+from fewshot_lib.episodes import Volume
+from fewshot_lib.figures import style, tiles
+
+NAMES = ("background", "liver", "spleen", "kidneys")
+RNG = np.random.default_rng(0)
+IMAGE = RNG.random((24, 20)).astype(np.float32)
+LABELS = np.zeros((24, 20), dtype=np.int64)
+LABELS[2:10, 3:9], LABELS[14:20, 10:18] = 1, 2
+POINTS = np.concatenate([RNG.normal(c, 0.4, (15, 2)) for c in ((0, 0), (3, 1), (1, 3))])
+CLASSES = np.repeat([0, 1, 2], 15)
+CENTRES = np.array([[0.0, 0.0], [3.0, 1.0], [1.0, 3.0]])
+VOLUME = Volume(
+    torch.from_numpy(np.stack([IMAGE] * 3))[:, None],
+    torch.from_numpy(np.stack([LABELS, LABELS * 0, LABELS])),
+    NAMES,
+    "subject 7",
+    (5.0, 1.0, 1.0),
+)
+SHIFTED = np.roll(LABELS, 12, axis=0)
+
+GALLERY = {
+    "lines": lambda: figures.lines(
+        [1, 2, 4], {"a": ([0.1, 0.2, 0.3], [0, 0.1, 0.2], [0.2, 0.3, 0.4]), "b": [0.5, 0.4, 0.3]},
+        xlabel="x (px)", ylabel="y", references={"chance": 0.2},
+    ),
+    "accuracy_against_shots": lambda: figures.accuracy_against_shots(
+        [1, 5], {"pixels": [0.72, 0.89]}, n_way=5
+    ),
+    "dice_against_grid": lambda: figures.dice_against_grid(
+        [1, 2, 4], {"alignment 0": [0.7, 0.5, 0.3]}, copied={"alignment 0": 0.29}
+    ),
+    "dice_against_shift": lambda: figures.dice_against_shift([0, 24], {"note": [0.99, 0.0]}),
+    "learning_curve": lambda: figures.learning_curve([1, 10], {"U-Net": [0.2, 0.6]}, copied=0.3),
+    "softmax_ceiling": lambda: figures.softmax_ceiling(),
+    "mask_shrinking": lambda: figures.mask_shrinking([3, 5], {"nearest": [0.86, 0.61]}, stride=8),
+    "loss_curve": lambda: figures.loss_curve(np.linspace(2, 1, 300), total=500),
+    "methods": lambda: figures.methods(
+        {"masked": (0.75, 0.7, 0.8), "note": 0.3, "copied mask": (0.29, 0.2, 0.4)}
+    ),
+    "reliability": lambda: figures.reliability([0.9, 0.6, 0.3, 0.95], [True, False, False, True]),
+    "score_histogram": lambda: figures.score_histogram({"EP1": [0.2, 0.9, np.nan], "EP2": [0.4]}),
+    "heat_map": lambda: figures.heat_map(
+        [[0.9, 0.1], [-np.inf, 1.0]], ["q0", "q1"], ["cat", "dog"], label="logit"
+    ),
+    "examples": lambda: figures.examples(
+        RNG.random((5, 8, 8)), list("00711"), roles=["support"] * 2 + ["query"] * 3
+    ),
+    "overlay": lambda: figures.overlay(IMAGE, LABELS, NAMES, title="slice 3"),
+    "montage": lambda: figures.montage(VOLUME),
+    "episode": lambda: figures.episode(
+        IMAGE, LABELS, IMAGE, SHIFTED, {"copy": LABELS, "truth": SHIFTED}, NAMES
+    ),
+    "target_and_yours": lambda: figures.target_and_yours(np.eye(4), np.ones((4, 4))),
+    "target_and_yours of labels": lambda: figures.target_and_yours(LABELS, SHIFTED, names=NAMES),
+    "embedding": lambda: figures.embedding(POINTS, CLASSES, prototypes=CENTRES),
+    "embedding with support": lambda: figures.embedding(
+        POINTS, CLASSES, prototypes=CENTRES, support=CENTRES, support_labels=[0, 1, 2],
+        moved_from=CENTRES + np.array([[0, 0], [0, 0], [1, 0]]), distance="cosine", scale=20,
+        names=["zero", "one", "two"],
+    ),
+    "embedding of points alone": lambda: figures.embedding(POINTS, CLASSES),
+}  # fmt: skip
+
+every_figure = pytest.mark.parametrize("name", GALLERY)
+
+
+def rgb(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+
+def hex_rgb(colour: str) -> np.ndarray:
+    return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+
+
+def test_the_gallery_of_this_test_holds_every_public_plot() -> None:
+    not_plots = {"PALETTE", "SIZES", "PlotData", "drawing", "number", "organ_looks", "png"}
+    drawn = {name.split()[0] for name in GALLERY}
+    assert drawn == set(figures.__all__) - not_plots
+
+
+@every_figure
+def test_a_plot_returns_a_figure_and_what_it_shows(name: str) -> None:
+    figure, data = GALLERY[name]()
+    assert isinstance(figure, Figure)
+    assert isinstance(data, figures.PlotData)
+    assert len(data.alt) >= 40
+    assert re.search(r"\d", data.alt), "an alt text without a number"
+    assert data.alt.endswith(".")
+    assert not data.finding or data.finding.endswith(".")
+    assert data.rows
+    assert data.numbers
+    assert all(len(row) == len(data.columns) for row in data.rows)
+
+
+@every_figure
+def test_a_plot_has_one_of_the_named_sizes_and_is_small_when_saved(name: str) -> None:
+    figure, _ = GALLERY[name]()
+    assert tuple(figure.get_size_inches()) in set(figures.SIZES.values())
+    assert len(figures.png(figure)) < 40_000
+
+
+@every_figure
+def test_a_plot_leaves_pyplot_and_its_settings_alone(name: str) -> None:
+    before = mpl.rcParams.copy()
+    figure, _ = GALLERY[name]()
+    figures.png(figure)
+    assert mpl.rcParams.copy() == before
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    assert pyplot is None or pyplot.get_fignums() == []
+
+
+@pytest.mark.parametrize("name", ["lines", "embedding", "episode"])
+def test_the_same_numbers_give_the_same_bytes(name: str) -> None:
+    np.testing.assert_equal(figures.png(GALLERY[name]()[0]), figures.png(GALLERY[name]()[0]))
+
+
+def test_importing_figures_does_not_import_pyplot_nor_set_anything() -> None:
+    script = (
+        "import sys, matplotlib as m; a = m.rcParams.copy(); import fewshot_lib.figures; "
+        "assert m.rcParams.copy() == a; assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+# ---- the look ---------------------------------------------------------------------------------
+
+#: Machado, Oliveira and Fernandes 2009, severity 1.0, on linear RGB.
+BLINDNESS = {
+    "none": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+                   [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+                     [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
+                   [0.004733, 0.691367, 0.303900]],
+}  # fmt: skip
+
+
+def lab(colour: str, blindness: str) -> np.ndarray:
+    """CIELAB (D65) of a colour as someone with this colour vision sees it."""
+    srgb = hex_rgb(colour) / 255
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(np.asarray(BLINDNESS[blindness]) @ linear, 0, 1)
+    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    ratio = (xyz @ seen) / np.array([0.9505, 1.0, 1.089])
+    f = np.where(ratio > (6 / 29) ** 3, np.cbrt(ratio), ratio / (3 * (6 / 29) ** 2) + 4 / 29)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("blindness", BLINDNESS)
+@pytest.mark.parametrize("palette", [style.PALETTE[:5], tiles.OVERLAY[:4]], ids=["plots", "organs"])
+def test_the_first_colours_differ_for_every_colour_vision(palette, blindness: str) -> None:
+    """A difference of 10 in CIELAB is seen at a glance; red against green would have 3."""
+    for a, b in itertools.combinations(palette, 2):
+        assert np.linalg.norm(lab(a, blindness) - lab(b, blindness)) > 10, (a, b, blindness)
+
+
+def test_that_test_of_colours_would_notice_red_against_green() -> None:
+    red_and_green = ("#c1622d", "#7f8a2d")
+    gap = [np.linalg.norm(lab(red_and_green[0], b) - lab(red_and_green[1], b)) for b in BLINDNESS]
+    assert gap[0] > 30
+    assert min(gap) < 10
+
+
+def test_colours_of_lines_and_writing_stand_out_on_white() -> None:
+    def contrast(colour: str) -> float:
+        return 1.05 / (style.luminance(colour) + 0.05)
+
+    assert contrast(style.INK) > 7
+    assert contrast(style.QUIET) > 4.5
+    assert all(contrast(colour) >= 3 for colour in style.PALETTE[:3])  # WCAG 2.2, 1.4.11
+    assert all(contrast(colour) >= 2 for colour in style.PALETTE[:5])
+
+
+def test_lines_differ_by_marker_and_line_style_as_well_as_colour() -> None:
+    series = {f"series {i}": [0.1 * i, 0.2 * i] for i in range(6)}
+    figure, _ = figures.lines([1, 2], series, xlabel="x", ylabel="y")
+    drawn = [line for line in figure.axes[0].lines if line.get_label() in series]
+    for look in (lambda line: line.get_marker(), lambda line: str(line._dash_pattern)):
+        assert len({look(line) for line in drawn}) == 6
+
+
+@given(st.permutations(["liver", "spleen", "stomach", "kidney_left", "colon", "aorta", "lungs"]))
+@settings(deadline=None, max_examples=20)
+def test_the_organs_of_the_lessons_keep_their_look_in_any_order(order: list[str]) -> None:
+    looks = figures.organ_looks(["background", *order])
+    alone = {name: figures.organ_looks(["background", name])[name] for name in order}
+    for name in ("liver", "spleen", "stomach", "kidney_left", "aorta"):
+        assert looks[name] == alone[name]
+
+
+def test_many_organs_never_share_both_colour_and_hatch() -> None:
+    names = ["background", "liver", "kidneys", *(f"organ {i}" for i in range(25))]
+    looks = figures.organ_looks(names)
+    assert len({(look.colour, look.hatch) for look in looks.values()}) == len(names) - 1
+
+
+def test_the_saved_palette_keeps_small_coloured_marks() -> None:
+    """A palette made by median cut turned green marks blue."""
+    figure, _ = figures.embedding(POINTS, CLASSES, prototypes=CENTRES, scale=0.1)
+    pixels = rgb(figures.png(figure)).reshape(-1, 3)
+    for colour in style.PALETTE[:3]:
+        assert np.abs(pixels - hex_rgb(colour)).max(axis=1).min() <= 16, colour
+
+
+# ---- numbers and words ------------------------------------------------------------------------
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=6))
+@settings(deadline=None, max_examples=15)
+def test_the_alt_text_of_lines_has_the_numbers_at_both_ends(values: list[float]) -> None:
+    x = list(range(1, len(values) + 1))
+    _, data = figures.lines(x, {"a": values}, xlabel="x", ylabel="y")
+    assert f"a: from {values[0]:.2f} at 1 to {values[-1]:.2f} at {len(values)}" in data.alt
+    assert [row[1] for row in data.rows] == [f"{value:.2f}" for value in values]
+
+
+def test_the_alt_text_of_lines_tells_intervals_peaks_and_levels() -> None:
+    series = {"a": ([0.1, 0.9, 0.2], [0.0, 0.8, 0.1], [0.2, 1.0, 0.3])}
+    _, data = figures.lines([1, 2, 3], series, xlabel="x", ylabel="y", references={"chance": 0.5})
+    assert "from 0.10 [0.00, 0.20] at 1 to 0.20 [0.10, 0.30] at 3" in data.alt
+    assert "highest 0.90 [0.80, 1.00] at 2" in data.alt
+    assert "Level chance: 0.50." in data.alt
+
+
+def test_methods_names_the_best_and_its_distance_to_the_baseline() -> None:
+    _, data = figures.methods({"copied mask": 0.6, "a": (0.5, 0.4, 0.6), "b": 0.2})
+    assert data.finding == ("Best: a, Dice 0.50 [0.40, 0.60]; copied mask 0.60 (difference −0.10).")
+    assert data.numbers["a"] == (0.5, 0.4, 0.6)
+
+
+@given(st.integers(1, 12), st.integers(1, 40), st.integers(0, 2**16))
+@settings(deadline=None, max_examples=15)
+def test_calibration_error_agrees_with_a_loop_over_bins(n_bins: int, n: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    confidence, correct = rng.random(n), rng.random(n) < 0.5
+    expected = 0.0
+    for b in range(n_bins):
+        inside = [
+            i for i in range(n) if b / n_bins <= confidence[i] < (b + 1) / n_bins
+            or (b == n_bins - 1 and confidence[i] == 1)
+        ]  # fmt: skip
+        if inside:
+            gap = abs(np.mean(confidence[inside]) - np.mean(correct[inside]))
+            expected += len(inside) / n * gap
+    _, data = figures.reliability(confidence, correct, n_bins=n_bins)
+    assert data.numbers["ece"] == pytest.approx(expected)
+
+
+@given(st.lists(st.floats(0, 9), min_size=1, max_size=30), st.integers(1, 10))
+@settings(deadline=None, max_examples=15)
+def test_the_running_mean_of_losses_agrees_with_a_loop(losses: list[float], window: int) -> None:
+    _, data = figures.loss_curve(losses, window=window)
+    expected = [np.mean(losses[max(0, i + 1 - window) : i + 1]) for i in range(len(losses))]
+    np.testing.assert_allclose(data.numbers[""], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("nonnegative", [False, True])
+@pytest.mark.parametrize("n_way", [2, 5])
+def test_no_cosines_reach_more_than_the_ceiling(n_way: int, nonnegative: bool) -> None:
+    _, data = figures.softmax_ceiling((n_way,), [1.0, 3.0], nonnegative=nonnegative)
+    ceiling = data.numbers[f"K = {n_way}"].mean
+    low = 0.0 if nonnegative else -1.0
+    corners = torch.tensor(list(itertools.product([low, 0.3, 1.0], repeat=n_way)))
+    for i, scale in enumerate((1.0, 3.0)):
+        reached = torch.softmax(scale * corners, dim=1).max()
+        assert float(reached) == pytest.approx(ceiling[i], abs=1e-6)
+
+
+def test_regions_of_the_embedding_are_those_of_the_nearest_prototype() -> None:
+    _, data = figures.embedding(POINTS, CLASSES, prototypes=CENTRES)
+    nearest = [min(range(3), key=lambda k: np.sum((p - CENTRES[k]) ** 2)) for p in POINTS]
+    assert data.numbers["accuracy"] == np.mean(np.array(nearest) == CLASSES)
+    assert data.numbers["share"].sum() == pytest.approx(1)
+    np.testing.assert_allclose(data.numbers["probabilities"].sum(-1), 1)
+
+
+def test_a_lower_scale_makes_paler_regions_and_the_same_borders() -> None:
+    sharp = figures.embedding(POINTS, CLASSES, prototypes=CENTRES, scale=5)[1].numbers
+    soft = figures.embedding(POINTS, CLASSES, prototypes=CENTRES, scale=0.1)[1].numbers
+    assert soft["confidence"] < sharp["confidence"]
+    np.testing.assert_array_equal(
+        soft["probabilities"].argmax(-1), sharp["probabilities"].argmax(-1)
+    )
+
+
+def test_moved_support_points_are_counted() -> None:
+    _, data = GALLERY["embedding with support"]()
+    assert "3 support points (1 moved)" in data.alt
+
+
+def test_the_episode_strip_measures_dice_and_copying() -> None:
+    _, data = GALLERY["episode"]()
+    expected = np.mean(
+        [1 - scipy_dissimilarity((k == LABELS).ravel(), (k == SHIFTED).ravel()) for k in (1, 2)]
+    )
+    assert data.numbers["dice"]["copy"] == pytest.approx(expected)
+    assert data.numbers["agreement"]["copy"] == 1.0
+    assert data.numbers["dice"]["truth"] == 1.0
+    assert data.numbers["agreement"]["truth"] == np.mean(LABELS == SHIFTED)
+
+
+def test_the_overlay_says_how_large_organs_are_and_where() -> None:
+    _, data = GALLERY["overlay"]()
+    assert data.rows[0] == ("liver", 48, "10.0 %", "upper left")
+    assert data.rows[1] == ("spleen", 48, "10.0 %", "lower right")
+
+
+def test_the_montage_spreads_its_slices_and_can_keep_to_some_organs() -> None:
+    _, data = figures.montage(VOLUME, slices=2, organs=["spleen"])
+    assert data.numbers["slices"].tolist() == [0, 2]
+    assert data.rows == (("spleen", 2, 96),)
+
+
+def test_a_difference_is_counted_place_by_place() -> None:
+    _, data = figures.target_and_yours([[1.0, np.nan, 3.0]], [[1.0, np.nan, 3.5]])
+    assert data.numbers["differs"].tolist() == [[False, False, True]]
+    assert "by 0.50 at most" in data.finding
+
+
+# ---- pictures of images -------------------------------------------------------------------------
+
+
+def test_tiles_show_their_image_at_their_place() -> None:
+    with figures.drawing("strip") as figure:
+        grid = tiles.tiles(figure, 2, above=0)
+        grid.image(0, np.zeros((4, 4)), cmap="gray", vmin=0, vmax=1)
+        grid.image(1, np.array([[1.0, 0.0], [0.0, 1.0]]), cmap="gray", vmin=0, vmax=1)
+    pixels = rgb(figures.png(figure))
+
+    def at(i: int, across: float, down: float) -> int:
+        box = grid.boxes[i]
+        row, column = box.top + down * box.height, box.left + across * box.width
+        return int(pixels[round(row * style.DPI), round(column * style.DPI)].mean())
+
+    assert at(0, 0.5, 0.5) < 20
+    corners = [at(1, a, d) > 128 for d in (0.25, 0.75) for a in (0.25, 0.75)]
+    assert corners == [True, False, False, True]
+
+
+def test_an_organ_is_tinted_inside_its_outline_only() -> None:
+    labels = np.zeros((10, 10), dtype=np.int64)
+    labels[:5] = 1  # touches three borders
+    with figures.drawing("small") as figure:
+        grid = tiles.tiles(figure, 1, above=0)
+        grid.image(0, np.full((10, 10), 0.5), cmap="gray", vmin=0, vmax=1)
+        grid.organs(0, labels, ("background", "liver"), figures.organ_looks(("", "liver")))
+    box = grid.boxes[0]
+    pixels = rgb(figures.png(figure))
+    column = round((box.left + box.width / 2) * style.DPI)
+    inside, outside = (
+        pixels[round((box.top + share * box.height) * style.DPI), column] for share in (0.25, 0.75)
+    )
+    assert np.ptp(outside) < 16, "grey where there is no organ"
+    assert inside[0] - inside[2] > 20, "yellow where the liver is"
+
+
+@given(st.integers(1, 40), st.integers(1, 12), st.floats(0.4, 2.0))
+@settings(deadline=None, max_examples=30)
+def test_tiles_lie_inside_the_figure_and_apart(count: int, columns: int, aspect: float) -> None:
+    with figures.drawing("tall") as figure:
+        try:
+            grid = tiles.tiles(figure, count, columns=columns, aspect=aspect, legend=1)
+        except ValueError as error:
+            assert "do not fit" in str(error)  # noqa: PT017
+            return
+    width, height = figure.get_size_inches()
+    for a in grid.boxes:
+        assert a.left >= 0
+        assert a.left + a.width <= width + 1e-6
+        assert a.top >= 0
+        assert a.top + a.height <= height + 1e-6
+    for a, b in itertools.combinations(grid.boxes, 2):
+        apart = a.left + a.width <= b.left or b.left + b.width <= a.left
+        assert apart or a.top + a.height <= b.top or b.top + b.height <= a.top
+
+
+# ---- what is refused ----------------------------------------------------------------------------
+
+REFUSED = {
+    "no series": (lambda: figures.lines([1], {}, xlabel="x", ylabel="y"), "no series"),
+    "series too short": (
+        lambda: figures.lines([1, 2], {"a": [1.0]}, xlabel="x", ylabel="y"),
+        "1 numbers for 2",
+    ),
+    "no loss": (lambda: figures.loss_curve([]), "no loss to draw yet"),
+    "no window": (lambda: figures.loss_curve([1.0], window=0), "at least 1 episode"),
+    "unknown baseline": (lambda: figures.methods({"a": 0.5}), "'copied mask' is not among"),
+    "interval without its mean": (
+        lambda: figures.methods({"a": (0.9, 0.1, 0.2)}, baseline=None),
+        "leaves out its mean",
+    ),
+    "confidence above one": (lambda: figures.reliability([1.5], [True]), "0 … 1"),
+    "unequal confidences": (lambda: figures.reliability([0.5], [True, False]), "as many"),
+    "only NaN": (lambda: figures.score_histogram({"a": [np.nan]}), "not NaN"),
+    "names and matrix": (
+        lambda: figures.heat_map([[1.0]], ["a", "b"], ["c"], label="p"),
+        "1×1 with 2 row names",
+    ),
+    "negative scale": (lambda: figures.softmax_ceiling((2,), [-1.0]), "positive"),
+    "titles": (lambda: figures.examples(np.zeros((2, 8, 8)), ["a"]), "1 titles for 2 images"),
+    "role": (
+        lambda: figures.examples(np.zeros((1, 8, 8)), roles=["test"]),
+        "support or query",
+    ),
+    "image shape": (lambda: figures.overlay(np.zeros((2, 8, 8)), LABELS, NAMES), "(H, W)"),
+    "shapes differ": (lambda: figures.overlay(np.zeros((8, 8)), LABELS, NAMES), "shapes differ"),
+    "label without name": (lambda: figures.overlay(IMAGE, LABELS + 3, NAMES), "0 … 3"),
+    "slice": (lambda: figures.montage(VOLUME, slices=[9]), "0 … 2"),
+    "organ": (lambda: figures.montage(VOLUME, organs=["heart"]), "there are background"),
+    "predictions": (
+        lambda: figures.episode(IMAGE, LABELS, IMAGE, LABELS, {}, NAMES),
+        "1 … 4 predictions",
+    ),
+    "three dimensions": (
+        lambda: figures.embedding(np.zeros((2, 3)), [0, 1]),
+        "project the embedding",
+    ),
+    "labels for points": (lambda: figures.embedding(POINTS, [0]), "1 labels for 45"),
+    "support labels": (
+        lambda: figures.embedding(POINTS, CLASSES, support=CENTRES),
+        "support_labels",
+    ),
+    "size": (lambda: figures.drawing("huge").__enter__(), "there are small"),
+    "alt text": (lambda: figures.PlotData("a", " "), "needs an alt text"),
+    "table": (lambda: figures.PlotData("a", "b", ("x",), ((1, 2),)), "2 entries"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_drawn_is_refused_with_a_sentence(case: str) -> None:
+    call, message = REFUSED[case]
+    with pytest.raises(ValueError, match=re.escape(message)):
+        call()
+
+
+def test_labels_must_be_whole_numbers() -> None:
+    with pytest.raises(TypeError, match="integers"):
+        figures.overlay(IMAGE, LABELS.astype(float), NAMES)
+
+
+def test_plotted_numbers_cannot_be_changed_afterwards() -> None:
+    _, data = GALLERY["lines"]()
+    with pytest.raises(TypeError):
+        data.numbers["a"] = 0  # type: ignore[index]
