@@ -54,7 +54,8 @@ NAMES = (
 )
 NAMES_SPLIT = (*NAMES[:-1], "kidney_right", "kidney_left")
 NOVEL_ORGANS = ("liver", "spleen", "kidneys", "stomach")
-BASE_ORGANS = tuple(name for name in NAMES[1:] if name not in NOVEL_ORGANS)
+TOO_SMALL = ("spinal_cord",)  # labelled, but a dozen pixels at 64 × 64
+BASE_ORGANS = tuple(name for name in NAMES[1:] if name not in (*NOVEL_ORGANS, *TOO_SMALL))
 
 
 @dataclass(frozen=True)

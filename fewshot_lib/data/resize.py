@@ -160,3 +160,26 @@ def resize_volume(volume: Volume, size: int | tuple[int, int]) -> Volume:
         (slice_mm, row_mm * height / new_height, column_mm * width / new_width),
         volume.site,
     )
+
+
+def pad_square(volume: Volume) -> Volume:
+    """Pad slices to squares with the volume's darkest intensity; nothing is cut off.
+
+    Arguments:
+        volume: any; its in-plane spacing must be square to 1 %.
+
+    Returns:
+        The volume with H = W = max(H, W), the picture in the middle.
+
+    Raises:
+        ValueError: pixels are not square.
+
+    Source: this course (data); notebook 08.
+
+    >>> from fewshot_lib.data.anatomy import make_volumes
+    >>> pad_square(make_volumes(1, n_slices=1, size=(24, 32))[0]).labels.shape
+    torch.Size([1, 32, 32])
+    """
+    height, width = volume.labels.shape[1:]
+    side = max(height, width) * volume.spacing[1]
+    return crop_square(volume, side, (height / 2, width / 2), float(volume.images.min()))
