@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import inspect
 import os
 import sys
@@ -22,9 +23,10 @@ from fewshot_lib.exercises.diagnosis import (
 )
 from fewshot_lib.exercises.render import Report, Said, number
 from fewshot_lib.exercises.running import run
-from fewshot_lib.exercises.spec import Answer, Exercise
+from fewshot_lib.exercises.spec import Answer, Exercise, Prose
 from fewshot_lib.exercises.values import revive
 from fewshot_lib.reading import progress
+from fewshot_lib.reading.frontend import choose_form
 
 #: The seed of the reader's cases. Grading draws its own.
 PUBLIC_SEED = 0
@@ -289,28 +291,77 @@ def _solution_source(exercise: Exercise, answer: Answer) -> tuple[str, str]:
     return textwrap.dedent(inspect.getsource(answer.reference)), "as the library has it"
 
 
-def rubric(name: str, show_model: bool = False) -> None:
-    """Show what a text is judged by; with ``show_model=True`` also a model answer.
+def rubric(name: str, show_model: bool = False, form: str | None = None) -> None:
+    """Show what a text is judged by; then a model answer to compare with.
+
+    Where a person runs the cell the points can be ticked, which is remembered, and the model answer
+    comes by a button; elsewhere ``show_model=True`` shows it.
 
     Arguments:
         name: "prototypes.temperature".
         show_model: after you have written yours.
+        form: "live", "static" or "text"; chosen by the front end when omitted.
     """
     word, _, wanted = name.partition(".")
     try:
-        prose = {text.name: text for text in catalogue.exercise(word).prose}
-        if wanted not in prose:
-            raise NoSuchExercise(f"no text {name!r}; there are {', '.join(prose) or 'none'}")
+        texts = {text.name: text for text in catalogue.exercise(word).prose}
+        if wanted not in texts:
+            raise NoSuchExercise(f"no text {name!r}; there are {', '.join(texts) or 'none'}")
     except NoSuchExercise as error:
         show(Said(str(error)))
         return
-    text = prose[wanted]
+    text = texts[wanted]
+    if choose_form(form) == "live":
+        from IPython.display import display
+
+        display(_live_rubric(name, text, show_model))
+        return
     points = "\n".join(f"☐ {line}" for line in text.rubric)
     if show_model:
         points += f"\n\nA model answer. {text.model}"
     else:
         points += f'\nWrite first; then `rubric("{name}", show_model=True)` shows a model answer.'
     show(Said("Tick what your text says", points))
+
+
+def _live_rubric(name: str, text: Prose, show_model: bool) -> Any:
+    """Make the rubric as boxes to tick; each tick is remembered as points of the text."""
+    import ipywidgets as widgets
+
+    title = widgets.HTML("<b>Write first. Then tick what your text says.</b>")
+    boxes = [widgets.Checkbox(description="", indent=False) for _ in text.rubric]
+    rows = []
+    for box, line in zip(boxes, text.rubric, strict=True):
+        box.layout.width, box.layout.flex = "2em", "0 0 auto"
+        box.tooltip = line
+        said = widgets.HTML(f'<div style="line-height:1.45">{html.escape(line)}</div>')
+        rows.append(widgets.HBox([box, said]))
+    button = widgets.Button(description="Show a model answer")
+    button.layout.width = "14em"
+    below = widgets.HTML()
+
+    def remember(_: Any) -> None:
+        share = sum(box.value for box in boxes) / len(boxes)
+        try:
+            if progress.recording():
+                progress.attempt(name, text.points * share, text.points)
+        except progress.ProgressNotSaved as error:
+            below.value = html.escape(f"Your progress could not be saved: {error}")
+
+    def reveal(_: Any) -> None:
+        below.value = (
+            f'<div style="line-height:1.45;max-width:50em"><b>A model answer.</b> '
+            f"{html.escape(text.model)}</div>"
+        )
+
+    for box in boxes:
+        box.observe(remember, "value")
+    button.on_click(reveal)
+    if show_model:
+        reveal(None)
+    whole = widgets.VBox([title, *rows, button, below])
+    whole.layout.border_left, whole.layout.padding = "4px solid #4c5f7a", "0.3em 1em"
+    return whole
 
 
 def show(what: Report | Said) -> None:

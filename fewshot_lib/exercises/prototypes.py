@@ -756,7 +756,7 @@ LOG_POSTERIOR = Answer(
         "`log_softmax` along the last axis.",
     ],
     picture=lambda case, expected, got: pictures.matrix(case, np.exp(expected), np.exp(got)),
-    withhold=["prototypes.log_posterior"],
+    withhold=["prototypes.log_posterior", "mixture.gaussian_log_posterior"],
     difficulty=2,
     importance=5,
     minutes=10,

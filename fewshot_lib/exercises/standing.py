@@ -18,6 +18,15 @@ def items() -> list[progress.Item]:
                 f"{exercise.name}.{answer.name}", answer.name, group, answer.points, answer.minutes
             )
             for answer in exercise.answers
+        ] + [
+            progress.Item(
+                f"{exercise.name}.{text.name}",
+                f"{text.name} (a text)",
+                group,
+                text.points,
+                text.minutes,
+            )
+            for text in exercise.prose
         ]
     for word in words():
         number, title = place(word)

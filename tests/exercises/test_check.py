@@ -443,6 +443,21 @@ def test_the_rubric_shows_the_model_answer_only_when_asked(capsys):
     assert EXERCISE.prose[0].model in capsys.readouterr().out
 
 
+def test_a_live_rubric_is_ticked_remembered_and_shows_the_model_by_a_button():
+    text = EXERCISE.prose[0]
+    box = checking._live_rubric("prototypes.temperature", text, show_model=False)
+    _, *rows, button, below = box.children
+    assert len(rows) == len(text.rubric)
+    assert below.value == ""
+    for row in rows:
+        row.children[0].value = True
+    saved = progress.load()["prototypes.temperature"]
+    assert saved.points == text.points
+    assert saved.passed
+    button.click()
+    assert "model answer" in below.value
+
+
 def test_progress_that_cannot_be_saved_is_said_and_costs_nothing(tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FEWSHOT_PROGRESS", str(tmp_path / "file" / "progress.json"))

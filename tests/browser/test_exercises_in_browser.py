@@ -1,0 +1,116 @@
+"""Exercises and questions as a reader meets them: wrong answers, right ones, clicks and keys."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import pytest
+from jupyter_page import NotebookPage
+
+from fewshot_lib.classroom.lab import Server
+from fewshot_lib.reading.question import find
+
+pytestmark = pytest.mark.browser
+
+ROOT = Path(__file__).resolve().parents[2]
+STEM = "03_prototypes"
+WRONG_AXIS = "    return torch.stack([embeddings[labels == k].mean(1) for k in range(n_way)])\n"
+UNSQUARED = "    return (queries[..., :, None, :] - prototypes[..., None, :, :]).norm(dim=-1)\n"
+PANEL = "from fewshot_lib.exercises import panel\npanel()"
+
+
+def put(served: tuple[Server, Path], name: str, answers: dict[str, str], *more: str) -> str:
+    """Serve a copy of exercise 03 in which some stubs are answered, with a progress of its own."""
+    notebook = nbformat.read(ROOT / "exercises" / f"{STEM}.ipynb", as_version=4)
+    for cell in notebook.cells:
+        answer = answers.get(cell.metadata.get("nbgrader", {}).get("grade_id", ""))
+        if answer is not None:
+            cell.source = cell.source[: cell.source.index("    raise NotImplemented")] + answer
+    progress = str(served[1] / f"{name}.progress.json")
+    first = f"import os\nos.environ['FEWSHOT_PROGRESS'] = {progress!r}"
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(first))
+    notebook.cells += [nbformat.v4.new_code_cell(source) for source in more]
+    nbformat.write(notebook, served[1] / name)
+    return name
+
+
+def solved() -> dict[str, str]:
+    """Give the bodies of the solutions."""
+    notebook = nbformat.read(ROOT / "solutions" / f"{STEM}.ipynb", as_version=4)
+    bodies = {}
+    for cell in notebook.cells:
+        if "### BEGIN SOLUTION" in cell.source and cell.cell_type == "code":
+            name = cell.metadata.nbgrader.grade_id
+            bodies[name] = cell.source.split("SOLUTION", 1)[1].split("\n", 1)[1]
+            bodies[name] = bodies[name].split("    ### END")[0]
+    return bodies
+
+
+def test_wrong_answers_get_their_reason_and_right_ones_their_points(
+    served: tuple[Server, Path], visit: Callable[[str], NotebookPage]
+) -> None:
+    wrong = {"class_prototypes": WRONG_AXIS, "squared_euclidean": UNSQUARED}
+    page = visit(put(served, "wrong.ipynb", wrong, PANEL))
+    page.run_all(120)
+    text = page.page.locator(".jp-Notebook").inner_text()
+    assert "You averaged along the wrong axis" in text
+    assert "asked is its square" in text
+    assert "prototypes.log_posterior: not attempted" in text
+    assert "0 of 4 answers passed" in text
+    picture = page.page.locator(".fewshot-check svg[role=img]")
+    assert picture.first.is_visible()
+    assert page.failures() == []
+
+    page = visit(put(served, "right.ipynb", solved(), PANEL))
+    page.run_all(120)
+    text = page.page.locator(".jp-Notebook").inner_text()
+    assert "3 of 4 answers passed" in text
+    assert "stands in for it" not in text
+    assert page.failures() == []
+
+
+def test_a_question_is_answered_wrongly_and_rightly_from_the_keyboard(
+    served: tuple[Server, Path], visit: Callable[[str], NotebookPage]
+) -> None:
+    source = 'from fewshot_lib.reading import question\nquestion("prototypes.{}")'
+    more = [source.format("learned"), source.format("shift")]
+    page = visit(put(served, "asked.ipynb", {}, *more))
+    page.run_all(120)
+    saved = json.dumps(page.contents()["content"], ensure_ascii=False)
+    asked = find("prototypes.learned")
+    for option in asked.options:
+        assert option.text in saved
+        assert option.reply not in saved
+    assert asked.hint not in saved
+    assert find("prototypes.shift").reply not in saved
+
+    box = page.page.locator(".jp-OutputArea-output", has_text="What is changed by training?").last
+    right = next(letter for letter, option in asked.labelled if option.right)
+    wrong = [letter for letter, option in asked.labelled if not option.right]
+    for letter in wrong[:2]:
+        press(box, letter)
+    box.get_by_text("Hint:").wait_for(timeout=10_000)
+    press(box, right)
+    box.get_by_text("There is no parameter in a mean").wait_for(timeout=10_000)
+
+    typed = page.page.locator(".jp-OutputArea-output", has_text="one of them moves by v").last
+    for text, reply in (("v", "one shot only"), ("v / n", "moves a 1-shot prototype")):
+        typed.get_by_role("textbox").fill(text)
+        press(typed, "Check")
+        typed.get_by_text(reply).wait_for(timeout=10_000)
+    rows = json.loads((served[1] / "asked.ipynb.progress.json").read_text())["rows"]
+    assert {row["key"]: row["attempts"] for row in rows} == {
+        "question:prototypes.learned": 3,
+        "question:prototypes.shift": 2,
+    }
+    assert page.failures() == []
+
+
+def press(box, name: str) -> None:
+    """Press a button by the keyboard."""
+    button = box.get_by_role("button", name=name, exact=True)
+    button.focus()
+    button.press("Enter")
