@@ -603,7 +603,7 @@ def test_t9_few_examples_inflate_squared_distances_by_what_the_formula_says():
 
 
 def test_t9_unequal_supports_bias_decisions_and_the_correction_repairs_them():
-    """As notebook 04 tells: errors of 98 % and 0 % become 23 % and 25 %. 3000 supports, 4 queries each."""
+    """Errors near 98 % and 0 % become 23 % and 25 %; 3000 supports, 4 queries each."""
     n_episodes, n_query, dimension, counts = 3000, 4, 64, (1, 20)
     offset = torch.zeros(2, dimension, dtype=torch.float64)
     offset[1, 0] = 4.0  # separation 4, σ = 1
@@ -742,6 +742,16 @@ def test_gradients_of_spread_refinement_and_direction_are_right():
 def test_a_spread_that_is_none_is_refused(function, spread, message):
     with pytest.raises(ValueError, match=message):
         function(QUERIES, MEANS, **spread)
+
+
+@pytest.mark.parametrize("size", [1e-4, 1.0, 1e4])
+def test_symmetry_is_judged_by_the_size_of_the_covariance(size):
+    skew = torch.zeros(3, 3).double()
+    skew[0, 1] = 1.0
+    covariance = size * torch.eye(3).double()
+    gaussian_log_density(QUERIES, MEANS, covariance=covariance + 1e-5 * size * skew)
+    with pytest.raises(ValueError, match="symmetric"):
+        gaussian_log_density(QUERIES, MEANS, covariance=covariance + 1e-3 * size * skew)
 
 
 def test_shapes_types_and_priors_are_checked_as_for_prototypes():

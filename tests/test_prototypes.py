@@ -790,6 +790,14 @@ def test_windows_part_the_positions_evenly(n_positions, data):
     assert max(sizes) - min(sizes) <= 1
 
 
+def test_cells_with_leading_dimensions_are_spread_each_for_itself():
+    cells = torch.arange(2 * 5 * 2 * 3).view(2, 5, 2, 3)
+    got = cells_to_positions(cells, (4, 7))
+    assert got.shape == (2, 5, 4, 7)
+    for e, k, i, j in itertools.product(range(2), range(5), range(4), range(7)):
+        assert got[e, k, i, j] == cells[e, k, cell_by_loop(i, 4, 2), cell_by_loop(j, 7, 3)]
+
+
 @pytest.mark.parametrize(("coarse", "fine"), SIZES)
 def test_one_cell_is_the_global_prototype(coarse, fine):
     features, masks = randn(2, 3, 4, *coarse), rand_masks(2, 3, 5, *fine)
@@ -923,6 +931,8 @@ def test_grid_helpers_refuse_with_a_reason():
         local_similarity(randn(1, 2, 4, 4), randn(3, 5, 2, 2))
     with pytest.raises(ValueError, match=r"\(…, Q, D, H', W'\)"):
         local_similarity(randn(2, 4, 4), randn(3, 2, 2, 2))
+    with pytest.raises(ValueError, match=r"\(…, K, D, rows, columns\)"):
+        local_similarity(randn(1, 2, 4, 4), randn(2, 2, 2))
     with pytest.raises(ValueError, match="3 × 2"):
         local_similarity(randn(1, 2, 2, 2), randn(3, 2, 3, 2))
     with pytest.raises(ValueError, match="rows, columns"):
