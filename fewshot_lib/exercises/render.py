@@ -51,7 +51,10 @@ class Report:
     def causes(self) -> list[tuple[str, str]]:
         """What is to be said first, above the lines: (what it is, sentence)."""
         verdict = self.verdict
-        causes = [("likely cause", mistake.says) for mistake in verdict.mistakes[:2]]
+        names = ("likely cause", "and another")
+        causes = [
+            (name, mistake.says) for name, mistake in zip(names, verdict.mistakes, strict=False)
+        ]
         return causes + ([("what we see", verdict.relation)] if verdict.relation else [])
 
     @property
@@ -179,7 +182,7 @@ def _html_sentence(sentence: str) -> str:
 def _html_said(said: list[tuple[str, str]]) -> str:
     return "".join(
         f'<div style="margin:.25em 0"><b>{html.escape(_capital(kind))}.</b> '
-        f"{_html_sentence(sentence)}</div>"
+        f"{_html_sentence(_capital(sentence))}</div>"
         for kind, sentence in said
     )
 

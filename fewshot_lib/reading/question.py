@@ -384,6 +384,8 @@ def as_widget(asked: Question) -> Any:
     text = widgets.HTML(
         f'<div style="line-height:1.45"><b>Question.</b> {_inline(asked.text)}</div>'
     )
+    if asked.kind == "multiple":
+        text.value += '<div style="font-size:90%">One or more are right.</div>'
     parts = _choices(asked, say, widgets) if asked.options else _field(asked, say, widgets)
     box = widgets.VBox([text, *parts, reply])
     box.layout.border_left = "4px solid #4c5f7a"
