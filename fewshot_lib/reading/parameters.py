@@ -54,16 +54,14 @@ def read_parameters(function: Drawing, parameters: Mapping[str, Any]) -> list[Co
     if not callable(function):
         raise TypeError(f"explore needs a function that draws, got {type(function).__name__}")
     if not parameters:
-        raise ValueError(
-            "nothing to explore: name at least one parameter, explore(f, shots=[1, 5])"
-        )
+        raise ValueError("nothing to explore: name a parameter, explore(f, shots=[1, 5])")
     signature = inspect.signature(function)
     try:
         signature.bind(**parameters)
     except TypeError as error:
         raise TypeError(
-            f"{getattr(function, '__name__', 'the function')}{signature} cannot be called with "
-            f"{', '.join(parameters)}: {error}"
+            f"{getattr(function, '__name__', 'the function')}({', '.join(signature.parameters)}) "
+            f"cannot be called with {', '.join(parameters)}: {error}"
         ) from None
     controls = []
     for name, given in parameters.items():

@@ -90,7 +90,7 @@ def page(notebook: Any) -> Page:
         return Page(HTMLExporter().from_notebook_node(notebook)[0])
 
 
-# ---- what is put before the reader ---------------------------------------------------------------
+# ---- what is put before the reader --------------------------------------------------------------
 
 
 def test_the_alt_text_is_in_the_html_in_the_metadata_and_in_the_plain_text(outputs) -> None:
@@ -190,7 +190,7 @@ def test_long_tables_say_how_much_they_leave_out() -> None:
     assert "and 7 more rows" in table_html(("n",), rows)
 
 
-# ---- the exported page ---------------------------------------------------------------------------
+# ---- the exported page --------------------------------------------------------------------------
 
 
 def test_alt_texts_reach_the_exported_page(page: Page) -> None:
@@ -227,7 +227,7 @@ def test_a_notebook_of_twelve_such_pictures_stays_under_600_kb(notebook: Any) ->
     assert 12 * size < 600_000
 
 
-# ---- nbval ---------------------------------------------------------------------------------------
+# ---- nbval --------------------------------------------------------------------------------------
 
 
 def sanitized(text: str) -> str:
@@ -267,7 +267,7 @@ def test_nbval_gets_our_file_unless_another_is_named(given_: dict, expected: str
     nbval_plugin.pytest_configure(SimpleNamespace(option=SimpleNamespace()))  # without nbval
 
 
-# ---- the form ------------------------------------------------------------------------------------
+# ---- the form -----------------------------------------------------------------------------------
 
 
 def shell(metadata: dict | None, kernel: bool = True) -> SimpleNamespace:

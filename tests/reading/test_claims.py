@@ -1,0 +1,254 @@
+"""The claim ledger, and whether the saved notebooks show what it says."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+
+from fewshot_lib.reading import claim, ledger
+from fewshot_lib.reading.claims import (
+    METADATA,
+    STATUSES,
+    TESTED,
+    Claim,
+    claims,
+    find_problems,
+    scan,
+    summary,
+)
+
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+#: True once every notebook exists: then every claim must have its cell.
+STRICT = all(list(NOTEBOOKS.glob(f"{n:02}_*.ipynb")) for n in range(10))
+SECTIONS = ("1.1", "1.2", "2.1", "2.2", "3.1", "3.2", "4", "4.3", "5.1", "5.2", "5.3", "6")
+EXAMPLE = claims()["2.2-prototype"]
+
+
+def test_the_saved_notebooks_show_what_the_ledger_says() -> None:
+    assert find_problems(NOTEBOOKS, strict=STRICT) == []
+
+
+# ---- the ledger ---------------------------------------------------------------------------------
+
+
+def test_the_ledger_holds_forty_claims_from_every_section() -> None:
+    rows = claims().values()
+    assert len(rows) >= 40
+    counts = Counter(section for row in rows for section in re.split(", ", row.section))
+    for section in (*SECTIONS, "title", "closing lines"):
+        assert counts[section], f"no claim of section {section}"
+    assert set(row.status for row in rows) == set(STATUSES)
+
+
+@pytest.mark.parametrize("id", claims())
+def test_every_row_is_whole(id: str) -> None:
+    row = claims()[id]
+    assert row.id.split("-")[0] in row.section or row.id.startswith("0-")
+    assert row.says.endswith(".")
+    assert row.why.endswith(".")
+    assert row.why.replace("et al. ", "").count(". ") == 0, "one sentence"
+    assert len(row.quote) <= 90, "a short quote"
+
+
+def test_a_quarter_of_the_rows_at_least_is_chinese_and_none_is_empty() -> None:
+    chinese = [row for row in claims().values() if re.search(r"[\u4e00-\u9fff]", row.quote)]
+    assert len(chinese) > 0.5 * len(claims())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"status": "true"}, "there are reproduced"),
+        ({"why": " "}, "has no why"),
+        ({"notebook": "3"}, "a number like 03"),
+    ],
+)
+def test_a_row_that_breaks_a_rule_is_refused(change: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(EXAMPLE, **change)
+
+
+def test_the_summary_counts_every_claim_once() -> None:
+    counts = [int(n) for n in re.findall(r"\d+", summary())]
+    assert counts[0] == len(claims()) == sum(counts[1:])
+
+
+# ---- claim() and ledger() -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def outputs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict, dict]]:
+    seen: list[tuple[dict, dict]] = []
+    monkeypatch.setattr(
+        "fewshot_lib.reading.claims.emit", lambda data, kept=None: seen.append((data, kept or {}))
+    )
+    return seen
+
+
+def show_any(row: Claim) -> None:
+    """Show a row as a notebook would."""
+    if row.status in TESTED:
+        claim(row.id, "something", holds=True)
+    else:
+        claim(row.id)
+
+
+@pytest.mark.parametrize("id", claims())
+def test_the_printed_status_is_the_ledgers(id: str, outputs) -> None:
+    row = claims()[id]
+    show_any(row)
+    [(bundle, metadata)] = outputs
+    assert metadata[METADATA]["status"] == row.status
+    for form in ("text/plain", "text/html"):
+        printed = [name for name, sign in STATUSES.items() if f"): {sign} {name}" in bundle[form]]
+        assert printed == [row.status]
+
+
+def test_quotes_are_escaped_and_marked_as_chinese(outputs) -> None:
+    claim("2.2-prototype", "a < b & c", holds=True)
+    page = outputs[0][0]["text/html"]
+    assert '<q lang="zh">' in page
+    assert "a &lt; b &amp; c" in page
+
+
+@pytest.mark.parametrize("true", [True, torch.tensor(True), np.bool_(True), np.array([True])])
+def test_truth_may_come_from_a_comparison_of_tensors(true: Any, outputs) -> None:
+    claim("2.2-prototype", "0.5 = 0.5", holds=true)
+    assert outputs[0][1][METADATA]["holds"] is True
+
+
+@pytest.mark.parametrize("odd", [1, "yes", torch.tensor([True, False]), 0.9])
+def test_truth_is_not_guessed(odd: Any) -> None:
+    with pytest.raises(TypeError, match="True or False"):
+        claim("2.2-prototype", "0.5 = 0.5", holds=odd)
+
+
+def test_what_does_not_bear_a_status_out_says_so_in_every_form(outputs) -> None:
+    claim("2.2-prototype", "0.5 against 0.7", holds=torch.tensor(0.5) == torch.tensor(0.7))
+    bundle, metadata = outputs[0]
+    assert "Bears it out: NO." in bundle["text/plain"]
+    assert "Bears it out: NO." in bundle["text/html"]
+    assert metadata[METADATA]["holds"] is False
+
+
+def test_a_wrong_id_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"no claim '2.2-protoype'; did you mean 2.2-prototype"):
+        claim("2.2-protoype", "x", holds=True)
+    with pytest.raises(ValueError, match="lists them all"):
+        claim("", "x", holds=True)
+
+
+@pytest.mark.parametrize("missing", [{"observed": "x"}, {"holds": True}, {}, {"observed": " . "}])
+def test_a_claim_that_can_be_tested_needs_what_was_seen_and_whether_it_bears_out(missing) -> None:
+    with pytest.raises(ValueError, match=r"needs observed=.*holds="):
+        claim("2.2-prototype", **missing)
+
+
+def test_the_ledger_prints_all_rows_in_both_forms(outputs) -> None:
+    ledger()
+    [(bundle, _)] = outputs
+    for row in claims().values():
+        assert row.id in bundle["text/plain"]
+        assert row.id in bundle["text/html"]
+    assert bundle["text/html"].count("<tr>") == len(claims()) + 1
+    assert summary() in " ".join(bundle["text/plain"].split())
+
+
+def test_the_ledger_of_one_notebook_has_its_rows_only(outputs) -> None:
+    ledger("04")
+    text = outputs[0][0]["text/plain"]
+    own = {row.id for row in claims().values() if row.notebook == "04"}
+    assert {id for id in claims() if re.search(rf"^{re.escape(id)}\b", text, re.M)} == own
+    with pytest.raises(ValueError, match="no claim is shown in notebook '4'"):
+        ledger("4")
+
+
+# ---- ledger and notebooks -----------------------------------------------------------------------
+
+
+def saved(folder: Path, number: str, *cells: tuple[str, dict | None]) -> None:
+    """Save a notebook of (source, kept row) cells."""
+    made = [nbformat.v4.new_markdown_cell("# title")]
+    for source, kept in cells:
+        cell = nbformat.v4.new_code_cell(source, execution_count=1)
+        if kept is not None:
+            output = nbformat.v4.new_output(
+                "display_data", {"text/plain": ""}, metadata={METADATA: kept}
+            )
+            cell.outputs = [output]
+        made.append(cell)
+    nbformat.write(nbformat.v4.new_notebook(cells=made), folder / f"{number}_name.ipynb")
+
+
+def right(row: Claim) -> tuple[str, dict]:
+    kept = {"id": row.id, "status": row.status, "holds": True if row.status in TESTED else None}
+    return f"x = 1\nclaim({row.id!r}, f'{{x}}', holds=x == 1)", kept
+
+
+def whole_course(folder: Path) -> None:
+    """Save notebooks that show the whole ledger."""
+    for number in sorted({row.notebook for row in claims().values()}):
+        own = [row for row in claims().values() if row.notebook == number]
+        saved(folder, number, *(right(row) for row in own))
+
+
+def test_a_course_that_shows_everything_has_no_problems(tmp_path: Path) -> None:
+    whole_course(tmp_path)
+    assert find_problems(tmp_path, strict=True) == []
+    assert len(scan(tmp_path)) == len(claims())
+
+
+def test_notebooks_that_do_not_exist_yet_are_asked_for_only_when_strict(tmp_path: Path) -> None:
+    whole_course(tmp_path)
+    (tmp_path / "04_name.ipynb").unlink()
+    assert find_problems(tmp_path) == []
+    missing = find_problems(tmp_path, strict=True)
+    assert missing == [
+        "6-mixture: no cell of notebook 04 shows it",
+        "6-euclidean: no cell of notebook 04 shows it",
+    ]
+
+
+WRONG: dict[str, tuple[tuple[str, dict | None], str]] = {
+    "another status": (
+        ("claim('6-mixture', 'x', holds=True)", {"id": "6-mixture", "status": "reproduced",
+                                                 "holds": True}),
+        "prints 'reproduced', the ledger says 'holds under conditions'",
+    ),
+    "never run": (("claim('6-mixture', 'x', holds=True)", None), "has no saved output"),
+    "not borne out": (
+        ("claim('6-mixture', 'x', holds=False)",
+         {"id": "6-mixture", "status": "holds under conditions", "holds": False}),
+        "saw what does not bear out",
+    ),
+    "unknown": (("reading.claim(id='6-mix', observed='x')", None), "the ledger does not have"),
+    "misplaced": (right(claims()["2.2-softmax"]), "in notebook 04, cell 3; the ledger says 03"),
+    "left out": (("# claim('6-mixture')\nprint('claim(\"6-mixture\")')", None), "no cell of"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_where_ledger_and_notebook_disagree_it_is_told(case: str, tmp_path: Path) -> None:
+    cell, message = WRONG[case]
+    saved(tmp_path, "04", right(claims()["6-euclidean"]), ("%time 1\n!ls\n1", None), cell)
+    problems = find_problems(tmp_path)
+    if case in ("unknown", "misplaced"):
+        problems = [p for p in problems if "no cell of" not in p]
+    assert len(problems) == 1
+    assert message in problems[0]
+
+
+def test_the_ledger_says_in_which_cell_each_claim_is_shown(tmp_path: Path, outputs) -> None:
+    saved(tmp_path, "04", ("1", None), right(claims()["6-mixture"]))
+    ledger("04", folder=tmp_path)
+    text = outputs[0][0]["text/plain"]
+    assert re.search(r"6-mixture .* 04, cell 2", text)
+    assert re.search(r"6-euclidean .* not yet", text)
