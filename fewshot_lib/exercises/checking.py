@@ -99,7 +99,7 @@ def check(name: str, answer: Any = None, *, seed: int = PUBLIC_SEED) -> Points:
         return _check(exercise, specification, answer, seed)
     except KeyboardInterrupt:
         raise
-    except Exception as error:  # our own fault: say so, and let the notebook go on
+    except BaseException as error:  # our own fault: say so, and let the notebook go on
         show(
             Said(
                 f"This check itself failed, which is our fault, not yours: "
@@ -383,8 +383,13 @@ def show(what: Report | Said) -> None:
 
 
 def _name_of(answer: Any) -> str:
-    name = getattr(answer, "__name__", "")
-    return name if isinstance(name, str) else ""
+    try:
+        name = getattr(answer, "__name__", "")
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # the answer's own __getattr__ may do anything
+        return ""
+    return name if type(name) is str else ""
 
 
 def _is_the_librarys(function: Any) -> bool:

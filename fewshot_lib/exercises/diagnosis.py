@@ -395,13 +395,10 @@ def _with(verdict: CheckVerdict, mistake: Mistake) -> CheckVerdict:
 
 
 def _relation(verdicts: Sequence[CheckVerdict]) -> str:
-    for verdict in verdicts:
-        if verdict.drawn is not None:
-            _, expected, got = verdict.drawn
-            sentence = relation(expected, got)
-            if sentence:
-                return sentence
-    return ""
+    """Name the relation that holds in every case drawn, so that none is named by accident."""
+    drawn = [verdict.drawn for verdict in verdicts if verdict.drawn is not None]
+    said = {relation(expected, got) for _, expected, got in drawn}
+    return said.pop() if len(said) == 1 else ""
 
 
 def relation(expected: Any, got: Any) -> str:
@@ -430,7 +427,8 @@ def relation(expected: Any, got: Any) -> str:
     factors = wrong[big] / right[big]
     if near(factors, np.full_like(factors, factors.mean())) and near(wrong, right * factors.mean()):
         return f"every number is {factors.mean():.3g} times the expected one"
-    if near(wrong - right, np.full_like(right, (wrong - right).mean())):
+    offset, spread = wrong - right, 1e-3 * float(np.ptp(right))
+    if np.ptp(offset) < spread:
         return "every number is off by the same amount"
     if (right >= 0).all() and (wrong >= 0).all():
         if near(wrong, np.sqrt(right)):
@@ -446,8 +444,7 @@ def relation(expected: Any, got: Any) -> str:
             return "your numbers are the logarithms of the expected ones"
     if mine.ndim >= 2:
         for axis in range(mine.ndim):
-            offset = wrong - right
-            if near(offset, np.broadcast_to(offset.mean(axis, keepdims=True), offset.shape)):
+            if mine.shape[axis] > 1 and (np.ptp(offset, axis) < spread).all():
                 return (
                     f"along axis {axis} your numbers are off by a constant: "
                     "something that should cancel or be normalised is left in"

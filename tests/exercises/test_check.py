@@ -174,6 +174,10 @@ def test_simple_relations_to_the_expected_numbers_are_named(change, says):
     assert bool(found) == bool(says)
 
 
+def test_a_relation_that_holds_in_one_case_only_is_not_named():
+    assert "what we see" not in told(lambda q, p: squared_euclidean(q, -p))
+
+
 def test_two_mistakes_in_different_checks_are_both_named():
     answer = EXERCISE["class_prototypes"]
 
@@ -284,6 +288,12 @@ def test_whatever_an_answer_does_the_check_ends_with_a_sentence(name, capsys):
     assert says in out.out
     assert out.err == ""
     assert float(result) == (5 if "5 of 5" in says else 0)
+
+
+def test_an_object_that_fights_every_question_is_no_function(capsys):
+    assert float(check("prototypes.squared_euclidean", Evil())) == 0
+    assert float(check("prototypes", Evil())) == 0
+    assert "no function but a Evil" in capsys.readouterr().out
 
 
 def test_a_flood_of_prints_is_kept_away_and_counted(capsys):
