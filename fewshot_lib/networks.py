@@ -538,10 +538,7 @@ class FewShotSegmentationNet(nn.Module):
         exemplars = widened(known.vectors).flatten(-3, -2)[..., None, :, :]  # (…, 1, K·M, D)
         alike = self.scale * similarity(asked, exemplars, self.similarity)  # (…, Q, P, K·M)
         if coordinates is not None:
-            assert known.places is not None
-            places = known.places.flatten(-3, -2)[..., None, :, :]
-            gap = similarity(coordinates.flatten(-2).mT, places, "squared_euclidean")
-            alike = alike + self.location_weight * gap.to(alike.dtype)
+            alike = alike - self.location_weight * _distances_to_places(coordinates, known)
         alike = _split(alike, n_classes, kept)  # (…, Q, P, K, M)
         valid = known.valid[..., None, None, :, :]
         best = alike.masked_fill(~valid, -math.inf).topk(min(self.top_k, kept), dim=-1).values
@@ -712,17 +709,33 @@ def _gathered(maps: Tensor, index: Tensor) -> Tensor:
     return cells.gather(-2, picked).reshape(*index.shape, cells.shape[-1])
 
 
-def _distance_to_class(coordinates: Tensor, known: Prototypes) -> Tensor:
-    """Return d² from each place (…, Q, n, H', W') to the nearest place of each class."""
+@torch.no_grad()
+def _distances_to_places(coordinates: Tensor, known: Prototypes) -> Tensor:
+    """Return d² from (…, Q, n, H', W') to each place: (…, Q, P, K·M), huge where there is none."""
     assert known.places is not None
     assert known.places_valid is not None
-    n_classes, kept = known.places_valid.shape[-2:]
+    asked = coordinates.flatten(-2).mT  # (…, Q, P, n)
     places = known.places.flatten(-3, -2)[..., None, :, :]  # (…, 1, K·M, n)
-    apart = -similarity(coordinates.flatten(-2).mT, places, "squared_euclidean")
-    apart = _split(apart, n_classes, kept)  # (…, Q, P, K, M)
-    apart = apart.masked_fill(~known.places_valid[..., None, None, :, :], math.inf)
-    nearest = apart.amin(dim=-1)
-    nearest = nearest.masked_fill(nearest == math.inf, 0.0)  # no place at all: never predicted
+    # ‖x‖² − 2xᵀp + ‖p‖² as one product: there are millions of pairs, all of them a few units long.
+    lengths = places.square().sum(dim=-1, keepdim=True)
+    lengths = torch.where(known.places_valid.flatten(-2)[..., None, :, None], lengths, _FAR)
+    left = torch.cat(
+        [asked, asked.square().sum(-1, keepdim=True), torch.ones_like(asked[..., :1])], -1
+    )
+    right = torch.cat([-2 * places, torch.ones_like(lengths), lengths], dim=-1)
+    return (left @ right.mT).clamp_min(0.0)
+
+
+_FAR = 1e30  # beyond any d², and finite
+
+
+@torch.no_grad()
+def _distance_to_class(coordinates: Tensor, known: Prototypes) -> Tensor:
+    """Return d² from each place (…, Q, n, H', W') to the nearest place of each class."""
+    assert known.places_valid is not None
+    apart = _distances_to_places(coordinates, known)
+    nearest = _split(apart, *known.places_valid.shape[-2:]).amin(dim=-1)  # (…, Q, P, K)
+    nearest = nearest.masked_fill(nearest > _FAR / 2, 0.0)  # no place at all: never predicted
     return _split(nearest.mT, *coordinates.shape[-2:])
 
 
