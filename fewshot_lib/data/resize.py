@@ -44,14 +44,15 @@ def resize_images(images: Tensor, size: int | tuple[int, int]) -> Tensor:
 def resize_labels(labels: Tensor, size: int | tuple[int, int]) -> Tensor:
     """Resample labels to `size`: each pixel gets the class that covers most of it.
 
-    A class that would vanish from a slice keeps the pixel it covers most, so no organ is lost.
+    A class that would vanish from a slice keeps the pixel it covers most, so no organ is lost
+    (unless all it touches are other organs' last pixels).
 
     Arguments:
         labels: (Z, H, W) int64.
         size: new H = W, or (H, W).
 
     Returns:
-        (Z, size, size) int64; every class of a slice is still there (if there are pixels enough).
+        (Z, size, size) int64; every class of a slice is still there.
 
     Raises:
         ValueError: labels are not (Z, H, W), or the size is not positive.
@@ -70,23 +71,26 @@ def resize_labels(labels: Tensor, size: int | tuple[int, int]) -> Tensor:
     shape = (labels.shape[0], height, width)
     best = torch.zeros(shape)
     result = torch.zeros(shape, dtype=torch.int64)
-    strongest: list[tuple[float, int, Tensor, Tensor]] = []
     for k in labels.unique().tolist():  # one class at a time: a one-hot volume would not fit
-        mask = labels == k
-        cover = functional.interpolate(mask[:, None].float(), size=(height, width), mode="area")
-        cover = cover[:, 0]  # (Z, H', W')
-        won = cover > best
-        result[won] = k
+        cover = _cover(labels, k, (height, width))
+        result[cover > best] = k
         best = torch.maximum(best, cover)
-        if k != 0:
-            peak = cover.flatten(1).argmax(1)
-            strongest.append((float(mask.sum()), int(k), mask.flatten(1).any(1), peak))
-    flat = result.flatten(1)
-    # largest first, so that the smallest organ has the last word on a contested pixel
-    for _, k, present, peak in sorted(strongest, key=lambda item: -item[0]):
-        lost = present & ~(flat == k).any(1)
-        flat[lost, peak[lost]] = k
-    return flat.reshape(shape)
+    numbers, counts = labels.unique(return_counts=True)
+    for k in numbers[counts.argsort()].tolist():  # the smallest has the least choice
+        lost = (labels == k).flatten(1).any(1) & ~(result == k).flatten(1).any(1)
+        for z in torch.nonzero(lost)[:, 0].tolist() if k else ():
+            cells = result[z].view(-1)
+            cover = _cover(labels[z : z + 1], k, (height, width)).view(-1)
+            shared = (cells == 0) | (cells.bincount()[cells] > 1)  # never another's last pixel
+            if (cover * shared).any():
+                cells[int((cover * shared).argmax())] = k
+    return result
+
+
+def _cover(labels: Tensor, k: int, size: tuple[int, int]) -> Tensor:
+    """Return the share of each new pixel that class k covers: (Z, H', W')."""
+    mask = (labels == k)[:, None].float()
+    return functional.interpolate(mask, size=size, mode="area")[:, 0]
 
 
 def crop_square(
