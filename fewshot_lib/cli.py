@@ -273,6 +273,33 @@ def report(
     print(said)
 
 
+gradebook = typer.Typer(
+    help="nbgrader's gradebook.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(gradebook, name="gradebook", short_help="Bring marks into nbgrader's gradebook.")
+
+
+@gradebook.command(
+    name="export",
+    short_help="Bring marks into the gradebook.",
+    epilog="Example: fewshot gradebook export marks --db sqlite:///gradebook.db",
+)
+def gradebook_export(
+    results: Annotated[Path, typer.Argument(help="A results folder of `fewshot grade`.")],
+    db: Annotated[str, typer.Option(help="sqlite:///FILE or postgresql://USER@HOST/NAME.")],
+) -> None:
+    """Write automatic scores into nbgrader's gradebook; manual ones stay as they are."""
+    from fewshot_lib.classroom import grading_command
+
+    status, said = grading_command.export(results, db)
+    if status:
+        end(status, said)
+    print(said)
+
+
 # ------------------------------------------------------------------------------------------ repair
 
 

@@ -116,3 +116,19 @@ def verify(folder: Path, workers: int, isolation: str) -> tuple[int, str]:
 def report(folder: Path) -> tuple[int, str]:
     """Write the reports anew."""
     return _answered(lambda course: (DONE, f"Report: {grader.write_reports(folder, course)}"))
+
+
+def export(folder: Path, url: str) -> tuple[int, str]:
+    """Bring marks into nbgrader's gradebook."""
+    from fewshot_lib.classroom import gradebook
+
+    def work(_: Path) -> tuple[int, str]:
+        grader.results_settings(folder)
+        try:
+            count, waiting = gradebook.export(folder, url)
+        except gradebook.NoGradebook as error:
+            return WRONG_USE, str(error)
+        texts = f"; {waiting} texts wait for you in formgrader" if waiting else ""
+        return DONE, f"{count} submissions entered{texts}."
+
+    return _answered(work)

@@ -1,0 +1,115 @@
+"""Bring marks into nbgrader's gradebook, through its own API; formgrader then shows them.
+
+An exercise becomes an assignment with one notebook of the same name. The marks of an answer go to
+its check's grade cell as the automatic score; texts wait for a person. What a person has entered by
+hand (manual scores, extra credit, comments) is never touched, however often marks are brought anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fewshot_lib.classroom.results import current, read_rows
+from fewshot_lib.exercises import catalogue
+from fewshot_lib.exercises.spec import Exercise
+
+
+class NoGradebook(ValueError):
+    """The gradebook's database cannot be used; says why, and what to do."""
+
+
+def export(folder: Path, url: str) -> tuple[int, int]:
+    """Write the current rows of a results folder into a gradebook.
+
+    Arguments:
+        folder: with ``results.jsonl``.
+        url: of the database, as SQLAlchemy has it: ``sqlite:///gradebook.db``, ``postgresql://…``.
+
+    Returns:
+        How many submissions were written, and how many texts wait for a person.
+
+    Raises:
+        NoGradebook: nbgrader is missing, or the database refuses.
+        BadResults: the rows are damaged.
+    """
+    rows = current(read_rows(folder / "results.jsonl"))
+    try:
+        from nbgrader.api import Gradebook, InvalidEntry
+        from sqlalchemy.exc import SQLAlchemyError
+    except ImportError:
+        raise NoGradebook(
+            'nbgrader is not installed: pip install -c constraints.txt -e ".[classroom]"'
+        ) from None
+    try:
+        with _programs_beside_python(), contextlib.closing(Gradebook(url)) as gradebook:
+            for name in sorted({row["exercise"] for row in rows}):
+                _define(gradebook, catalogue.exercise(name))
+            waiting = sum(_enter(gradebook, row) for row in rows)
+    except (SQLAlchemyError, InvalidEntry, ImportError, OSError) as error:
+        reason = str(error).strip().split("\n")[0][:200]
+        raise NoGradebook(
+            f"the database refuses: {reason}. Nothing of the results is lost."
+        ) from None
+    return len(rows), waiting
+
+
+@contextlib.contextmanager
+def _programs_beside_python() -> Iterator[None]:
+    # nbgrader stamps a new database by running alembic, which it looks for on the search path
+    before = os.environ.get("PATH", "")
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), before])
+    try:
+        with warnings.catch_warnings():  # nbgrader's own remarks on its sessions help nobody here
+            warnings.filterwarnings("ignore", module=r"nbgrader\.")
+            yield
+    finally:
+        os.environ["PATH"] = before
+
+
+def _define(gradebook: Any, exercise: Exercise) -> None:
+    """Enter an exercise's assignment, notebook and cells, or bring them up to date."""
+    name = exercise.stem
+    gradebook.update_or_create_assignment(name)
+    gradebook.update_or_create_notebook(name, name)
+    for answer in exercise.answers:
+        gradebook.update_or_create_grade_cell(
+            f"check-{answer.name}", name, name, max_score=answer.points, cell_type="code"
+        )
+        gradebook.update_or_create_solution_cell(answer.name, name, name)
+    for text in exercise.prose:
+        gradebook.update_or_create_grade_cell(
+            text.name, name, name, max_score=text.points, cell_type="markdown"
+        )
+        gradebook.update_or_create_solution_cell(text.name, name, name)
+
+
+def _enter(gradebook: Any, row: Mapping[str, Any]) -> int:
+    """Enter one submission's automatic scores; give how many texts wait for a person."""
+    name, student = row["exercise"], row["student"]
+    exercise = catalogue.exercise(name)
+    gradebook.update_or_create_student(student)
+    gradebook.update_or_create_submission(name, student)
+    for answer, points in _by_answer(row["checks"]).items():
+        grade = gradebook.find_grade(f"check-{answer}", name, name, student)
+        grade.auto_score = points
+        grade.needs_manual_grade = False
+    waiting = 0
+    for text in exercise.prose:
+        grade = gradebook.find_grade(text.name, name, name, student)
+        grade.needs_manual_grade = grade.manual_score is None
+        waiting += grade.manual_score is None
+    gradebook.db.commit()
+    return waiting
+
+
+def _by_answer(checks: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    points: dict[str, float] = {}
+    for check in checks:
+        points[check["answer"]] = points.get(check["answer"], 0.0) + check["points"]
+    return points
