@@ -63,13 +63,15 @@ class NotebookPage:
         self.choose("Edit", "Clear Outputs of All Cells")
         prompts = self.page.locator(".jp-Notebook .jp-InputArea-prompt")
         self.choose("Run", "Run All Cells")
-        deadline, quiet_since = time.monotonic() + seconds, time.monotonic()
+        deadline, quiet_since = time.monotonic() + seconds, None
         while True:
             texts, now = prompts.all_inner_texts(), time.monotonic()
-            if any("*" in text for text in texts):
-                quiet_since = now
-            all_ran = all(re.search(r"\[\d+\]", text) for text in texts if text.strip())
-            if all_ran or now - quiet_since > 5:  # quiet but not all ran: an error stopped the rest
+            ran = [bool(re.search(r"\[\d+\]", text)) for text in texts if text.strip()]
+            if any("*" in text for text in texts) or not any(ran):
+                quiet_since = None  # running, or not begun: a busy machine takes its time
+            else:
+                quiet_since = quiet_since or now
+            if all(ran) or (quiet_since and now - quiet_since > 5):  # an error stopped the rest
                 break
             if now > deadline:
                 raise TimeoutError(f"{self.path}: after {seconds:.0f} s the prompts are {texts}")
@@ -94,15 +96,16 @@ class NotebookPage:
         raise TimeoutError(f"{self.path} was not saved")
 
     def contents(self) -> dict:
-        """Read the notebook as the server has it."""
-        for _ in range(20):
+        """Read the notebook as the server has it; wait while the server is writing the file."""
+        for trial in range(50):
             try:
                 return self.server.ask(f"/api/contents/{quote(self.path)}")
             except HTTPError as error:
-                if error.code != 400:  # 400: the server is in the middle of writing the file
+                # half written, or moved aside for a moment: the server answers 400, 404 or 500
+                if error.code not in (400, 404, 500) or trial == 49:
                     raise
                 self.page.wait_for_timeout(100)
-        raise TimeoutError(f"{self.path} cannot be read")
+        raise AssertionError("not reached")
 
     def failures(self) -> list[str]:
         """List what a reader would call broken: cells not run, error outputs, complaints."""
