@@ -333,6 +333,40 @@ def test_the_montage_spreads_its_slices_and_can_keep_to_some_organs() -> None:
     assert data.rows == (("spleen", 2, 96),)
 
 
+def test_a_window_decides_what_is_black_and_white() -> None:
+    image = np.full((8, 8), 100.0)
+    labels = np.zeros((8, 8), dtype=np.int64)
+    middle = {}
+    for window in ((100, 200), (0, 100), None):
+        figure, _ = figures.overlay(image, labels, NAMES, window=window)
+        pixels = rgb(figures.png(figure))
+        middle[window] = int(pixels[pixels.shape[0] // 2, 100].mean())
+    assert middle[(100, 200)] < 10 < 245 < middle[(0, 100)]
+
+
+@given(st.integers(1, 40), st.integers(1, 12), st.floats(0.4, 2.0))
+@settings(deadline=None, max_examples=30)
+def test_the_chosen_size_is_the_lowest_in_which_tiles_are_large(
+    count: int, columns: int, aspect: float
+) -> None:
+    columns = min(columns, count)
+
+    def side(size: str) -> float:
+        with figures.drawing(size) as figure:  # type: ignore[arg-type]
+            try:
+                return tiles.tiles(figure, count, columns=columns, aspect=aspect).boxes[0].width
+            except ValueError:
+                return 0.0
+
+    chosen = tiles.size_for(count, columns, aspect=aspect, shrink=0.8)
+    full = (7.6 - 2 * tiles.MARGIN - tiles.GAP * (columns - 1)) / columns
+    for size in ("strip", "wide", "broad"):
+        if size == chosen:
+            assert side(size) >= 0.8 * full - 1e-6
+            break
+        assert side(size) < 0.8 * full + 1e-6
+
+
 def test_a_difference_is_counted_place_by_place() -> None:
     _, data = figures.target_and_yours([[1.0, np.nan, 3.0]], [[1.0, np.nan, 3.5]])
     assert data.numbers["differs"].tolist() == [[False, False, True]]

@@ -5,7 +5,6 @@ An organ keeps its colour, hatch and line style in every picture of the course, 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,11 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
+from fewshot_lib import evaluation
 from fewshot_lib.episodes import Volume
 from fewshot_lib.figures.style import (
     PALETTE,
     PlotData,
-    Size,
     drawing,
     listing,
     number,
@@ -30,12 +29,14 @@ from fewshot_lib.figures.tiles import (
     legend_lines,
     organ_legend,
     organ_looks,
+    percentiles,
+    size_for,
     spoken,
     tiles,
-    window,
 )
 
 Image = ArrayLike | torch.Tensor
+Window = tuple[float, float]
 
 ROLES: dict[str, tuple[str, Any]] = {"support": (PALETTE[1], "-"), "query": (PALETTE[0], "--")}
 
@@ -77,12 +78,10 @@ def examples(
     unknown = set(roles or ()) - set(ROLES)
     if unknown:
         raise ValueError(f"a role is {' or '.join(ROLES)}, got {sorted(unknown)}")
-    n_rows = math.ceil(len(stack) / columns)
-    size: Size = "strip" if n_rows <= 2 else "wide" if n_rows <= 4 else "tall"
-    with drawing(size) as figure:
-        low, high = window(stack)
-        grid = tiles(figure, len(stack), columns=columns, above=titles is not None,
-                     legend=roles is not None)  # fmt: skip
+    lines = {"above": int(titles is not None), "legend": int(roles is not None)}
+    with drawing(size_for(len(stack), columns, shrink=0.7, **lines)) as figure:
+        low, high = percentiles(stack)
+        grid = tiles(figure, len(stack), columns=columns, **lines)
         for i, picture in enumerate(stack):
             title = str(titles[i]) if titles is not None else ""
             grid.image(i, picture, title, cmap="gray_r", vmin=low, vmax=high)
@@ -121,6 +120,7 @@ def overlay(
     *,
     title: str = "",
     aspect: float = 1.0,
+    window: Window | None = None,
 ) -> tuple[Figure, PlotData]:
     """Draw an image with its organs outlined, tinted and hatched, and a legend of their names.
 
@@ -130,6 +130,7 @@ def overlay(
         names: the class names.
         title: above the image.
         aspect: height of a pixel over its width.
+        window: intensities drawn black and white; None: 1st and 99th percentile.
 
     Returns:
         figure, and data with a row an organ: its pixels, its share, its centre. Notebooks 01, 05.
@@ -148,7 +149,7 @@ def overlay(
     with drawing("single") as figure:
         grid = tiles(figure, 1, aspect=aspect * picture.shape[0] / picture.shape[1],
                      above=bool(title), right=1.6)  # fmt: skip
-        low, high = window(picture)
+        low, high = window or percentiles(picture)
         grid.image(0, picture, title, cmap="gray", vmin=low, vmax=high)
         grid.organs(0, where, names, looks)
         organ_legend(figure, where, names, looks, "right")
@@ -173,6 +174,7 @@ def montage(
     labels: Image | None = None,
     columns: int = 4,
     organs: Sequence[str] | None = None,
+    window: Window | None = None,
 ) -> tuple[Figure, PlotData]:
     """Draw slices of a subject with the labels over them.
 
@@ -182,6 +184,8 @@ def montage(
         labels: (Z, H, W) other labels for the same images (a prediction, say).
         columns: slices a row.
         organs: draw only these; None: all.
+        window: intensities drawn black and white, (−160, 240) HU for soft tissue in CT, say; None:
+            1st and 99th percentile.
 
     Returns:
         figure, and data with a row an organ: in how many of the slices it is seen, its voxels.
@@ -211,16 +215,13 @@ def montage(
         where = np.where(np.isin(where, keep), where, 0)
     looks = organ_looks(volume.names)
     pictures = numpy_of(volume.images, "images")[:, 0]
-    low, high = window(pictures[list(slices)])
+    low, high = window or percentiles(pictures[list(slices)])
     shown = where[list(slices)]
-    n_rows = math.ceil(len(slices) / columns)
     height, width = pictures.shape[1:]
-    size: Size = "strip" if n_rows == 1 else "wide" if n_rows * height < 1.5 * width else "tall"
-    with drawing(size if legend_lines(shown) < 3 else "tall") as figure:
-        grid = tiles(
-            figure, len(slices), columns=columns, legend=legend_lines(shown),
-            aspect=height * volume.spacing[1] / (width * volume.spacing[2]),
-        )  # fmt: skip
+    aspect = height * volume.spacing[1] / (width * volume.spacing[2])
+    lines = legend_lines(shown)
+    with drawing(size_for(len(slices), columns, aspect=aspect, legend=lines)) as figure:
+        grid = tiles(figure, len(slices), columns=columns, aspect=aspect, legend=lines)
         for i, z in enumerate(slices):
             grid.image(i, pictures[z], f"slice {z}", cmap="gray", vmin=low, vmax=high)
             grid.organs(i, where[z], volume.names, looks)
@@ -250,6 +251,8 @@ def episode(
     query_labels: Image,
     predictions: Mapping[str, Image],
     names: Sequence[str],
+    *,
+    window: Window | None = None,
 ) -> tuple[Figure, PlotData]:
     """Draw support, query and predictions side by side, with Dice and agreement with the support.
 
@@ -261,6 +264,7 @@ def episode(
         support_labels, query_labels: (H, W) integer, indexing ``names``; 0 is background.
         predictions: method → (H, W) predicted labels, at most four.
         names: the class names.
+        window: intensities drawn black and white; None: 1st and 99th percentile.
 
     Returns:
         figure, and data with a row a method: mean Dice over the query's organs and agreement, both
@@ -281,13 +285,16 @@ def episode(
     for array in (support_mask, query, query_mask, *guesses.values()):
         _same_shape(support, array)
     classes = [k for k in range(1, len(names)) if (query_mask == k).any()]
-    dice = {n: _mean([_dice(g == k, query_mask == k) for k in classes]) for n, g in guesses.items()}
+    dice = {
+        name: _mean([evaluation.dice(_mask(guess, k), _mask(query_mask, k)) for k in classes])
+        for name, guess in guesses.items()
+    }
     agreement = {name: float((g == support_mask).mean()) for name, g in guesses.items()}
     looks = organ_looks(names)
     shown = {"support": support_mask, "query, truth": query_mask} | guesses
     everything = np.stack(list(shown.values()))
     with drawing("strip") as figure:
-        low, high = window(np.stack([support, query]))
+        low, high = window or percentiles(np.stack([support, query]))
         grid = tiles(figure, len(shown), below=2, legend=legend_lines(everything),
                      aspect=support.shape[0] / support.shape[1])  # fmt: skip
         for i, (name, mask) in enumerate(shown.items()):
@@ -411,11 +418,9 @@ def _organ_rows(labels: NDArray[Any], names: Sequence[str]) -> tuple[tuple[objec
     return tuple(rows)
 
 
-def _dice(prediction: NDArray[Any], target: NDArray[Any]) -> float:
-    """Return the Dice of two masks, NaN when both are empty."""
-    total = int(prediction.sum()) + int(target.sum())
-    return 2 * int((prediction & target).sum()) / total if total else float("nan")
+def _mask(labels: NDArray[Any], k: int) -> torch.Tensor:
+    return torch.from_numpy(labels == k)
 
 
-def _mean(values: Sequence[float]) -> float:
+def _mean(values: Sequence[torch.Tensor]) -> float:
     return float(np.mean(values)) if values else float("nan")

@@ -35,15 +35,16 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)))
 HATCHES = ("", "///", "...", "xxx", "\\\\\\", "---", "ooo", "|||")
 
-Size = Literal["small", "single", "wide", "tall", "strip"]
+Size = Literal["small", "single", "strip", "wide", "broad", "tall"]
 #: The closed vocabulary of sizes, in inches: (width, height).
 SIZES: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
         "small": (3.6, 2.8),
         "single": (5.2, 3.4),
-        "wide": (7.6, 3.4),
-        "tall": (7.6, 5.4),
         "strip": (7.6, 2.3),
+        "wide": (7.6, 3.4),
+        "broad": (7.6, 4.3),
+        "tall": (7.6, 5.4),
     }
 )
 DPI = 96

@@ -21,14 +21,14 @@ from matplotlib.patches import Patch, PathPatch, Rectangle
 from matplotlib.path import Path
 from numpy.typing import NDArray
 
-from fewshot_lib.figures.style import HATCHES, INK, LINES, QUIET
+from fewshot_lib.figures.style import HATCHES, INK, LINES, QUIET, SIZES, Size
 
 #: Colours for outlines on grey images, brightest first; they stand out where PALETTE's blue sinks.
 OVERLAY = ("#F0E442", "#56B4E9", "#D55E00", "#CC79A7", "#009E73", "#E69F00", "#0072B2")
 #: Organs that keep their look whatever the order of a data set's names.
 FIXED = ("liver", "spleen", "stomach", "kidney_left", "kidney_right", "aorta", "vertebrae")
 SAME_AS = {"kidneys": "kidney_right", "left kidney": "kidney_left", "right kidney": "kidney_right"}
-LINE = 0.19  # inches a line of text takes
+LINE, GAP, MARGIN = 0.19, 0.1, 0.08  # inches: a line of text, between tiles, at the border
 
 
 class Look(NamedTuple):
@@ -125,18 +125,17 @@ def tiles(
     width, height = figure.get_size_inches()
     columns = min(columns or count, count)
     n_rows = math.ceil(count / columns)
-    gap, margin = 0.1, 0.08
-    room = (width - right - 2 * margin - gap * (columns - 1)) / columns
-    text = LINE * (above + below) + gap
-    tall = (height - LINE * legend - 0.12 * bool(legend) - margin) / n_rows - text
+    room = (width - right - 2 * MARGIN - GAP * (columns - 1)) / columns
+    text = LINE * (above + below) + GAP
+    tall = (height - LINE * legend - 0.12 * bool(legend) - MARGIN) / n_rows - text
     side = min(room, tall / aspect)
     if side <= 0.1:
         raise ValueError(f"{count} tiles in {columns} columns do not fit {width:g}×{height:g} in")
-    left = max(margin, (width - right - columns * side - gap * (columns - 1)) / 2)
+    left = max(MARGIN, (width - right - columns * side - GAP * (columns - 1)) / 2)
     boxes = tuple(
         Box(
-            left + (i % columns) * (side + gap),
-            LINE * above + margin / 2 + (i // columns) * (side * aspect + text),
+            left + (i % columns) * (side + GAP),
+            LINE * above + MARGIN / 2 + (i // columns) * (side * aspect + text),
             side,
             side * aspect,
         )
@@ -147,6 +146,31 @@ def tiles(
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.set_autoscale_on(False)
     return Tiles(axes, boxes)
+
+
+def size_for(
+    count: int,
+    columns: int | None = None,
+    *,
+    aspect: float = 1.0,
+    above: int = 1,
+    below: int = 0,
+    legend: int = 0,
+    shrink: float = 0.88,
+) -> Size:
+    """Choose the lowest size in which tiles keep at least ``shrink`` of the width they could have.
+
+    Arguments: as ``tiles``.
+
+    >>> size_for(8, 4), size_for(4)
+    ('broad', 'strip')
+    """
+    columns = min(columns or count, count)
+    side = shrink * (SIZES["wide"][0] - 2 * MARGIN - GAP * (columns - 1)) / columns
+    row = side * aspect + LINE * (above + below) + GAP
+    needed = math.ceil(count / columns) * row + LINE * legend + 0.12 * bool(legend) + MARGIN
+    sizes: tuple[Size, ...] = ("strip", "wide", "broad")
+    return next((size for size in sizes if SIZES[size][1] >= needed), "tall")
 
 
 def organ_looks(names: Sequence[str]) -> dict[str, Look]:
@@ -210,7 +234,7 @@ def legend_lines(labels: NDArray[Any]) -> int:
     return math.ceil(int((np.unique(labels) > 0).sum()) / 5)
 
 
-def window(image: NDArray[Any]) -> tuple[float, float]:
+def percentiles(image: NDArray[Any]) -> tuple[float, float]:
     """Return the intensities to draw black and white: 1st and 99th percentile."""
     low, high = np.percentile(image, (1, 99))
     return (float(low), float(high)) if high > low else (float(low), float(low) + 1.0)
