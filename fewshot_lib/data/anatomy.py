@@ -410,6 +410,17 @@ def make_subject(
             "alignment must lie in 0 … 1 and organ_size in 0.2 … 2, "
             f"got {alignment} and {organ_size}"
         )
+    names = NAMES_SPLIT if split_kidneys else NAMES
+    label_of = {name: i for i, name in enumerate(names)}
+    if not split_kidneys:
+        label_of |= dict.fromkeys(("kidney_right", "kidney_left"), label_of["kidneys"])
+    removable = {names[label_of[organ.name]] for organ in ORGANS}
+    unknown = sorted(set(without) - removable)
+    if unknown:
+        raise ValueError(
+            f"no organ {unknown[0]!r} that can be left out; "
+            f"there are {', '.join(sorted(removable))}"
+        )
     shape = (n_slices, height, width)
     rng = _stream(seed, index, 0)
     traits = rng.normal(0.0, 1.0, 16)
@@ -445,11 +456,7 @@ def make_subject(
     tissue = np.zeros(shape, np.uint8)
     inner = np.zeros(shape, np.float32)
     labels = np.zeros(shape, np.int64)
-    names = NAMES_SPLIT if split_kidneys else NAMES
     index_of = {name: i for i, name in enumerate(TISSUES)}
-    label_of = {name: i for i, name in enumerate(names)}
-    if not split_kidneys:
-        label_of |= {"kidney_right": label_of["kidneys"], "kidney_left": label_of["kidneys"]}
     tissue[ring < 1.0] = index_of["fat"]
     in_wall = (ring < 1.0 - fat) & (ring >= 1.0 - fat - wall)
     tissue[in_wall] = index_of["abdominal_wall"]

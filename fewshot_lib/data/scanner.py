@@ -20,8 +20,6 @@ Array = NDArray[np.float32]
 PERIODS_MM = (17.0, 27.0, 45.0)
 DIRECTIONS = (0.0, 45.0, 90.0, 135.0)  # degrees; 0 varies from left to right
 
-_ALL = tuple((d, 0.5) for d in range(4))
-
 
 @dataclass(frozen=True)
 class Look:
@@ -48,32 +46,32 @@ def _iso(period: int) -> tuple[tuple[int, int, float], ...]:
 
 LOOKS: dict[str, Look] = {
     "air": Look(0.0),
-    "fat": Look(0.18, _iso(2), 0.02),
-    "visceral_fat": Look(0.2, _iso(2), 0.025),
+    "fat": Look(0.16, _iso(2), 0.02),
+    "visceral_fat": Look(0.18, _iso(2), 0.025),
     "abdominal_wall": Look(0.44, ((0, 2, 1.0),), 0.1),
     "autochthon": Look(0.46, ((1, 0, 1.0),), 0.11),
-    "iliopsoas": Look(0.5, ((1, 1, 1.0),), 0.12),
-    "vertebrae": Look(0.92, _iso(0), 0.1, 0.5),
+    "iliopsoas": Look(0.48, ((1, 1, 1.0),), 0.11),
+    "vertebrae": Look(0.94, _iso(0), 0.1, 0.5),
     "spinal_cord": Look(0.42),
-    "ribs": Look(1.0, _iso(1), 0.05),
-    "hips": Look(0.94, _iso(1), 0.12, -0.5),
+    "ribs": Look(1.02, _iso(1), 0.05),
+    "hips": Look(0.96, _iso(1), 0.12, -0.5),
     "lungs": Look(0.06, ((0, 1, 1.0),), 0.05, 0.5),
-    "aorta": Look(0.86, rim=0.05),
+    "heart": Look(0.72, ((2, 3, 1.0),), 0.05),
+    "aorta": Look(0.9, rim=0.05),
     "inferior_vena_cava": Look(0.7, ((2, 0, 1.0),), 0.03),
-    "pancreas": Look(0.52, _iso(1), 0.11, 0.6),
-    "heart": Look(0.76, ((1, 2, 1.0),), 0.1),
-    "duodenum": Look(0.52, ((0, 0, 1.0),), 0.12, 0.0, 0.1),
+    "pancreas": Look(0.52, _iso(1), 0.12, 0.6),
+    "duodenum": Look(0.54, ((0, 1, 1.0),), 0.12, 0.0, 0.1),
     "prostate": Look(0.5, ((0, 3, 1.0),), 0.12),
     "gallbladder": Look(0.28, rim=0.12),
     "colon": Look(0.42, _iso(0), 0.13, -0.6, 0.14),
     "colon_gas": Look(0.02),
     "small_bowel": Look(0.54, ((1, 3, 1.0),), 0.12, 0.0, 0.12),
-    "urinary_bladder": Look(0.32, ((2, 2, 1.0),), 0.06, 0.0, 0.1),
-    "liver": Look(0.6, ((1, 2, 1.0),), 0.1),
-    "spleen": Look(0.7, ((0, 0, 1.0),), 0.12),
-    "kidneys": Look(0.8, ((0, 3, 1.0),), 0.1, 0.0, 0.08),
-    "kidney_core": Look(0.72, ((0, 3, 1.0),), 0.1),
-    "stomach": Look(0.36, ((1, 1, 1.0),), 0.13, 0.0, 0.1),
+    "urinary_bladder": Look(0.3, ((2, 2, 1.0),), 0.04, 0.0, 0.1),
+    "liver": Look(0.62, ((1, 2, 1.0),), 0.1),
+    "spleen": Look(0.5, ((0, 0, 1.0),), 0.13),
+    "kidneys": Look(0.82, ((0, 3, 1.0),), 0.1, 0.0, 0.06),
+    "kidney_core": Look(0.76, ((0, 3, 1.0),), 0.1),
+    "stomach": Look(0.37, ((1, 1, 1.0),), 0.13, 0.0, 0.08),
     "stomach_gas": Look(0.02),
 }
 TISSUES = tuple(LOOKS)  # index = code in Subject.tissue; 0 is air outside the body
