@@ -151,8 +151,11 @@ class NotebookPage:
 
     @staticmethod
     def value(control: Locator) -> str:
-        """Read where a slider or a menu stands."""
-        return str(control.evaluate("e => e.getAttribute('aria-valuenow') ?? e.value"))
+        """Read where a slider or a menu stands; a slider's number is rounded, its text is not."""
+        script = (
+            "e => e.getAttribute('aria-valuetext') ?? e.getAttribute('aria-valuenow') ?? e.value"
+        )
+        return str(control.evaluate(script))
 
     @staticmethod
     def pictures(area: Locator) -> list[str]:
