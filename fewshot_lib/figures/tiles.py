@@ -50,7 +50,11 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class Tiles:
-    """A figure's one axes and the boxes of its tiles."""
+    """A figure's one axes and the boxes of its tiles.
+
+    Outlines are added as artists, not as patches: their part in the axes' limits is not wanted and
+    takes longer to work out than they take to draw.
+    """
 
     axes: Axes
     boxes: tuple[Box, ...]
@@ -75,7 +79,7 @@ class Tiles:
     def frame(self, i: int, colour: str, line: Any, width: float) -> None:
         """Draw a frame around tile ``i``."""
         box = self.boxes[i]
-        self.axes.add_patch(
+        self.axes.add_artist(
             Rectangle(box[:2], box.width, box.height, fill=False, ec=colour, ls=line, lw=width)
         )
 
@@ -91,8 +95,8 @@ class Tiles:
                 look = looks[names[label]]
                 path = _outline(labels == label)
                 path = Path((np.asarray(path.vertices) + 0.5) * pixel + corner, path.codes)
-                self.axes.add_patch(PathPatch(path, fill=False, ec="black", lw=2.4, alpha=0.6))
-                self.axes.add_patch(
+                self.axes.add_artist(PathPatch(path, fill=False, ec="black", lw=2.4, alpha=0.6))
+                self.axes.add_artist(
                     PathPatch(path, fc=(*to_rgb(look.colour), 0.28), ec=look.colour, lw=1.2,
                               ls=look.line, hatch=look.hatch)
                 )  # fmt: skip
