@@ -248,12 +248,17 @@ class Prototypes:
         places: (…, K, M, n) body-relative coordinates of each class's support cells (n = 2: row and
             column), if the network weighs location; else None.
         places_valid: (…, K, M) bool, likewise.
+        parts: (…, R, D) vectors of the parts of the background, if the network keeps several;
+            ``vectors`` and ``valid`` then still hold its one mean, which stands in without a part.
+        parts_valid: (…, R) bool, likewise.
     """
 
     vectors: Tensor
     valid: Tensor
     places: Tensor | None = None
     places_valid: Tensor | None = None
+    parts: Tensor | None = None
+    parts_valid: Tensor | None = None
 
 
 class FewShotSegmentationNet(nn.Module):
@@ -297,15 +302,20 @@ class FewShotSegmentationNet(nn.Module):
         top_k: similarities averaged, for "exemplars".
         max_exemplars: kept cells a class, for "exemplars" and for places; None keeps all.
         pooling: "pixels" or "images", for "masked"; see ``masked_prototypes``.
+        background_grid: for "masked": class 0 is no one thing. Above 1 it has a prototype for each
+            of background_grid² windows of each support image that it fills to more than half, used
+            anywhere in the query; ℓ_0 = Σ_r softmax_r(ℓ_r) ℓ_r over these parts r. 1: one mean.
         location_weight: λ ≥ 0.
         encoder: any images (B, C, H, W) → (B, D, H', W') instead of a ``UNetEncoder``;
             ``nn.Identity()`` compares raw intensities.
 
     Raises:
         ValueError: an unknown option, a number out of range, ``location_weight`` with "position"
-            (whose prototypes cannot leave their place anyway).
+            (whose prototypes cannot leave their place anyway), ``background_grid`` with another
+            kind than "masked".
 
-    Source: note §3.1; Wang et al. 2019 (PANet); Yu et al. 2021 (windows). Notebooks 05, 06 and 08.
+    Source: note §3.1; Wang et al. 2019 (PANet); Yu et al. 2021 (windows); Ouyang et al. 2020, §3.3
+    (windows that serve the whole query). Notebooks 05, 06 and 08.
 
     >>> net = FewShotSegmentationNet(feat_dim=8)
     >>> images, masks = torch.rand(3, 1, 32, 32), torch.ones(2, 1, 32, 32)
@@ -325,6 +335,7 @@ class FewShotSegmentationNet(nn.Module):
         top_k: int = 5,
         max_exemplars: int | None = 512,
         pooling: Pooling = "pixels",
+        background_grid: int = 1,
         location_weight: float = 0.0,
         encoder: nn.Module | None = None,
     ) -> None:
@@ -339,7 +350,12 @@ class FewShotSegmentationNet(nn.Module):
         for name, number in (("scale", scale), ("location_weight", location_weight)):
             if not 0 <= number < math.inf:
                 raise ValueError(f"{name} must be finite and at least 0, got {number}")
-        for name, count in (("grid", grid), ("top_k", top_k), ("max_exemplars", max_exemplars)):
+        for name, count in (
+            ("grid", grid),
+            ("top_k", top_k),
+            ("max_exemplars", max_exemplars),
+            ("background_grid", background_grid),
+        ):
             if count is not None and count < 1:
                 raise ValueError(f"{name} must be at least 1, got {count}")
         if prototypes == "position" and location_weight:
@@ -347,10 +363,16 @@ class FewShotSegmentationNet(nn.Module):
                 'location_weight must be 0 with prototypes="position": they are bound to their '
                 'place already; use "masked", "grid" or "exemplars"'
             )
+        if background_grid > 1 and prototypes != "masked":
+            raise ValueError(
+                f'background_grid must be 1 with prototypes={prototypes!r}; only "masked" parts '
+                "the background"
+            )
         self.encoder = UNetEncoder(in_channels, feat_dim) if encoder is None else encoder
         self.prototypes, self.similarity, self.scale = prototypes, similarity, float(scale)
         self.grid, self.top_k, self.max_exemplars = grid, top_k, max_exemplars
         self.pooling, self.location_weight = pooling, float(location_weight)
+        self.background_grid = background_grid
 
     def extra_repr(self) -> str:
         """Say how the network compares, for ``print``."""
@@ -362,7 +384,8 @@ class FewShotSegmentationNet(nn.Module):
             "position": "",
         }
         placed = f", location_weight={self.location_weight}" if self.location_weight else ""
-        return said + of_kind[self.prototypes] + placed
+        parts = f", background_grid={self.background_grid}" if self.background_grid > 1 else ""
+        return said + of_kind[self.prototypes] + parts + placed
 
     def forward(
         self,
@@ -433,7 +456,7 @@ class FewShotSegmentationNet(nn.Module):
         if self.prototypes == "position":
             with full_precision(features):
                 return _position_prototypes(features, masks)
-        places = places_valid = None
+        places = places_valid = parts = parts_valid = None
         if self.location_weight and coordinates is None:
             raise ValueError(
                 "location_weight > 0 needs the coordinates of the support's pixels: pass "
@@ -441,6 +464,8 @@ class FewShotSegmentationNet(nn.Module):
             )
         if self.prototypes == "masked":
             vectors, valid = masked_prototypes(features, masks, self.pooling)
+            if self.background_grid > 1:
+                parts, parts_valid = _background_parts(features, masks, self.background_grid)
         elif self.prototypes == "grid":
             vectors, valid = grid_prototypes(features, masks, self.grid)
             valid = valid & _shown_in_window(masks, features, self.grid)
@@ -457,7 +482,7 @@ class FewShotSegmentationNet(nn.Module):
                 "no class has a support pixel, so nothing can be predicted; at least one mask of "
                 "each episode must not be empty (a background channel is one)"
             )
-        return Prototypes(vectors, valid, places, places_valid)
+        return Prototypes(vectors, valid, places, places_valid, parts, parts_valid)
 
     def match_features(
         self,
@@ -518,6 +543,14 @@ class FewShotSegmentationNet(nn.Module):
         if self.prototypes == "masked":
             alike = self.scale * _map_similarity(queries, vectors, self.similarity)
             possible = valid[..., None, :, None, None]
+            if known.parts is not None:
+                alike = torch.cat(
+                    [
+                        self._background_logit(queries, known, alike[..., :1, :, :]),
+                        alike[..., 1:, :, :],
+                    ],
+                    dim=-3,
+                )
         else:
             alike = self.scale * local_similarity(queries, vectors, self.similarity)
             possible = cells_to_positions(valid[..., None, :, :, :], size)
@@ -529,6 +562,16 @@ class FewShotSegmentationNet(nn.Module):
         if coordinates is not None:
             alike = alike - self.location_weight * _distance_to_class(coordinates, known)
         return alike, possible
+
+    def _background_logit(self, queries: Tensor, known: Prototypes, mean_alike: Tensor) -> Tensor:
+        """Return class 0's logit (…, Q, 1, H', W') from its parts; from its mean without any."""
+        assert known.parts is not None
+        assert known.parts_valid is not None
+        there = known.parts_valid[..., None, :, None, None]
+        alike = self.scale * _map_similarity(queries, widened(known.parts), self.similarity)
+        share = alike.masked_fill(~there, torch.finfo(alike.dtype).min).softmax(dim=-3)
+        merged = (share * torch.where(there, alike, 0.0)).sum(dim=-3, keepdim=True)
+        return torch.where(there.any(dim=-3, keepdim=True), merged, mean_alike)
 
     def _exemplar_logits(
         self, queries: Tensor, known: Prototypes, coordinates: Tensor | None
@@ -623,6 +666,15 @@ def _position_prototypes(features: Tensor, masks: Tensor) -> Tensor:
     summed = torch.einsum("...sdhw,...skhw->...kdhw", wide, small)
     means = summed / (small.sum(dim=-4)[..., :, None, :, :] + 1e-5)
     return means.to(features.dtype)
+
+
+def _background_parts(features: Tensor, masks: Tensor, grid: int) -> tuple[Tensor, Tensor]:
+    """Return class 0's prototype in each window of each image, (…, S·grid², D), and validity."""
+    vectors, valid = grid_prototypes(
+        features[..., None, :, :, :], masks[..., None, :1, :, :], grid, min_share=0.5
+    )  # (…, S, 1, D, grid, grid), (…, S, 1, grid, grid)
+    vectors = vectors.flatten(-2).mT.flatten(-4, -2)
+    return vectors, valid.flatten(-4)
 
 
 def _shown_in_window(masks: Tensor, features: Tensor, grid: int) -> Tensor:

@@ -909,3 +909,65 @@ def test_networks_do_not_loop_over_classes_episodes_supports_or_positions(root):
         ("FewShotSegmentationNet", "__init__"),
         ("_check_episode", "_check_episode"),
     }
+
+
+# --- a background of several parts
+
+
+def background_specification(features, masks, queries, grid, scale=20.0):
+    """Class 0's logit of one episode by loops over images, windows and queries: (Q, H, W)."""
+    side = features.shape[-1] // grid
+    parts = []
+    for image, mask in zip(features, masks[:, 0], strict=True):
+        for top in range(0, features.shape[-2], side):
+            for left in range(0, features.shape[-1], side):
+                window = (..., slice(top, top + side), slice(left, left + side))
+                if mask[window].mean() > 0.5:
+                    total = (image[window] * mask[window]).sum((1, 2))
+                    parts.append(total / mask[window].sum())
+    logits = []
+    for query in queries:
+        each = torch.stack(
+            [scale * F.cosine_similarity(query, part[:, None, None], dim=0) for part in parts]
+        )
+        logits.append((each.softmax(dim=0) * each).sum(dim=0))
+    return torch.stack(logits)
+
+
+def test_a_background_of_parts_matches_a_window_by_window_specification():
+    images, _, queries = random_episode(shots=2, size=(16, 16), channels=5)
+    masks = masks_of((torch.arange(16)[:, None] > 9).long().expand(2, 16, 16), 3)
+    plain = FewShotSegmentationNet(encoder=nn.Identity())(images, masks, queries)
+    parted = FewShotSegmentationNet(encoder=nn.Identity(), background_grid=4)(
+        images, masks, queries
+    )
+    expected = background_specification(images, masks.float(), queries, 4)
+    assert torch.allclose(parted[:, 0], expected, atol=1e-4)
+    assert torch.equal(parted[:, 1:], plain[:, 1:])
+
+
+def test_without_a_window_that_is_mostly_background_its_one_mean_stands_in():
+    images = torch.rand(1, 1, 8, 8)
+    plain = FewShotSegmentationNet(encoder=nn.Conv2d(1, 3, 1))
+    parted = FewShotSegmentationNet(encoder=plain.encoder, background_grid=2)
+    narrow = masks_of(torch.ones(1, 8, 8).long().index_fill(2, torch.tensor([3, 4]), 0), 2)
+    assert torch.equal(plain(images, narrow, images), parted(images, narrow, images))
+    wide = masks_of(torch.zeros(1, 8, 8).long().index_fill(2, torch.tensor([3, 4]), 1), 2)
+    assert not torch.allclose(plain(images, wide, images), parted(images, wide, images))
+
+
+def test_parts_of_the_background_are_for_masked_prototypes_only():
+    with pytest.raises(ValueError, match="background_grid must be 1"):
+        FewShotSegmentationNet(prototypes="grid", background_grid=2)
+    assert "background_grid=8" in repr(FewShotSegmentationNet(feat_dim=4, background_grid=8))
+
+
+def test_a_background_of_parts_has_a_gradient_and_episodes_of_their_own():
+    net = FewShotSegmentationNet(encoder=nn.Conv2d(1, 3, 3, padding=1), background_grid=4)
+    images, queries = torch.rand(2, 1, 1, 16, 16), torch.rand(2, 2, 1, 16, 16)
+    masks = masks_of((torch.rand(2, 1, 16, 16) > 0.8).long(), 2)
+    together = net(images, masks, queries)
+    apart = torch.stack([net(images[e], masks[e], queries[e]) for e in range(2)])
+    assert torch.allclose(together, apart, atol=1e-5)
+    together.sum().backward()
+    assert all(torch.isfinite(weight.grad).all() for weight in net.parameters())
