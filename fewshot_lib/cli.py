@@ -279,7 +279,12 @@ gradebook = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(gradebook, name="gradebook", short_help="Bring marks into nbgrader's gradebook.")
+app.add_typer(
+    gradebook,
+    name="gradebook",
+    short_help="Bring marks into nbgrader's gradebook.",
+    epilog="Example: fewshot gradebook export marks --db sqlite:///gradebook.db",
+)
 
 
 @gradebook.command(
