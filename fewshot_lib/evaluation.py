@@ -317,6 +317,70 @@ def episode_accuracy(
     return right.to(embeddings.dtype).mean(dim=-1)
 
 
+def episode_dice(
+    model: Segmenter,
+    episodes: tuple[Tensor, Tensor, Tensor, Tensor],
+    batch_size: int = 20,
+    empty: float = math.nan,
+) -> Tensor:
+    """Measure the Dice of each class on each query of many episodes.
+
+    The prediction is the arg-max of the logits; slices are scored one by one, as they were drawn:
+    what the whole volume would say is another question (``evaluate``, notebook 07).
+
+    Arguments:
+        model: (E, S, C, H, W) images, (E, S, K, H, W) masks, (E, Q, C, H, W) queries →
+            (E, Q, K, H, W) logits: a ``FewShotSegmentationNet`` or any function of that form,
+            called under ``torch.no_grad``. An ``nn.Module`` is put in evaluation mode meanwhile.
+        episodes: support images, support masks, query images and query masks with a leading E, as
+            ``training.sample_episode`` and ``training.gather_episodes`` give them.
+        batch_size: episodes a call, ≥ 1.
+        empty: the Dice of a class that neither the query nor the prediction shows.
+
+    Returns:
+        (E, Q, K − 1) float64, class 0 (background) left out.
+
+    Raises:
+        ValueError: episodes without a leading dimension, a model that returns another shape.
+
+    Source: notebooks 05 and 06.
+
+    >>> masks = torch.tensor([[[[[0, 1]], [[1, 0]]]]])  # one episode, one image, two classes
+    >>> def copy(images, masks, queries):
+    ...     return copy_mask_baseline(masks)[:, None]
+    >>> images = torch.zeros(1, 1, 1, 1, 2)
+    >>> episode_dice(copy, (images, masks, images, masks)).item()
+    1.0
+    """
+    support_images, support_masks, queries, targets = episodes
+    if support_images.ndim != 5 or batch_size < 1:
+        raise ValueError(
+            "expected support images (E, S, C, H, W) and batch_size ≥ 1, got "
+            f"{tuple(support_images.shape)} and {batch_size}; one episode needs [None]"
+        )
+    was_training = isinstance(model, nn.Module) and model.training
+    if isinstance(model, nn.Module):
+        model.eval()
+    scores = []
+    try:
+        for first in range(0, len(targets), batch_size):
+            part = slice(first, first + batch_size)
+            with torch.no_grad():
+                logits = model(support_images[part], support_masks[part], queries[part])
+            if logits.shape != targets[part].shape:
+                raise ValueError(
+                    f"the model must return logits (E, Q, K, H, W) = {tuple(targets[part].shape)}, "
+                    f"got {tuple(logits.shape)}"
+                )
+            classes = torch.arange(1, logits.shape[2])[:, None, None].to(logits.device)
+            predicted = logits.argmax(dim=2, keepdim=True) == classes  # (E, Q, K − 1, H, W)
+            scores.append(dice(predicted, targets[part, :, 1:] > 0.5, empty))
+    finally:
+        if was_training and isinstance(model, nn.Module):
+            model.train()
+    return torch.cat(scores)
+
+
 @dataclass(frozen=True)
 class Protocol:
     """Say which slices support, which are queried, and what is scored.

@@ -7,7 +7,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -131,6 +131,45 @@ def sample_slices(
     slices = _slice_dataset(dataset)
     support, query, classes = _draw(slices, n_way, k_shot, n_query, generator, 1)
     return Episode(support[0], query[0], classes[0] + 1)
+
+
+def gather_episodes(dataset: Slices, drawn: Sequence[Episode]) -> SegmentationEpisode:
+    """Make episodes of the slices that ``sample_slices`` drew, and so keep track of their subjects.
+
+    Arguments:
+        dataset: what they were drawn from.
+        drawn: E ≥ 1 episodes of the same ways, shots and queries.
+
+    Returns:
+        ``SegmentationEpisode`` with a leading dimension E, as ``sample_episode`` gives it. The
+        subject of each query is ``dataset.subjects[episode.query_index]``.
+
+    Raises:
+        ValueError: no episodes, or episodes of different sizes. TypeError: another data set.
+
+    Source: notebook 06, whose intervals resample subjects.
+
+    >>> labels = torch.ones(2, 4, 4, dtype=torch.int64)
+    >>> from fewshot_lib.episodes import Volume
+    >>> slices = SliceDataset(
+    ...     [Volume(torch.zeros(2, 1, 4, 4), labels, ("background", "a"), s) for s in "xy"], ["a"]
+    ... )
+    >>> gather_episodes(slices, [sample_slices(slices, n_way=1)] * 3).query_masks.shape
+    torch.Size([3, 1, 2, 4, 4])
+    """
+    slices = _slice_dataset(dataset)
+    sizes = {(*one.support_index.shape, one.query_index.shape[1]) for one in drawn}
+    if len(sizes) != 1:
+        raise ValueError(
+            "expected at least one episode, all of one size (n_way, k_shot, n_query), got "
+            f"{sorted(sizes)}"
+        )
+    classes = torch.stack([one.classes for one in drawn]) - 1
+    support = torch.stack([one.support_index for one in drawn])
+    query = torch.stack([one.query_index for one in drawn])
+    return SegmentationEpisode(
+        *_pictures(slices, support, classes), *_pictures(slices, query, classes)
+    )
 
 
 def _slice_dataset(dataset: Slices) -> SliceDataset:

@@ -26,6 +26,7 @@ from fewshot_lib.evaluation import (
     chunk_centres,
     copy_mask_baseline,
     dice,
+    episode_dice,
     evaluate,
     mean_slice_dice,
     segment_volume,
@@ -476,3 +477,34 @@ def test_the_measures_raise_no_warning():
         warnings.simplefilter("error")
         mean_slice_dice(torch.zeros(2, 3, 3), torch.zeros(2, 3, 3))
         bootstrap_interval([0.5, 0.5], method="bca")
+
+
+# --- many episodes at once
+
+
+def test_episode_dice_is_the_dice_of_each_class_of_each_query():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 3, (5, 2, 9, 9), generator=generator)
+    targets = torch.nn.functional.one_hot(labels, 3).movedim(-1, 2).float()
+    supports = torch.zeros(5, 1, 1, 9, 9), torch.ones(5, 1, 3, 9, 9)
+    logits = torch.randn(5, 2, 3, 9, 9, generator=generator)
+
+    def given_logits(images, masks, queries):
+        return logits[queries[:, 0, 0, 0, 0].long()]
+
+    queries = torch.arange(5.0)[:, None, None, None, None].expand(5, 2, 1, 9, 9)
+    found = episode_dice(given_logits, (*supports, queries, targets), batch_size=2)
+    for e, q, k in np.ndindex(5, 2, 2):
+        a, b = logits[e, q].argmax(0) == k + 1, labels[e, q] == k + 1
+        assert found[e, q, k] == pytest.approx(float(2 * (a & b).sum() / (a.sum() + b.sum())))
+
+
+def test_episode_dice_says_what_it_needs_and_leaves_the_model_as_it_was():
+    net = FewShotSegmentationNet(encoder=nn.Conv2d(1, 2, 1)).train()
+    images, masks = torch.rand(2, 1, 1, 8, 8), torch.ones(2, 1, 2, 8, 8)
+    episode_dice(net, (images, masks, images, masks))
+    assert net.training
+    with pytest.raises(ValueError, match="expected support images"):
+        episode_dice(net, (images[0], masks[0], images[0], masks[0]))
+    with pytest.raises(ValueError, match="must return logits"):
+        episode_dice(lambda *given: masks, (images, masks, images, masks[:, :, :1]))

@@ -26,6 +26,7 @@ from fewshot_lib.training import (
     episodic_training_epoch,
     fine_tune,
     fit_pixel_classifier,
+    gather_episodes,
     sample_episode,
     sample_slices,
     segmentation_loss,
@@ -714,3 +715,27 @@ def test_an_episode_is_a_tuple_of_four():
         "query_images",
         "query_masks",
     )
+
+
+# --- episodes that know their slices
+
+
+def test_gathered_episodes_are_those_that_were_sampled_and_name_their_subjects():
+    slices = make_slices(5)
+    drawn = [sample_slices(slices, 2, 1, 1, generator(seed)) for seed in range(4)]
+    gathered = gather_episodes(slices, drawn)
+    for number, one in enumerate(drawn):
+        alone = sample_episode(slices, 2, 1, 1, generator(number))
+        for there, here in zip(gathered, alone, strict=True):
+            assert torch.equal(there[number], here)
+        written = gathered.query_images[number, :, 0, 0, 0].long()
+        assert torch.equal(slices.subjects[one.query_index.flatten()], written)
+
+
+def test_episodes_of_different_sizes_or_none_cannot_be_gathered():
+    slices = make_slices(5)
+    drawn = [sample_slices(slices, ways, 1, 1, generator()) for ways in (1, 2)]
+    with pytest.raises(ValueError, match="of one size"):
+        gather_episodes(slices, drawn)
+    with pytest.raises(ValueError, match="at least one"):
+        gather_episodes(slices, [])
