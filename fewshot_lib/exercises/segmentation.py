@@ -1332,6 +1332,11 @@ def _as_found(logits: Tensor, size: Sequence[int]) -> Tensor:
     return large.argmax(dim=1).squeeze()
 
 
+def _one_episode(logits: Tensor, size: Sequence[int]) -> Tensor:
+    large = F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
+    return large.nan_to_num(nan=-math.inf, neginf=-math.inf).argmax(dim=1)
+
+
 def _finite(logits: Tensor, value: float) -> Tensor:
     return logits.masked_fill(logits.isneginf(), value)
 
@@ -1381,6 +1386,20 @@ PREDICT = Answer(
             _as_found,
             "This still does what the function you found does. It has three faults: try it with "
             "one query, with a class of −inf, and with episodes in front.",
+            WHOLE,
+        ),
+        Mistake(
+            "the squeeze alone repaired",
+            lambda logits, size: _as_found(logits, size).view(len(logits), *size),
+            "The squeeze is gone; two faults are left. Try it with a class of −inf, looking at the "
+            "edges, and with episodes in front of the queries.",
+            WHOLE,
+        ),
+        Mistake(
+            "episodes not thought of",
+            _one_episode,
+            "One fault is left: `interpolate` knows one axis in front of the classes, and episodes "
+            "bring more. Flatten them before, restore them after.",
             WHOLE,
         ),
         Mistake(
