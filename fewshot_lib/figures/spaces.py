@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -220,9 +221,19 @@ def _probabilities(
     """Return p(y = k | z) for points (N, 2): (N, K)."""
     queries = torch.from_numpy(np.ascontiguousarray(points, dtype=np.float64))
     prototypes = torch.from_numpy(np.ascontiguousarray(centres, dtype=np.float64))
-    # In parts that torch does not share among threads: waking them takes longer than the sums.
-    parts = [log_posterior(z, prototypes, distance, scale).exp() for z in queries.split(1500)]
-    return torch.cat(parts).numpy()
+    with _one_thread():  # waking a second one takes longer than the sums, and a slider waits
+        return log_posterior(queries, prototypes, distance, scale).exp().numpy()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep torch to one thread meanwhile."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _limits(points: NDArray[Any]) -> tuple[float, float, float, float]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import html
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from fewshot_lib.reading.frontend import emit
@@ -105,6 +107,10 @@ class Panel:
 
     def draw(self, change: object = None) -> None:
         """Draw the picture of the controls' values, or say why it cannot be drawn."""
+        with _garbage_at_once():
+            self._draw()
+
+    def _draw(self) -> None:
         from fewshot_lib.figures import png
 
         begun = time.perf_counter()
@@ -139,6 +145,23 @@ class Panel:
         figure.set_layout_engine("none")
         for axes, place in zip(figure.axes, kept, strict=True):
             axes.set_position(place)
+
+
+@contextmanager
+def _garbage_at_once() -> Iterator[None]:
+    """Collect what is thrown away inside as soon as it is, while it is young.
+
+    A figure is thousands of objects that refer to each other. Left to itself Python ages them with
+    everything else and then goes through the whole memory, torch and all, while a slider waits.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+            gc.collect(0)
 
 
 def _knob(control: Control) -> Any:
