@@ -3,6 +3,9 @@
 ``submissions/`` holds one attack a file; its docstring says what it tries. The code stands in the
 first answer cell of the exercise, the other answer cells are empty. Attacks on the file format are
 made below. All are graded in one run, with honest neighbours between them.
+
+They end in ``.txt`` so that nothing ever imports one by accident: no test collector, no linter, no
+import of a whole package.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ pytestmark = [pytest.mark.hostile, pytest.mark.timeout(600)]
 COURSE = course_folder(Path(__file__))
 assert COURSE is not None
 NAME = "03_prototypes"
-FILES = sorted((Path(__file__).parent / "submissions").glob("*.py"))
+FILES = sorted((Path(__file__).parent / "submissions").glob("*.txt"))
 SOLUTION = (COURSE / "solutions" / f"{NAME}.ipynb").read_text(encoding="utf-8")
 STUB = (COURSE / "exercises" / f"{NAME}.ipynb").read_text(encoding="utf-8")
 LIMITS = SandboxLimits(wall_seconds=4, answer_seconds=1.5, memory_mb=400, disk_mb=32)
