@@ -335,7 +335,11 @@ def as_html(asked: Question) -> str:
     rows = "".join(
         f'<li style="margin:.15em 0">{_inline(option.text)}</li>' for option in asked.options
     )
-    choices = f'<ol type="A" style="margin:.3em 0 .3em 1.6em">{rows}</ol>' if rows else ""
+    choices = (
+        f'<ol type="A" style="list-style-type:upper-alpha;margin:.3em 0 .3em 1.6em">{rows}</ol>'
+        if rows
+        else ""
+    )
     note = "One or more are right. " if asked.kind == "multiple" else ""
     if asked.names:
         note = f"A formula in {', '.join(asked.names)}. "
