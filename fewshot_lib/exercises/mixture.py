@@ -297,8 +297,9 @@ def _between(values: Any) -> np.ndarray:
 def _same_differences(cases: Sequence[Case], results: Sequence[Any]) -> bool | str:
     for case, result in zip(cases, results, strict=True):
         if not _close(_between(result), _between(log_joint(*case.args))):
+            where = f"{case.name}: " if len(cases) > 1 else ""
             return (
-                f"{case.name}: the differences between two classes are not those of log_joint; "
+                f"{where}the differences between two classes are not those of log_joint; "
                 "something was dropped (or changed) that is not common to all classes"
             )
     return True
