@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from fewshot_lib.classroom.machine import bubblewrap_problem
+from fewshot_lib.classroom.worker import SCRATCH
 from fewshot_lib.exercises import values
 from fewshot_lib.exercises.running import LOST, NOT_ATTEMPTED, TOO_SLOW, Outcome
 from fewshot_lib.exercises.spec import Case
@@ -51,7 +52,7 @@ class SandboxLimits:
     Arguments:
         wall_seconds: from its fork to its end.
         memory_mb: beyond what it inherits from the warm parent, all its processes together.
-        disk_mb: its private ``/tmp``.
+        disk_mb: its private ``/scratch``.
         processes: processes and threads together.
         answer_seconds: all calls of one answer.
     """
@@ -211,14 +212,15 @@ class Sandbox:
                 command += ["--ro-bind", str(place), str(place)]
         for name in ("/etc/ld.so.cache", "/etc/localtime", "/etc/ssl/certs"):
             command += ["--ro-bind-try", name, name]
-        command += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
+        command += ["--proc", "/proc", "--dev", "/dev", "--dir", "/tmp", "--dir", SCRATCH]
         for folder in interpreter_folders():
             command += ["--ro-bind", str(folder), str(folder)]
         for folder in _library_in_packages():
             command += ["--tmpfs", str(folder)]
         command += ["--ro-bind", str(worker), "/grader/worker.py"]
         command += ["--ro-bind", str(self.edition), "/grader/library"]
-        return [*command, "--remount-ro", "/", "--chdir", "/tmp", "--"]
+        # nothing that outlives a submission may be written to: each gets a scratch of its own
+        return [*command, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", SCRATCH, "--"]
 
     @property
     def alive(self) -> bool:

@@ -12,9 +12,12 @@ The family of one submission:
   namespaces, watches the clock and the memory, and tells the grader how it ended, over a pipe that
   the student's process does not have;
 - *init* (process 1 of the new namespace) waits; when it ends the kernel kills whatever is left;
-- the *student* has a private, small ``/tmp``, no ``/proc``, no capabilities, limits, a filter of
-  system calls, and one socket. It can write lies to it, and no lie there is worth a point: it
-  replies to calls, and the grader, outside, decides.
+- the *student* has a private, small ``/scratch`` and nothing else to write to, no ``/proc``, no
+  capabilities, limits, a filter of system calls, and one socket. It can write lies to it, and no
+  lie there is worth a point: it replies to calls, and the grader, outside, decides.
+
+Without isolation (``--isolation none``) there are no namespaces, no filter and no scratch of its
+own: only the limits that one process can set itself.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ import signal
 import socket
 import struct
 import sys
+import tempfile
 import time
 from typing import Any, NoReturn
 
@@ -41,6 +45,9 @@ _MS_REC, _MS_PRIVATE = 0x4000, 1 << 18
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
 _NOBODY = 65534
+
+#: The one place that a submission can write to. Not ``/tmp``: the interpreter may lie below it.
+SCRATCH = "/scratch"
 
 #: System calls that no answer needs and that an attack may: denied with EPERM.
 DENIED_CALLS = (
@@ -86,8 +93,11 @@ def main(arguments: list[str]) -> None:
     """Warm up, say so, then fork a guard for every submission that the grader announces."""
     control = socket.socket(fileno=int(arguments[0]))
     sys.path.insert(0, arguments[1])
-    os.environ.update({"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HOME": "/tmp"})
-    os.environ.update({"MPLBACKEND": "Agg", "MPLCONFIGDIR": "/tmp/matplotlib"})
+    isolated = arguments[3] == "bubblewrap"
+    os.environ.update({"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "Agg"})
+    if isolated:
+        os.environ.update({"HOME": SCRATCH, "TMPDIR": SCRATCH})
+        os.environ["MPLCONFIGDIR"] = f"{SCRATCH}/matplotlib"
     import torch
 
     torch.set_num_threads(1)
@@ -121,7 +131,8 @@ def main(arguments: list[str]) -> None:
         process = os.fork()
         if process == 0:
             control.close()
-            _guard(descriptors[0], descriptors[1], message["limits"])
+            limits = {**message["limits"], "isolated": isolated}
+            _guard(descriptors[0], descriptors[1], limits)
         guards[message["ticket"]] = process
         for descriptor in descriptors:
             os.close(descriptor)
@@ -159,25 +170,8 @@ def _guard(talk: int, report: int, limits: dict[str, Any]) -> NoReturn:
     try:
         libc = _c_library()
         _checked(libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
-        user, group = os.getuid(), os.getgid()
-        _checked(
-            libc.unshare(
-                _CLONE_NEWUSER
-                | _CLONE_NEWPID
-                | _CLONE_NEWNS
-                | _CLONE_NEWIPC
-                | _CLONE_NEWNET
-                | _CLONE_NEWUTS
-            ),
-            "new namespaces",
-        )
-        for name, line in (
-            ("setgroups", "deny"),
-            ("uid_map", f"{_NOBODY} {user} 1"),
-            ("gid_map", f"{_NOBODY} {group} 1"),
-        ):
-            with open(f"/proc/self/{name}", "w") as file:  # noqa: PTH123
-                file.write(line)
+        if limits["isolated"]:
+            _new_namespaces(libc)
         init = os.fork()
         if init == 0:
             os.close(report)
@@ -192,6 +186,28 @@ def _guard(talk: int, report: int, limits: dict[str, Any]) -> NoReturn:
     with contextlib.suppress(OSError):
         os.write(report, json.dumps(ended).encode())
     os._exit(0)
+
+
+def _new_namespaces(libc: Any) -> None:
+    user, group = os.getuid(), os.getgid()
+    _checked(
+        libc.unshare(
+            _CLONE_NEWUSER
+            | _CLONE_NEWPID
+            | _CLONE_NEWNS
+            | _CLONE_NEWIPC
+            | _CLONE_NEWNET
+            | _CLONE_NEWUTS
+        ),
+        "new namespaces",
+    )
+    for name, line in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{_NOBODY} {user} 1"),
+        ("gid_map", f"{_NOBODY} {group} 1"),
+    ):
+        with open(f"/proc/self/{name}", "w") as file:  # noqa: PTH123
+            file.write(line)
 
 
 def _watch(init: int, limits: dict[str, Any]) -> dict[str, Any]:
@@ -248,14 +264,10 @@ def _init(talk: int, limits: dict[str, Any]) -> NoReturn:
     libc = _c_library()
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     try:
-        _checked(libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None), "private mounts")
-        size = f"size={int(limits['disk_mb'])}m,nr_inodes=4096,mode=0700".encode()
-        flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
-        _checked(libc.mount(b"tmpfs", b"/tmp", b"tmpfs", flags, size), "private /tmp")
-        _checked(
-            libc.mount(b"tmpfs", b"/proc", b"tmpfs", flags | _MS_RDONLY, b"size=4k"), "empty /proc"
-        )
-        os.chdir("/tmp")
+        if limits["isolated"]:
+            _private_mounts(libc, limits)
+        else:
+            os.chdir(tempfile.mkdtemp(prefix="fewshot-answer-"))
         student = os.fork()
     except BaseException as error:
         os.write(2, f"init: {error}\n".encode())
@@ -276,9 +288,21 @@ def _init(talk: int, limits: dict[str, Any]) -> NoReturn:
             os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
 
 
+def _private_mounts(libc: Any, limits: dict[str, Any]) -> None:
+    _checked(libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None), "private mounts")
+    size = f"size={int(limits['disk_mb'])}m,nr_inodes=4096,mode=0700".encode()
+    flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+    _checked(libc.mount(b"tmpfs", SCRATCH.encode(), b"tmpfs", flags, size), "scratch")
+    _checked(
+        libc.mount(b"tmpfs", b"/proc", b"tmpfs", flags | _MS_RDONLY, b"size=4k"), "empty /proc"
+    )
+    os.chdir(SCRATCH)
+
+
 def _student(talk: int, limits: dict[str, Any], libc: Any) -> NoReturn:
     """Give up every power, then run the submission and reply. Never returns."""
     os.setsid()
+    _checked(libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
     null = os.open("/dev/null", os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
@@ -287,12 +311,13 @@ def _student(talk: int, limits: dict[str, Any], libc: Any) -> NoReturn:
     connection = socket.socket(fileno=3)
     request = receive_request(connection)
     _limit(limits)
-    for capability in range(64):
-        libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
-    _checked(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no new privileges")
-    _drop_capabilities(libc)
-    if limits["seccomp"]:
-        _filter_calls()
+    if limits["isolated"]:
+        for capability in range(64):
+            libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+        _checked(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no new privileges")
+        _drop_capabilities(libc)
+        if limits["seccomp"]:
+            _filter_calls()
     answer(request, connection)
     os._exit(0)
 
@@ -317,7 +342,8 @@ def _limit(limits: dict[str, Any]) -> None:
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
     ):
-        resource.setrlimit(kind, (value, value))
+        if limits["isolated"] or kind != resource.RLIMIT_NPROC:  # it would count the user's others
+            resource.setrlimit(kind, (value, value))
 
 
 def seccomp_available() -> bool:

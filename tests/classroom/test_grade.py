@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from fewshot_lib.classroom import results
-from fewshot_lib.classroom.grade import grade, verify
+from fewshot_lib.classroom.grade import grade, verify, write_reports
 from fewshot_lib.classroom.machine import course_folder
-from fewshot_lib.classroom.sandbox import SandboxLimits
+from fewshot_lib.classroom.sandbox import NoSandbox, SandboxLimits
 from fewshot_lib.classroom.submissions import NoSubmissions
 
 pytestmark = pytest.mark.hostile
@@ -200,3 +200,24 @@ def test_a_foreign_folder_is_not_written_into(tmp_path):
     (tmp_path / "results" / "thesis.tex").write_text("mine", encoding="utf-8")
     with pytest.raises(results.BadResults, match="not empty"):
         grade(tmp_path / "submissions", tmp_path / "results", COURSE)
+
+
+def test_without_a_sandbox_it_refuses_and_says_the_way_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(NoSandbox, match="--isolation none"):
+        grade(tmp_path, tmp_path / "results", COURSE)
+
+
+def test_isolation_none_grades_and_warns_on_every_page(tmp_path, monkeypatch):
+    for student, notebook in (("anna", SOLUTION), ("ben", STUB)):
+        place = tmp_path / "submissions" / student
+        place.mkdir(parents=True)
+        (place / f"{NAME}.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+    monkeypatch.setenv("PATH", str(tmp_path))  # no bubblewrap here
+    grade(tmp_path / "submissions", tmp_path / "marks", COURSE, isolation="none", limits=LIMITS)
+    rows = results.current(results.read_rows(tmp_path / "marks" / "results.jsonl"))
+    assert [(row["student"], row["points"]) for row in rows] == [("anna", 16), ("ben", 0)]
+    write_reports(tmp_path / "marks", COURSE)
+    pages = list((tmp_path / "marks").rglob("*.html"))
+    assert len(pages) == 3
+    assert all("Graded without a sandbox" in page.read_text(encoding="utf-8") for page in pages)
