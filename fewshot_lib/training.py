@@ -133,12 +133,17 @@ def sample_slices(
     return Episode(support[0], query[0], classes[0] + 1)
 
 
-def gather_episodes(dataset: Slices, drawn: Sequence[Episode]) -> SegmentationEpisode:
+def gather_episodes(
+    dataset: Slices, drawn: Sequence[Episode], all_classes: bool = False
+) -> SegmentationEpisode:
     """Make episodes of the slices that ``sample_slices`` drew, and so keep track of their subjects.
 
     Arguments:
         dataset: what they were drawn from.
         drawn: E ≥ 1 episodes of the same ways, shots and queries.
+        all_classes: mark every class of the data set that a slice shows, not only those that the
+            episode asked for: more ways from the same slices. K = n_classes + 1, in the data set's
+            order; a class that the support does not show has an empty mask there.
 
     Returns:
         ``SegmentationEpisode`` with a leading dimension E, as ``sample_episode`` gives it. The
@@ -165,11 +170,47 @@ def gather_episodes(dataset: Slices, drawn: Sequence[Episode]) -> SegmentationEp
             f"{sorted(sizes)}"
         )
     classes = torch.stack([one.classes for one in drawn]) - 1
+    if all_classes:
+        classes = torch.arange(len(slices.classes)).expand(len(drawn), -1)
     support = torch.stack([one.support_index for one in drawn])
     query = torch.stack([one.query_index for one in drawn])
     return SegmentationEpisode(
         *_pictures(slices, support, classes), *_pictures(slices, query, classes)
     )
+
+
+def random_orientation(
+    episode: SegmentationEpisode, generator: torch.Generator
+) -> SegmentationEpisode:
+    """Turn or mirror a whole episode, support and query alike: one of eight ways of a square.
+
+    A prototype is computed anew in each episode, so that an episode on its side is another task:
+    what is textured from left to right is now textured from top to bottom, in support *and* query.
+    A classifier with a fixed output for each class would be told that the two are the same.
+
+    Arguments:
+        episode: (S, …) or (E, S, …); all its episodes are turned alike.
+        generator: the source of randomness.
+
+    Returns:
+        ``SegmentationEpisode`` with (…, H, W) or, turned by a quarter, (…, W, H).
+
+    Source: for ``episodic_training_epoch(augment=…)``; notebook 06. Classes by rotation: notebook
+    03 and Snell et al. 2017, §3.1.
+
+    >>> image, mask = torch.rand(1, 1, 4, 6), torch.ones(1, 2, 4, 6)
+    >>> task = SegmentationEpisode(image, mask, image, mask)
+    >>> sorted(random_orientation(task, torch.Generator().manual_seed(0))[0].shape)
+    [1, 1, 4, 6]
+    """
+    down, across, swap = (torch.rand(3, generator=generator) < 0.5).tolist()
+    dims = [dim for dim, wanted in ((-2, down), (-1, across)) if wanted]
+
+    def turned(part: Tensor) -> Tensor:
+        part = part.flip(dims) if dims else part
+        return part.mT.contiguous() if swap else part
+
+    return SegmentationEpisode(*map(turned, episode))
 
 
 def _slice_dataset(dataset: Slices) -> SliceDataset:

@@ -27,6 +27,7 @@ from fewshot_lib.training import (
     fine_tune,
     fit_pixel_classifier,
     gather_episodes,
+    random_orientation,
     sample_episode,
     sample_slices,
     segmentation_loss,
@@ -739,3 +740,26 @@ def test_episodes_of_different_sizes_or_none_cannot_be_gathered():
         gather_episodes(slices, drawn)
     with pytest.raises(ValueError, match="at least one"):
         gather_episodes(slices, [])
+
+
+def test_gathered_with_all_classes_every_organ_of_a_slice_is_marked():
+    slices = make_slices(5)
+    drawn = [sample_slices(slices, 1, 1, 1, generator(seed)) for seed in range(3)]
+    gathered = gather_episodes(slices, drawn, all_classes=True)
+    for masks, side in (
+        (gathered.support_masks, "support_index"),
+        (gathered.query_masks, "query_index"),
+    ):
+        index = torch.stack([getattr(one, side) for one in drawn]).flatten(1)
+        assert torch.equal(masks.argmax(dim=2), slices.labels[index])
+        assert masks.shape[2] == len(slices.classes) + 1
+
+
+def test_an_orientation_is_one_of_eight_and_the_same_for_images_and_masks():
+    image = torch.arange(12.0).view(1, 1, 3, 4)
+    task = SegmentationEpisode(image, image, image, image)
+    found = [random_orientation(task, generator(seed)) for seed in range(60)]
+    for one in found:
+        assert all(torch.equal(one[0], part) for part in one)
+    assert len({tuple(one[0].flatten().tolist()) for one in found}) == 8
+    assert {tuple(one[0].shape[2:]) for one in found} == {(3, 4), (4, 3)}
