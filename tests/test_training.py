@@ -686,6 +686,8 @@ def test_training_loops_over_steps_only(root: Path):
     looping = functions_that_loop((root / "fewshot_lib" / "training.py").read_text("utf-8"))
     assert looping == {
         ("sample_episode", "sample_episode"),  # the four parts of an episode
+        ("gather_episodes", "gather_episodes"),  # indices drawn elsewhere, stacked into one tensor
+        ("random_orientation", "random_orientation"),  # rows, columns: which of the two to mirror
         ("_draw", "_draw"),  # tries at a split, names in the error
         ("_class_counts", "_class_counts"),  # names of arguments and classes in errors
         ("episodic_training_epoch", "episodic_training_epoch"),  # the four parts of an episode
