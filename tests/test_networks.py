@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fewshot_lib.networks import (
     KINDS,
     FewShotSegmentationNet,
+    OrientationAverage,
     PixelClassifier,
     Prototypes,
     UNetEncoder,
@@ -901,12 +902,14 @@ def functions_that_loop(source: str) -> set[tuple[str, str]]:
 
 def test_networks_do_not_loop_over_classes_episodes_supports_or_positions(root):
     looping = functions_that_loop((root / "fewshot_lib" / "networks.py").read_text("utf-8"))
-    # The U-Net builds and runs its levels; the others go through the names of their arguments.
+    # The U-Net builds and runs its levels; the average goes through eight orientations; the others
+    # go through the names of their arguments.
     assert looping == {
         ("UNetEncoder", "__init__"),
         ("UNetEncoder", "forward"),
         ("DigitEncoder", "__init__"),
         ("FewShotSegmentationNet", "__init__"),
+        ("OrientationAverage", "forward"),
         ("_check_episode", "_check_episode"),
     }
 
@@ -971,3 +974,24 @@ def test_a_background_of_parts_has_a_gradient_and_episodes_of_their_own():
     assert torch.allclose(together, apart, atol=1e-5)
     together.sum().backward()
     assert all(torch.isfinite(weight.grad).all() for weight in net.parameters())
+
+
+# --- the average over orientations
+
+
+def test_the_average_over_orientations_turns_with_its_input():
+    torch.manual_seed(0)
+    net = OrientationAverage(FewShotSegmentationNet(encoder=convolutions(stride=1)))
+    images, masks, queries = random_episode(shots=1, size=(16, 24))
+    plain = net(images, masks, queries)
+    for turn in (lambda x: x.flip(-1), lambda x: x.flip(-2), lambda x: x.mT.contiguous()):
+        turned = net(turn(images), turn(masks), turn(queries))
+        assert torch.allclose(turned, turn(plain), atol=1e-4)
+    assert not torch.allclose(plain, net.network(images, masks, queries), atol=1e-2)
+
+
+def test_the_average_over_orientations_of_a_network_without_directions_is_that_network():
+    net = FewShotSegmentationNet(encoder=nn.Conv2d(1, 4, 1))
+    images, masks, queries = random_episode()
+    averaged = OrientationAverage(net)(images, masks, queries)
+    assert torch.allclose(averaged, net(images, masks, queries), atol=1e-4)
