@@ -57,6 +57,7 @@ def sample_episode(
     n_query: int = 1,
     generator: torch.Generator | None = None,
     episodes: int | None = None,
+    all_classes: bool = False,
 ) -> SegmentationEpisode:
     """Draw an N-way K-shot segmentation task whose support and query show different people.
 
@@ -73,6 +74,8 @@ def sample_episode(
         n_query: query slices of each, ≥ 0.
         generator: the source of randomness (on the CPU); None: torch's own, ``torch.manual_seed``.
         episodes: E ≥ 1 episodes at once, as a leading dimension; None: one, without.
+        all_classes: mark every class of the data set that a slice shows, not only those that the
+            episode asked for; see ``gather_episodes``.
 
     Returns:
         ``SegmentationEpisode``, a tuple of four. Rows are sorted by class: i·k_shot + j.
@@ -94,6 +97,8 @@ def sample_episode(
     """
     slices = _slice_dataset(dataset)
     support, query, classes = _draw(slices, n_way, k_shot, n_query, generator, episodes or 1)
+    if all_classes:
+        classes = torch.arange(len(slices.classes)).expand(len(classes), -1)
     drawn = SegmentationEpisode(
         *_pictures(slices, support, classes), *_pictures(slices, query, classes)
     )
@@ -434,6 +439,7 @@ def episodic_training_epoch(
     k_shot: int = 1,
     n_query: int = 1,
     episodes_per_step: int = 1,
+    all_classes: bool = False,
     loss: Loss | None = None,
     dice_weight: float = 0.0,
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
@@ -464,6 +470,7 @@ def episodic_training_epoch(
         num_episodes: in total, with those of the checkpoint, ≥ 0.
         n_way, k_shot, n_query: as for ``sample_episode``; unused with episodes made elsewhere.
         episodes_per_step: drawn and averaged in one step, ≥ 1. The last step may have fewer.
+        all_classes: as for ``sample_episode``: more ways from the same slices.
         loss: (logits, masks) → scalar or a value an image; None: ``segmentation_loss``.
         dice_weight: for ``segmentation_loss``.
         scheduler: stepped after each optimizer step.
@@ -497,6 +504,7 @@ def episodic_training_epoch(
     slices = _slice_dataset(episodes) if isinstance(episodes, SliceDataset | DataLoader) else None
     settings: dict[str, Any] = {"kind": "episodes", "n_way": n_way, "k_shot": k_shot}
     settings |= {"n_query": n_query, "episodes_per_step": episodes_per_step}
+    settings |= {"all_classes": all_classes}
     settings |= {"dice_weight": float(dice_weight)}
     settings |= {"loss": _name(loss), "augment": _name(augment), **_fingerprint(slices)}
     given = iter(()) if slices is not None else iter(_whole_episodes(episodes))
@@ -510,7 +518,7 @@ def episodic_training_epoch(
                     f"the episodes ran out before num_episodes = {num_episodes}; give more of them"
                 ) from None
         count = min(most, episodes_per_step)
-        return sample_episode(slices, n_way, k_shot, n_query, generator, episodes=count)
+        return sample_episode(slices, n_way, k_shot, n_query, generator, count, all_classes)
 
     def losses_of(most: int, generator: torch.Generator, device: torch.device) -> Tensor:
         drawn = draw(most, generator)
@@ -810,7 +818,8 @@ class _Run:
         generator = torch.Generator().manual_seed(self.seed)
         losses, steps, before = self._resume(generator)
         resumed_at, saved_at, start = len(losses), len(losses), time.perf_counter()
-        skip(steps)
+        if len(losses) < total:
+            skip(steps)
         first = next(self.model.parameters(), None)
         device = torch.device("cpu") if first is None else first.device
         self.model.train()

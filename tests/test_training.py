@@ -144,6 +144,17 @@ def test_a_seed_fixes_the_episode_and_a_loader_gives_the_same():
     assert torch.equal(sample_episode(slices, 2).query_images, one.query_images)
 
 
+def test_all_classes_marks_every_organ_of_the_same_slices():
+    slices = make_slices()
+    asked = sample_episode(slices, 1, 1, 1, generator(5), episodes=9)
+    marked = sample_episode(slices, 1, 1, 1, generator(5), episodes=9, all_classes=True)
+    assert torch.equal(asked.query_images, marked.query_images)
+    assert marked.query_masks.shape[2] == len(ORGANS) + 1
+    brightness = torch.arange(len(ORGANS) + 1).view(-1, 1, 1)  # of an organ: its number
+    shown = (marked.query_masks * brightness).sum(dim=2)
+    assert torch.equal(shown[..., 1:, :], marked.query_images[:, :, 0, 1:])
+
+
 def test_rare_classes_find_the_one_split_that_serves_them():
     volumes = [make_volume(subject) for subject in range(8)]
     for volume in volumes[:6]:
