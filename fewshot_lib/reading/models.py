@@ -13,21 +13,34 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fewshot_lib.data import anatomy
 from fewshot_lib.data.cache import cache_dir, lock
 from fewshot_lib.episodes import SliceDataset
-from fewshot_lib.networks import FewShotSegmentationNet, Kind, Similarity, UNetEncoder
-from fewshot_lib.training import TrainingResult, episodic_training_epoch, random_orientation
+from fewshot_lib.networks import (
+    FewShotSegmentationNet,
+    Kind,
+    PixelClassifier,
+    Similarity,
+    UNetEncoder,
+)
+from fewshot_lib.training import (
+    TrainingResult,
+    episodic_training_epoch,
+    fit_pixel_classifier,
+    random_orientation,
+)
+
+Network = TypeVar("Network", FewShotSegmentationNet, PixelClassifier)
 
 VERSION = 1  # raise it when the same recipe would train another network: other data, other code
 SIZE = (48, 64)  # pixels, rows and columns
 MIN_PIXELS = 20  # of an organ, for a slice to count as showing it
-FIRST_TEST_SUBJECT = 7000  # training subjects are numbered from 0
+FIRST_TEST_SUBJECT = 8000  # training subjects are numbered from 0
 
 
 @dataclass(frozen=True)
@@ -39,8 +52,8 @@ class Recipe:
         nonnegative: of the encoder: end with a ReLU.
         feat_dim, width, depth, stride: of the ``UNetEncoder``.
         steps: optimizer steps.
-        episodes_per_step: of one support and one query slice each, ≥ 1.
-        n_way, k_shot, all_classes: as for ``sample_episode``.
+        episodes_per_step: ≥ 1.
+        n_way, k_shot, n_query, all_classes: as for ``sample_episode``.
         turned: turn each step's episodes by ``random_orientation``.
         learning_rate: the highest of Adam's one cycle, which rises to it and falls.
         dice_weight: of the loss.
@@ -57,9 +70,10 @@ class Recipe:
     depth: int = 2
     stride: int = 2
     steps: int = 800
-    episodes_per_step: int = 8
+    episodes_per_step: int = 4
     n_way: int = 1
     k_shot: int = 1
+    n_query: int = 3
     all_classes: bool = True
     turned: bool = True
     learning_rate: float = 3e-3
@@ -67,9 +81,9 @@ class Recipe:
     subjects: int = 400
 
     @property
-    def num_episodes(self) -> int:
-        """Count the episodes of a whole training."""
-        return self.steps * self.episodes_per_step
+    def slices_per_step(self) -> int:
+        """Count the slices that pass the encoder in a step."""
+        return self.episodes_per_step * self.n_way * (self.k_shot + self.n_query)
 
 
 BEST = Recipe()
@@ -129,7 +143,7 @@ def unseen_slices(subjects: int = 40) -> SliceDataset:
     """Draw people whom no training has seen, labelled with the novel organs, as single slices.
 
     Arguments:
-        subjects: how many, ≥ 1, numbered from 7000.
+        subjects: how many, ≥ 1, numbered from 8000.
 
     Returns:
         ``SliceDataset`` with normalised images (N, 1, 48, 64).
@@ -150,25 +164,17 @@ def unseen_slices(subjects: int = 40) -> SliceDataset:
 def untrained(recipe: Recipe = BEST, seed: int = 0) -> FewShotSegmentationNet:
     """Make the recipe's network with the seed's first weights; torch's own generator is left alone.
 
+    Notebooks: 06.
+
     >>> untrained().encoder.feat_dim
     32
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        encoder = UNetEncoder(
-            1,
-            recipe.feat_dim,
-            width=recipe.width,
-            depth=recipe.depth,
-            stride=recipe.stride,
-            nonnegative=recipe.nonnegative,
-        )
     return FewShotSegmentationNet(
         prototypes=recipe.prototypes,
         similarity=recipe.similarity,
         scale=recipe.scale,
         background_grid=recipe.background_grid,
-        encoder=encoder,
+        encoder=_encoder(recipe, seed),
     )
 
 
@@ -181,7 +187,7 @@ def train(
     progress: bool = True,
     on_step: Callable[[list[float]], None] | None = None,
 ) -> tuple[FewShotSegmentationNet, TrainingResult]:
-    """Train a network by its recipe, or read it from the cache if that was done before.
+    """Train a network on episodes by its recipe, or read it from the cache if that was done before.
 
     Training says so in a line on stderr. Its checkpoint lies in the cache folder under a name made
     of the recipe; interrupted, it goes on from there. A checkpoint that cannot be read is set aside
@@ -190,9 +196,8 @@ def train(
     Arguments:
         recipe: how.
         seed: of the first weights and of the episodes, ≥ 0.
-        slices: what ``training_slices`` gave, to have it drawn once for several networks; then only
-            to be used with ``cached`` for the recipe's own number of subjects. None: draw them if
-            they are needed.
+        slices: what ``training_slices`` gave for the recipe's subjects, to have it drawn once for
+            several networks. None: drawn if needed.
         cached: read and write the cache.
         progress, on_step: as for ``episodic_training_epoch``; a network from the cache has neither.
 
@@ -203,40 +208,89 @@ def train(
 
     >>> network, result = train(Recipe(steps=1, subjects=2), cached=False, progress=False)
     >>> len(result.losses), network.training
-    (8, False)
+    (4, False)
     """
-    network = untrained(recipe, seed)
-    path = checkpoint(recipe, seed) if cached else None
-    with nullcontext() if path is None else lock(path.with_name(f".{path.name}.lock")):
-        finished = None if path is None else _finished(path, recipe, seed)
-        if finished is not None:
-            return finished
-        _say(
-            f"{'Going on with' if path is not None and path.exists() else 'Training'} a network "
-            f"of notebook 06: {recipe.steps} steps, seed {seed} …"
-        )
-        optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
-        result = episodic_training_epoch(
+
+    def run(network: nn.Module, path: Path | None) -> TrainingResult:
+        optimizer, scheduler = _optimizer(network, recipe)
+        return episodic_training_epoch(
             network,
             training_slices(recipe.subjects) if slices is None else slices,
             optimizer,
-            recipe.num_episodes,
+            recipe.steps * recipe.episodes_per_step,
             n_way=recipe.n_way,
             k_shot=recipe.k_shot,
+            n_query=recipe.n_query,
             episodes_per_step=recipe.episodes_per_step,
             all_classes=recipe.all_classes,
             dice_weight=recipe.dice_weight,
-            scheduler=torch.optim.lr_scheduler.OneCycleLR(
-                optimizer, recipe.learning_rate, total_steps=max(recipe.steps, 1)
-            ),
+            scheduler=scheduler,
             augment=random_orientation if recipe.turned else None,
             seed=seed,
             checkpoint=path,
-            checkpoint_every=100 * recipe.episodes_per_step,
+            checkpoint_every=50 * recipe.episodes_per_step,
             progress=progress,
             on_step=on_step,
         )
-    return network.eval(), result
+
+    path = checkpoint(recipe, seed) if cached else None
+    total = recipe.steps * recipe.episodes_per_step
+    return _kept(path, lambda: untrained(recipe, seed), total, run, f"{recipe.steps} steps")
+
+
+def train_pixels(
+    recipe: Recipe = BEST,
+    seed: int = 0,
+    *,
+    slices: SliceDataset | None = None,
+    cached: bool = True,
+    progress: bool = True,
+    on_step: Callable[[list[float]], None] | None = None,
+) -> tuple[PixelClassifier, TrainingResult]:
+    """Train the recipe's encoder without episodes: classify the pixels of as many slices a step.
+
+    Same first weights of the encoder, same slices, optimizer, steps and loss as ``train``; one
+    linear classifier of the base organs in the place of prototypes. Nothing is turned: a fixed
+    classifier would be told that a textured organ and the same organ on its side are one.
+
+    Arguments:
+        recipe, seed, slices, cached, progress, on_step: as for ``train``.
+
+    Returns:
+        The classifier in evaluation mode (its ``encoder`` serves prototypes), and what was done.
+
+    Notebooks: 06.
+
+    >>> model, result = train_pixels(Recipe(steps=1, subjects=6), cached=False, progress=False)
+    >>> len(result.losses), model.training
+    (1, False)
+    """
+    known = training_slices(recipe.subjects) if slices is None else slices
+
+    def make() -> PixelClassifier:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return PixelClassifier(_encoder(recipe, seed), recipe.feat_dim, len(known.classes) + 1)
+
+    def run(model: PixelClassifier, path: Path | None) -> TrainingResult:
+        optimizer, scheduler = _optimizer(model, recipe)
+        return fit_pixel_classifier(
+            model,
+            known,
+            optimizer,
+            recipe.steps,
+            batch_size=recipe.slices_per_step,
+            dice_weight=recipe.dice_weight,
+            scheduler=scheduler,
+            seed=seed,
+            checkpoint=path,
+            checkpoint_every=50,
+            progress=progress,
+            on_step=on_step,
+        )
+
+    path = checkpoint(recipe, seed, "pixels") if cached else None
+    return _kept(path, make, recipe.steps, run, f"{recipe.steps} steps, pixels")
 
 
 def novel_organ_network(seed: int = 0, progress: bool = True) -> FewShotSegmentationNet:
@@ -262,18 +316,61 @@ def novel_organ_network(seed: int = 0, progress: bool = True) -> FewShotSegmenta
     return train(BEST, seed, progress=progress)[0]
 
 
-def checkpoint(recipe: Recipe = BEST, seed: int = 0) -> Path:
+def checkpoint(recipe: Recipe = BEST, seed: int = 0, kind: str = "episodes") -> Path:
     """Say where in the cache folder the recipe's network lies, or will lie once trained.
 
     The name holds a hash of the recipe, of ``VERSION`` and of the data that its first subject
-    gives, so that a network trained otherwise is never taken for it.
+    gives, so that a network trained otherwise is never taken for it. ``kind`` is "episodes" for
+    what ``train`` keeps, "pixels" for ``train_pixels``.
 
     >>> checkpoint().parent.name
     'checkpoints'
     """
     settings: dict[str, Any] = {**asdict(recipe), "version": VERSION, "data": _data_mark()}
     digest = hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()[:12]
-    return cache_dir() / "checkpoints" / f"novel-organs-{digest}-seed{seed}.pt"
+    return cache_dir() / "checkpoints" / f"organs-{kind}-{digest}-seed{seed}.pt"
+
+
+def _encoder(recipe: Recipe, seed: int) -> UNetEncoder:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return UNetEncoder(
+            1,
+            recipe.feat_dim,
+            width=recipe.width,
+            depth=recipe.depth,
+            stride=recipe.stride,
+            nonnegative=recipe.nonnegative,
+        )
+
+
+def _optimizer(
+    network: nn.Module, recipe: Recipe
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, recipe.learning_rate, total_steps=max(recipe.steps, 1)
+    )
+    return optimizer, scheduler
+
+
+def _kept(
+    path: Path | None,
+    make: Callable[[], Network],
+    total: int,
+    run: Callable[[Network, Path | None], TrainingResult],
+    what: str,
+) -> tuple[Network, TrainingResult]:
+    """Read the trained network from ``path`` or train it there; one process at a time."""
+    network = make()
+    with nullcontext() if path is None else lock(path.with_name(f".{path.name}.lock")):
+        kept = None if path is None else _read(path, make)
+        if kept is not None and len(kept[1].losses) == total:
+            return kept
+        _say(f"{'Training' if kept is None else 'Going on with'} a network ({what}) …")
+        result = run(network, path)
+    network.eval()
+    return network, result
 
 
 @cache
@@ -284,16 +381,14 @@ def _data_mark() -> str:
     return f"{counts} {volume.images.mean():.2f} {volume.images.std():.2f}"
 
 
-def _finished(
-    path: Path, recipe: Recipe, seed: int
-) -> tuple[FewShotSegmentationNet, TrainingResult] | None:
-    """Read a finished training; None: there is none, or one to go on with."""
+def _read(path: Path, make: Callable[[], Network]) -> tuple[Network, TrainingResult] | None:
+    """Read a checkpoint, finished or not; None: there is none that can be used."""
     if not path.exists():
         return None
-    network = untrained(recipe, seed)
+    network = make()
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        losses = state["losses"].tolist()
+        losses = tuple(state["losses"].tolist())
         if state["settings"]["model"] != repr(network):
             raise ValueError("it holds another network")
         network.load_state_dict(state["model"])
@@ -305,9 +400,8 @@ def _finished(
             f"been cut off while it was copied); it is now called {aside.name}."
         )
         return None
-    if len(losses) < recipe.num_episodes:
-        return None
-    return network.eval(), TrainingResult(tuple(losses), float(state["seconds"]), len(losses))
+    network.eval()
+    return network, TrainingResult(losses, float(state["seconds"]), len(losses))
 
 
 def _say(line: str) -> None:

@@ -9,7 +9,7 @@ from fewshot_lib.data import anatomy
 from fewshot_lib.reading import models
 from fewshot_lib.reading.models import Recipe
 
-TINY = Recipe(steps=3, subjects=3, width=4, episodes_per_step=2)
+TINY = Recipe(steps=3, subjects=3, width=4, episodes_per_step=2, n_query=1)
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def weights(network):
 
 def test_a_trained_network_comes_back_from_the_cache_without_training(slices, capsys):
     first, trained = models.train(TINY, slices=slices, progress=False)
-    assert "Training a network of notebook 06: 3 steps, seed 0" in capsys.readouterr().err
+    assert "Training a network (3 steps) …" in capsys.readouterr().err
     again, result = models.train(TINY, progress=False)
     assert torch.equal(weights(first), weights(again))
     assert result.losses == trained.losses
@@ -50,12 +50,11 @@ def test_every_seed_and_every_setting_has_a_file_of_its_own(monkeypatch):
         "learning_rate": 1e-2, "dice_weight": 0.0,
     }  # fmt: skip
     recipes = [replace(TINY, **{field.name: other.get(field.name, 7)}) for field in fields(Recipe)]
-    paths = {models.checkpoint(recipe) for recipe in [*recipes, TINY]} | {
-        models.checkpoint(TINY, 1)
-    }
+    paths = {models.checkpoint(recipe) for recipe in [*recipes, TINY]}
+    paths |= {models.checkpoint(TINY, 1), models.checkpoint(TINY, kind="pixels")}
     monkeypatch.setattr(models, "VERSION", models.VERSION + 1)
     paths.add(models.checkpoint(TINY))
-    assert len(paths) == len(fields(Recipe)) + 3
+    assert len(paths) == len(fields(Recipe)) + 4
     assert models.checkpoint(TINY) == models.checkpoint(replace(TINY))
 
 
@@ -100,6 +99,34 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_network_trained_anew(slices, 
     assert torch.equal(weights(again), weights(good))
 
 
+def test_pixel_classification_begins_with_the_weights_of_the_episodes_encoder(slices, capsys):
+    recipe = replace(TINY, steps=0)
+    network, _ = models.train(recipe, seed=3, slices=slices, cached=False, progress=False)
+    model, _ = models.train_pixels(recipe, seed=3, slices=slices, cached=False, progress=False)
+    assert torch.equal(weights(network.encoder), weights(model.encoder))
+    assert model.n_classes == len(slices.classes) + 1
+
+
+def test_pixel_classification_is_kept_too_and_resumed(slices, capsys):
+    recipe = replace(TINY, steps=80)
+    whole, _ = models.train_pixels(recipe, slices=slices, cached=False, progress=False)
+
+    def stop(losses):
+        if len(losses) == 60:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        models.train_pixels(recipe, slices=slices, progress=False, on_step=stop)
+    resumed, result = models.train_pixels(recipe, slices=slices, progress=False)
+    assert result.resumed_at == 50
+    assert len(result.losses) == 80
+    assert torch.equal(weights(resumed), weights(whole))
+    again, _ = models.train_pixels(recipe, slices=slices, progress=False)
+    assert torch.equal(weights(again), weights(whole))
+    assert not again.training
+    assert models.checkpoint(recipe, kind="pixels").exists()
+
+
 def test_a_network_is_trained_without_a_cache_where_none_is_wanted(slices):
     models.train(TINY, slices=slices, cached=False, progress=False)
     assert not models.checkpoint(TINY).exists()
@@ -119,8 +146,8 @@ def test_training_knows_no_novel_organ_and_no_person_of_the_tests():
 
 
 def test_subjects_of_the_tests_cannot_be_drawn_for_training():
-    with pytest.raises(ValueError, match=r"subjects must be 1 … 7000, got 7001"):
-        models.training_slices(7001)
+    with pytest.raises(ValueError, match=r"subjects must be 1 … 8000, got 8001"):
+        models.training_slices(8001)
 
 
 def test_first_weights_depend_on_the_seed_alone_and_leave_torch_alone():
