@@ -68,8 +68,8 @@ class Recipe:
     feat_dim: int = 32
     width: int = 16
     depth: int = 2
-    stride: int = 2
-    steps: int = 800
+    stride: int = 1
+    steps: int = 500
     episodes_per_step: int = 4
     n_way: int = 1
     k_shot: int = 1
