@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fewshot_lib.exercises.notebook import BadSolution, grading, read
+from fewshot_lib.exercises.notebook import WRITE_HERE, BadSolution, grading, read
 
 
 class CannotRun(RuntimeError):
@@ -17,7 +17,8 @@ class CannotRun(RuntimeError):
 def check_notebook(path: Path, say: Callable[[str], None] = print) -> int:
     """Run a notebook from top to bottom on a fresh kernel and print what its checks say.
 
-    The file is not changed. A cell that fails does not stop the others.
+    The file is not changed. A cell that fails does not stop the others. Texts are listed, and
+    whether they are written; no program judges them.
 
     Arguments:
         path: the reader's notebook, made from ``exercises/``.
@@ -40,9 +41,12 @@ def check_notebook(path: Path, say: Callable[[str], None] = print) -> int:
         return 2
     notebook = copy.deepcopy(nbformat.read(path, as_version=4))
     names = [grading(cell).get("grade_id", "") for cell in notebook.cells]
+    texts = [cell for cell in notebook.cells if _is_text(cell)]
     if not any(name.startswith("check-") for name in names):
-        say(f"{path.name} has no checks; is it one of exercises/*.ipynb?")
-        return 2
+        if not texts:
+            say(f"{path.name} has no checks and no texts; is it one of exercises/*.ipynb?")
+            return 2
+        return _tell_texts(path.name, texts, say)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = []
@@ -64,8 +68,26 @@ def check_notebook(path: Path, say: Callable[[str], None] = print) -> int:
             reached += _points(cell, points)
             for line in _report(cell, name.removeprefix("check-")):
                 say(line)
+    missing = _tell_texts(path.name, texts, say) if texts else 0
     say(f"{path.name}: {reached:g} of {total:g} points")
-    return 0 if reached >= total else 1
+    return 0 if reached >= total and not missing else 1
+
+
+def _is_text(cell: Any) -> bool:
+    """Whether a cell is a text to write, which a person judges."""
+    wanted = grading(cell)
+    return bool(cell.cell_type == "markdown" and wanted.get("solution") and wanted.get("grade"))
+
+
+def _tell_texts(name: str, texts: list[Any], say: Callable[[str], None]) -> int:
+    """List the texts and say what to do with them; 0 all written, 1 one is missing."""
+    unwritten = [cell for cell in texts if WRITE_HERE in cell.source or not cell.source.strip()]
+    for cell in texts:
+        state = "not written yet" if cell in unwritten else "written"
+        points = float(grading(cell).get("points", 0))
+        say(f"{grading(cell)['grade_id']}: a text, {state} ({points:g} points, by rubric)")
+    say(f"{name}: no program judges texts; in the notebook rubric(...) below each says what counts")
+    return 1 if unwritten else 0
 
 
 def _points(cell: Any, most: float) -> float:

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from fewshot_lib import cli
 from fewshot_lib.classroom.selfcheck import check_notebook
+from fewshot_lib.exercises.notebook import WRITE_HERE
 from fewshot_lib.reading import progress
 
 STEM = "03_prototypes"
@@ -45,6 +46,43 @@ def test_a_notebook_is_checked_cell_by_cell_and_left_as_it_was(root, tmp_path):
     assert "A cell fails (log_posterior): SyntaxError" in text
     assert said[-1] == "mine.ipynb: 5 of 16 points"
     assert progress.load()["prototypes.squared_euclidean"].passed
+
+
+def text_cell(name, source):
+    wanted = {"grade": True, "solution": True, "locked": False, "grade_id": name, "points": 3}
+    return nbformat.v4.new_markdown_cell(source, metadata={"nbgrader": wanted})
+
+
+def test_an_exercise_of_texts_alone_says_which_are_written_and_who_judges_them(tmp_path):
+    path = tmp_path / "texts.ipynb"
+    cells = [text_cell("why", WRITE_HERE), text_cell("where", "In a clinic.")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    result = fewshot("check", path)
+    assert result.exit_code == 1, result.output
+    assert "why: a text, not written yet (3 points, by rubric)" in result.output
+    assert "where: a text, written" in result.output
+    assert "no program judges texts" in result.output
+    assert "is it one of" not in result.output
+    cells[0].source = "Because few labels are at hand."
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    assert fewshot("check", path).exit_code == 0
+
+
+def test_a_notebook_without_checks_and_texts_is_asked_what_it_is(tmp_path):
+    path = tmp_path / "letter.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("Dear A,")]), path)
+    result = fewshot("check", path)
+    assert result.exit_code == 2
+    assert "letter.ipynb has no checks and no texts; is it one of" in result.output
+
+
+def test_texts_not_written_are_named_beside_the_points_of_the_checks(root):
+    said: list[str] = []
+    assert check_notebook(root / "exercises" / "09_self_test.ipynb", said.append) == 1
+    text = "\n".join(said)
+    assert "key_formulas: not attempted" in text
+    assert "deployment: a text, not written yet" in text
+    assert said[-1] == "09_self_test.ipynb: 0 of 32 points"
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", '{"nbformat": 4, "cells": []}'])
