@@ -70,3 +70,29 @@ def axial(image: nib.Nifti1Image) -> tuple[NDArray, tuple[float, float, float]]:
     x, y, z = (float(s) for s in canonical.header.get_zooms()[:3])
     # (X, Y, Z) → (Z, Y, X); rows run to posterior, columns run to the patient's left
     return np.ascontiguousarray(array.transpose(2, 1, 0)[:, ::-1, ::-1]), (z, y, x)
+
+
+def as_stored(array: NDArray, image: nib.Nifti1Image) -> NDArray:
+    """Bring axial slices back to the order in which an image stores its voxels: undo `axial`.
+
+    Arguments:
+        array: (Z, H, W), as `axial` gives it for this image.
+        image: 3-D, the image whose order is wanted.
+
+    Returns:
+        An array of the image's shape.
+
+    Raises:
+        ValueError: the array does not have the image's size.
+
+    >>> image = nib.Nifti1Image(np.arange(24.0).reshape(2, 3, 4), np.diag([-1.0, 2, 3, 1]))
+    >>> bool((as_stored(axial(image)[0], image) == image.dataobj).all())
+    True
+    """
+    there = nib.orientations.io_orientation(image.affine)
+    canonical = array[:, ::-1, ::-1].transpose(2, 1, 0)  # (Z, Y, X) → (X, Y, Z)
+    back = nib.orientations.ornt_transform([[0, 1], [1, 1], [2, 1]], there)
+    stored = np.ascontiguousarray(nib.orientations.apply_orientation(canonical, back))
+    if stored.shape != image.shape:
+        raise ValueError(f"the slices make an array {stored.shape}, the image has {image.shape}")
+    return stored

@@ -30,7 +30,7 @@ from fewshot_lib.data.grid import axial
 from fewshot_lib.data.resize import pad_square, resize_volume
 from fewshot_lib.episodes import Volume
 
-__all__ = ["VolumeError", "read_folder", "read_pair"]
+__all__ = ["VolumeError", "read_folder", "read_image", "read_pair"]
 
 ANISOTROPY = 3.0  # warn when slices are this many times thicker than pixels are wide
 TOLERANCE_MM = 0.1  # image and mask may disagree this much about where they are
@@ -62,9 +62,9 @@ def read_folder(path: str | Path, size: int | None = None) -> list[Volume]:
     Raises:
         VolumeError: anything that would make the result wrong, one sentence each: no such folder,
             nothing in it, a file without its partner, an unreadable file, an image that is not 3-D,
-            no pixel data, unknown orientation, image and mask of different shape or place, masks
-            that are not whole numbers, negative, or empty, labels without a name, subjects without
-            a common label, missing slices.
+            no pixel data, unknown orientation, NaN or one intensity everywhere, image and mask of
+            different shape or place, masks that are not whole numbers, negative, or empty, labels
+            without a name, subjects without a common label, missing slices.
 
     Warns:
         UserWarning: slices more than three times thicker than pixels are wide.
@@ -159,23 +159,58 @@ def read_pair(image: str | Path, mask: str | Path, subject: str = "") -> Volume:
     Source: notebook 08.
     """
     image, mask = Path(image), Path(mask)
-    picture = _read_dicom_folder(image) if image.is_dir() else _read_nifti(image)
-    marked = _read_nifti(mask)
+    picture = _read_dicom_folder(image) if image.is_dir() else read_nifti(image)
+    marked = read_nifti(mask)
     _require_same_grid(picture, marked, image, mask)
-    intensities, spacing = axial(picture)
     labels = _whole_numbers(axial(marked)[0], mask)
+    return _volume(picture, labels, image, subject)
+
+
+def read_image(path: str | Path, subject: str = "") -> Volume:
+    """Read one image that nobody has labelled.
+
+    Arguments:
+        path: a NIfTI file or a folder with one DICOM series.
+        subject: the person's name; default the file's name.
+
+    Returns:
+        A volume whose labels are all 0 and whose names are ("background",).
+
+    Raises:
+        VolumeError: as `read_folder`, for this image.
+
+    Source: notebook 08; the command ``fewshot segment``.
+    """
+    path = Path(path)
+    picture = _read_dicom_folder(path) if path.is_dir() else read_nifti(path)
+    return _volume(picture, None, path, subject)
+
+
+def _volume(
+    picture: nib.Nifti1Image, labels: np.ndarray | None, image: Path, subject: str
+) -> Volume:
+    """Make a volume of an image and its labels (None: all 0), after a look at its intensities."""
+    intensities, spacing = axial(picture)
+    intensities = intensities.astype(np.float32)
     if not np.isfinite(intensities).all():
         raise VolumeError(f"{image} holds NaN or infinite intensities; replace them by air first")
+    if intensities.min() == intensities.max():
+        raise VolumeError(
+            f"{image} has the intensity {intensities.flat[0]:g} everywhere, so there is nothing to "
+            "see; it may be a mask, or an export that failed: export it again"
+        )
+    if labels is None:
+        labels = np.zeros(intensities.shape, np.int64)
     slice_mm, row_mm, column_mm = spacing
     if slice_mm > ANISOTROPY * max(row_mm, column_mm):
         warnings.warn(
             f"{image}: slices are {slice_mm:.1f} mm thick and pixels {row_mm:.1f} mm wide; "
             "slice-wise lessons work, but neighbouring slices share little",
             UserWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     return Volume(
-        images=torch.from_numpy(intensities.astype(np.float32))[:, None],
+        images=torch.from_numpy(intensities)[:, None],
         labels=torch.from_numpy(labels),
         names=("background", *(f"label_{n}" for n in range(1, int(labels.max()) + 1))),
         subject=subject or _stem(image),
@@ -198,7 +233,16 @@ def _niftis(folder: Path) -> dict[str, Path]:
     return {_stem(p): p for p in sorted(files)}
 
 
-def _read_nifti(path: Path) -> nib.Nifti1Image:
+def read_nifti(path: Path) -> nib.Nifti1Image:
+    """Read a NIfTI file that holds one grey 3-D volume and says how the patient lies.
+
+    Raises:
+        VolumeError: it is not there, not readable, or not such a volume.
+    """
+    if not path.exists():
+        raise VolumeError(f"there is no file {path}; look at its name and folder")
+    if path.is_dir():
+        raise VolumeError(f"{path} is a folder, not a NIfTI file; name one file in it")
     try:
         image = nib.load(path)
         if not isinstance(image, nib.Nifti1Image):
@@ -226,7 +270,7 @@ def _read_nifti(path: Path) -> nib.Nifti1Image:
             f"{path} does not say how the patient lies (sform and qform codes are 0), so left and "
             "right are unknown; export it again with its orientation"
         )
-    if abs(np.linalg.det(image.affine[:3, :3])) < 1e-6:
+    if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine[:3, :3])) < 1e-6:
         raise VolumeError(f"{path} has a voxel of no volume in its header; export it again")
     return image
 

@@ -15,7 +15,8 @@ import torch
 from dicom_files import slice_file
 
 from fewshot_lib.data.dicom import read_series
-from fewshot_lib.data.volumes import VolumeError, read_folder, read_pair
+from fewshot_lib.data.grid import as_stored, axial
+from fewshot_lib.data.volumes import VolumeError, read_folder, read_image, read_pair
 
 SHAPE = (6, 5, 4)  # right, anterior, superior
 AFFINE = np.array([[2.0, 0, 0, -10], [0, 2.0, 0, 5], [0, 0, 3.0, 7], [0, 0, 0, 1]])
@@ -289,6 +290,48 @@ def test_nan_intensities_are_refused(tmp_path: Path) -> None:
     image = picture()
     image[0, 0, 0] = np.nan
     refused(pair(tmp_path, image=image), "NaN or infinite")
+
+
+def test_an_image_of_one_intensity_is_refused(tmp_path: Path) -> None:
+    flat = np.full(SHAPE, 40.0, np.float32)
+    refused(pair(tmp_path, image=flat), "has the intensity 40 everywhere.*export it again")
+
+
+def test_a_voxel_whose_place_is_nan_is_refused(tmp_path: Path) -> None:
+    pair(tmp_path)
+    image = nib.Nifti1Image(picture(), AFFINE)
+    path = tmp_path / "anna_image.nii"
+    (tmp_path / "anna_image.nii.gz").unlink()
+    nib.save(image, path)
+    content = bytearray(path.read_bytes())
+    content[280:284] = np.float32(np.nan).tobytes()  # srow_x
+    path.write_bytes(content)
+    refused(tmp_path, "voxel of no volume")
+
+
+def test_an_image_without_mask_is_read_as_the_pair_reads_it(tmp_path: Path) -> None:
+    pair(tmp_path)
+    alone = read_image(tmp_path / "anna_image.nii.gz")
+    both = read_pair(tmp_path / "anna_image.nii.gz", tmp_path / "anna_mask.nii.gz")
+    assert torch.equal(alone.images, both.images)
+    assert alone.spacing == both.spacing
+    assert alone.names == ("background",)
+    assert not alone.labels.any()
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LAS", "LPS", "RPI", "ASL", "SLP", "PIR"])
+def test_axial_slices_go_back_to_where_they_were_stored(codes: str) -> None:
+    image = nib.Nifti1Image(picture(), AFFINE)
+    there = nib.orientations.axcodes2ornt(tuple(codes))
+    steps = nib.orientations.ornt_transform(nib.io_orientation(AFFINE), there)
+    turned = image.as_reoriented(steps)
+    assert np.array_equal(as_stored(axial(turned)[0], turned), np.asarray(turned.dataobj))
+
+
+def test_slices_of_another_size_are_not_put_back() -> None:
+    image = nib.Nifti1Image(picture(), AFFINE)
+    with pytest.raises(ValueError, match="the image has"):
+        as_stored(axial(image)[0][1:], image)
 
 
 def test_subjects_without_a_common_label_are_refused(tmp_path: Path) -> None:
