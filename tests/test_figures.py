@@ -7,6 +7,7 @@ import itertools
 import re
 import subprocess
 import sys
+from functools import partial
 
 import matplotlib as mpl
 import numpy as np
@@ -21,6 +22,7 @@ from scipy.spatial.distance import dice as scipy_dissimilarity
 from fewshot_lib import figures
 from fewshot_lib.episodes import Volume
 from fewshot_lib.figures import style, tiles
+from fewshot_lib.prototypes import Distance, log_posterior
 
 NAMES = ("background", "liver", "spleen", "kidneys")
 RNG = np.random.default_rng(0)
@@ -38,6 +40,14 @@ VOLUME = Volume(
     (5.0, 1.0, 1.0),
 )
 SHIFTED = np.roll(LABELS, 12, axis=0)
+
+
+def nearest(name: str, distance: Distance = "squared_euclidean", prior=None) -> figures.Reading:
+    """Read the plane by the nearest of CENTRES."""
+    centres = torch.from_numpy(CENTRES)
+    read = partial(log_posterior, prototypes=centres, distance=distance, log_prior=prior)
+    return figures.Reading(name, read, centres)
+
 
 GALLERY = {
     "lines": lambda: figures.lines(
@@ -80,6 +90,9 @@ GALLERY = {
         names=["zero", "one", "two"],
     ),
     "embedding of points alone": lambda: figures.embedding(POINTS, CLASSES),
+    "compare_regions": lambda: figures.compare_regions(
+        nearest("squared"), nearest("plain", "euclidean"), ["zero", "one", "two"], (-1, 4, -1, 4)
+    ),
 }  # fmt: skip
 
 every_figure = pytest.mark.parametrize("name", GALLERY)
@@ -94,7 +107,8 @@ def hex_rgb(colour: str) -> np.ndarray:
 
 
 def test_the_gallery_of_this_test_holds_every_public_plot() -> None:
-    not_plots = {"PALETTE", "SIZES", "PlotData", "drawing", "number", "organ_looks", "png"}
+    not_plots = {"PALETTE", "SIZES", "PlotData", "Reading"}
+    not_plots |= {"drawing", "number", "organ_looks", "png"}
     drawn = {name.split()[0] for name in GALLERY}
     assert drawn == set(figures.__all__) - not_plots
 
@@ -305,6 +319,27 @@ def test_a_lower_scale_makes_paler_regions_and_the_same_borders() -> None:
     )
 
 
+def test_compared_regions_differ_where_a_loop_says_so_and_nowhere_when_alike() -> None:
+    prior = torch.tensor([0.8, 0.1, 0.1]).double().log()
+    truth, model = nearest("with priors", prior=prior), nearest("without")
+    _, data = figures.compare_regions(truth, model, ["a", "b", "c"], (-1.0, 4.0, 0.0, 3.0))
+    side = np.linspace(0, 1, len(data.numbers["difference"]))
+    most, otherwise = 0.0, 0
+    for x, y in itertools.product(5 * side - 1, 3 * side):
+        logits = -np.array([(x - a) ** 2 + (y - b) ** 2 for a, b in CENTRES])
+        p, q = np.exp(logits) * [0.8, 0.1, 0.1], np.exp(logits)
+        most = max(most, np.abs(p / p.sum() - q / q.sum()).max())
+        otherwise += p.argmax() != q.argmax()
+    assert data.numbers["largest"] == pytest.approx(most, abs=1e-9)
+    assert data.numbers["otherwise"] == pytest.approx(otherwise / side.size**2)
+    same = figures.compare_regions(model, model, ["a", "b", "c"], (-1.0, 4.0, 0.0, 3.0))[1]
+    assert same.numbers["largest"] == same.numbers["otherwise"] == 0
+    assert "agree" in same.finding
+    unsquared = nearest("plain", "euclidean")
+    plain = figures.compare_regions(model, unsquared, ["a", "b", "c"], (-1.0, 4.0, 0.0, 3.0))[1]
+    assert plain.numbers["otherwise"] == 0 < plain.numbers["largest"]
+
+
 def test_moved_support_points_are_counted() -> None:
     _, data = GALLERY["embedding with support"]()
     assert "3 support points (1 moved)" in data.alt
@@ -475,6 +510,14 @@ REFUSED = {
     "support labels": (
         lambda: figures.embedding(POINTS, CLASSES, support=CENTRES),
         "support_labels",
+    ),
+    "limits backwards": (
+        lambda: figures.compare_regions(nearest("a"), nearest("b"), list("012"), (1, 0, 0, 1)),
+        "increasing",
+    ),
+    "names and posteriors": (
+        lambda: figures.compare_regions(nearest("a"), nearest("b"), ["0"], (0, 1, 0, 1)),
+        "(9216, 1) log-probabilities for 1 names, got (9216, 3)",
     ),
     "size": (lambda: figures.drawing("huge").__enter__(), "there are small"),
     "alt text": (lambda: figures.PlotData("a", " "), "needs an alt text"),

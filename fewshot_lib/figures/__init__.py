@@ -8,6 +8,7 @@ finding in one sentence. ``fewshot_lib.reading.show(figure, data)`` puts both be
     charts     methods, reliability, score_histogram, heat_map
     images     examples, overlay, montage, episode, target_and_yours
     spaces     embedding
+    regions    compare_regions, of two Readings
     tiles      images in a grid with organs drawn over them
     style      the look: sizes, palette and second cue, PNG
 """
@@ -32,6 +33,7 @@ from fewshot_lib.figures.images import (
     overlay,
     target_and_yours,
 )
+from fewshot_lib.figures.regions import Reading, compare_regions
 from fewshot_lib.figures.spaces import embedding
 from fewshot_lib.figures.style import PALETTE, SIZES, PlotData, drawing, number, png
 from fewshot_lib.figures.tiles import organ_looks
@@ -40,7 +42,9 @@ __all__ = [
     "PALETTE",
     "SIZES",
     "PlotData",
+    "Reading",
     "accuracy_against_shots",
+    "compare_regions",
     "dice_against_grid",
     "dice_against_shift",
     "drawing",

@@ -108,10 +108,10 @@ def embedding(
             plane = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
             grid = _probabilities(plane, centres, distance, scale).reshape(GRID, GRID, n_way)
             axes.imshow(
-                _tints(grid), extent=(left, right, bottom, top), origin="lower", aspect="auto",
+                tints(grid), extent=(left, right, bottom, top), origin="lower", aspect="auto",
                 interpolation="bilinear",
             )  # fmt: skip
-            axes.add_collection(LineCollection(_borders(xs, ys, grid), colors=INK, linewidths=0.9))
+            axes.add_collection(LineCollection(borders(xs, ys, grid), colors=INK, linewidths=0.9))
         for k in range(n_way):
             colour, marker = PALETTE[k % len(PALETTE)], MARKERS[k % len(MARKERS)]
             dots: dict[str, Any] = {"ls": "", "marker": marker, "color": colour}
@@ -194,7 +194,7 @@ def _data(
     )
 
 
-def _tints(grid: NDArray[Any]) -> NDArray[Any]:
+def tints(grid: NDArray[Any]) -> NDArray[Any]:
     """Colour the plane by its most probable class, paler where that is less sure: (G, G, 3)."""
     n_way = grid.shape[-1]
     colours = np.array([to_rgb(PALETTE[k % len(PALETTE)]) for k in range(n_way)])
@@ -203,7 +203,7 @@ def _tints(grid: NDArray[Any]) -> NDArray[Any]:
     return 1 - strength * (1 - colours[grid.argmax(axis=-1)])
 
 
-def _borders(xs: NDArray[Any], ys: NDArray[Any], grid: NDArray[Any]) -> list[NDArray[Any]]:
+def borders(xs: NDArray[Any], ys: NDArray[Any], grid: NDArray[Any]) -> list[NDArray[Any]]:
     """Trace where the most probable class changes: polylines (P, 2)."""
     with np.errstate(divide="ignore"):
         logs = np.maximum(np.log(grid), -700.0)  # (G, G, K)
@@ -221,12 +221,12 @@ def _probabilities(
     """Return p(y = k | z) for points (N, 2): (N, K)."""
     queries = torch.from_numpy(np.ascontiguousarray(points, dtype=np.float64))
     prototypes = torch.from_numpy(np.ascontiguousarray(centres, dtype=np.float64))
-    with _one_thread():  # waking a second one takes longer than the sums, and a slider waits
+    with one_thread():  # waking a second one takes longer than the sums, and a slider waits
         return log_posterior(queries, prototypes, distance, scale).exp().numpy()
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Keep torch to one thread meanwhile."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
