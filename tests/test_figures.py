@@ -39,6 +39,7 @@ VOLUME = Volume(
     "subject 7",
     (5.0, 1.0, 1.0),
 )
+FOUND = [[0, 1, 0], [0, 1, 2], [1, 3, 2], [1, 3, 3]]  # rows (fold, support, query)
 SHIFTED = np.roll(LABELS, 12, axis=0)
 
 
@@ -93,6 +94,10 @@ GALLERY = {
     "compare_regions": lambda: figures.compare_regions(
         nearest("squared"), nearest("plain", "euclidean"), ["zero", "one", "two"], (-1, 4, -1, 4)
     ),
+    "ranks": lambda: figures.ranks(
+        {"EP1": {"a": 0.8, "b": 0.7, "c": 0.2}, "EP2": {"a": 0.5, "b": 0.6, "c": 0.1}}
+    ),
+    "folds": lambda: figures.folds({"found": FOUND, "repaired": [[0, 2, 0], [1, 0, 2]]}, 4),
 }  # fmt: skip
 
 every_figure = pytest.mark.parametrize("name", GALLERY)
@@ -519,6 +524,18 @@ REFUSED = {
         lambda: figures.compare_regions(nearest("a"), nearest("b"), ["0"], (0, 1, 0, 1)),
         "(9216, 1) log-probabilities for 1 names, got (9216, 3)",
     ),
+    "one scoring": (lambda: figures.ranks({"EP1": {"a": 1, "b": 0}}), "two or more scorings"),
+    "other methods": (
+        lambda: figures.ranks({"EP1": {"a": 1, "b": 0}, "EP2": {"a": 1, "c": 0}}),
+        "'EP2' scores a and c, not a and b",
+    ),
+    "no rank": (
+        lambda: figures.ranks({"EP1": {"a": 1, "b": np.nan}, "EP2": {"a": 1, "b": 0}}),
+        "has no rank",
+    ),
+    "no plan": (lambda: figures.folds({}, 3), "no plan to draw"),
+    "plan": (lambda: figures.folds({"a": [[0, 1]]}, 3), "three whole numbers"),
+    "scan": (lambda: figures.folds({"a": [[0, 1, 3]]}, 3), "scans are 0 … 2, got up to 3"),
     "size": (lambda: figures.drawing("huge").__enter__(), "there are small"),
     "alt text": (lambda: figures.PlotData("a", " "), "needs an alt text"),
     "table": (lambda: figures.PlotData("a", "b", ("x",), ((1, 2),)), "2 entries"),
@@ -541,3 +558,36 @@ def test_plotted_numbers_cannot_be_changed_afterwards() -> None:
     _, data = GALLERY["lines"]()
     with pytest.raises(TypeError):
         data.numbers["a"] = 0  # type: ignore[index]
+
+
+@given(
+    st.lists(
+        st.lists(st.integers(0, 5), min_size=3, max_size=3).map(lambda v: [x / 5 for x in v]),
+        min_size=2, max_size=4,
+    )
+)  # fmt: skip
+@settings(max_examples=25, deadline=None)
+def test_ranks_count_the_better_methods_and_pairs_that_change_places(rows) -> None:
+    scores = {f"s{j}": dict(zip("abc", row, strict=True)) for j, row in enumerate(rows)}
+    _, data = figures.ranks(scores)
+    places = data.numbers["ranks"]
+    for j, row in enumerate(rows):
+        assert sorted(places[:, j].tolist()) == [1, 2, 3]
+        for i, score in enumerate(row):
+            better = sum(other > score for other in row)
+            assert better < places[i, j] <= sum(other >= score for other in row)
+    changing = {
+        (a, b)
+        for a, b in itertools.combinations(range(3), 2)
+        if len({bool(places[a, j] < places[b, j]) for j in range(len(rows))}) == 2
+    }
+    assert f"{len(changing)} of 3 pairs" in data.finding
+
+
+def test_a_plan_is_counted_scan_by_scan_and_its_own_support_is_told() -> None:
+    _, data = figures.folds({"found": FOUND}, 4)
+    assert data.numbers["found"].tolist() == [1, 0, 2, 1]
+    assert "found: 1 of 4 scans never queried, 1 more than once." in data.finding
+    assert "query their own support in found" in data.finding
+    _, data = figures.folds({"clean": [[0, 1, 0], [1, 0, 1]]}, 2)
+    assert "own support" not in data.finding

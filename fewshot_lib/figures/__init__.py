@@ -9,6 +9,7 @@ finding in one sentence. ``fewshot_lib.reading.show(figure, data)`` puts both be
     images     examples, overlay, montage, episode, target_and_yours
     spaces     embedding
     regions    compare_regions, of two Readings
+    protocols  ranks, folds
     tiles      images in a grid with organs drawn over them
     style      the look: sizes, palette and second cue, PNG
 """
@@ -33,6 +34,7 @@ from fewshot_lib.figures.images import (
     overlay,
     target_and_yours,
 )
+from fewshot_lib.figures.protocols import folds, ranks
 from fewshot_lib.figures.regions import Reading, compare_regions
 from fewshot_lib.figures.spaces import embedding
 from fewshot_lib.figures.style import PALETTE, SIZES, PlotData, drawing, number, png
@@ -51,6 +53,7 @@ __all__ = [
     "embedding",
     "episode",
     "examples",
+    "folds",
     "heat_map",
     "learning_curve",
     "lines",
@@ -62,6 +65,7 @@ __all__ = [
     "organ_looks",
     "overlay",
     "png",
+    "ranks",
     "reliability",
     "score_histogram",
     "softmax_ceiling",
