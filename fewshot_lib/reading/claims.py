@@ -12,7 +12,7 @@ import html
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -32,6 +32,8 @@ STATUSES: Mapping[str, str] = {
 }
 TESTED = ("reproduced", "corrected", "holds under conditions")
 METADATA = "fewshot_claim"  # the key under which an output's metadata keeps its row
+#: Rows that the README shows: one of each kind that a program can decide, and the central one.
+TELLING = ("2.2-prototype", "3.1-segments", "5.1-learns", "6-mixture")
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,29 @@ class Claim:
 
 @dataclass(frozen=True)
 class Shown:
-    """A claim in a notebook: where it stands, and what its saved output says (None: no output)."""
+    """A claim in a notebook: where it stands, and what its saved output says (None: no output).
+
+    Arguments:
+        id: of the claim.
+        notebook: its number, "03".
+        cell: the cell's number, from 0, counting texts.
+        status: what its output keeps.
+        holds: the same.
+        printed: the status that a reader sees in its text.
+        seen: what was observed, as printed; "" if nothing was.
+        file: the notebook's name, "03_prototypes.ipynb".
+        count: the number in brackets beside the cell, as JupyterLab shows it.
+    """
 
     id: str
     notebook: str
     cell: int
     status: str | None
     holds: bool | None
+    printed: str | None = None
+    seen: str = ""
+    file: str = ""
+    count: int | None = None
 
 
 @cache
@@ -150,8 +168,9 @@ def ledger(notebook: str | None = None, folder: Path | str | None = None) -> Non
 
     Arguments:
         notebook: "03": only what that notebook shows; None: everything.
-        folder: of saved notebooks; with it a column says in which cell each claim is shown, read
-            from the notebooks themselves.
+        folder: of saved notebooks; with it a column says in which cell each claim is shown
+            ("03 [41]": the number in brackets beside the cell) and leads there, read from the
+            notebooks themselves.
 
     Raises:
         ValueError: a notebook that shows no claim.
@@ -166,7 +185,7 @@ def ledger(notebook: str | None = None, folder: Path | str | None = None) -> Non
     if not rows:
         numbers = sorted({one.notebook for one in claims().values()})
         raise ValueError(f"no claim is shown in notebook {notebook!r}; there are {numbers}")
-    places = _places(Path(folder)) if folder is not None else None
+    places = None if folder is None else {row.id: row for row in scan(folder)}
     scope = "" if notebook is None else f", notebook {notebook}"
     caption = f"The claim ledger{scope}: {summary(rows)}."
     columns = ["claim", "note", "status", *(["shown in"] if places is not None else [])]
@@ -175,7 +194,7 @@ def ledger(notebook: str | None = None, folder: Path | str | None = None) -> Non
             one.id,
             _section(one),
             f"{STATUSES[one.status]} {one.status}",
-            *([places.get(one.id, "not yet")] if places is not None else []),
+            *([_told(places.get(one.id))] if places is not None else []),
         ]
         for one in rows
     ]
@@ -184,7 +203,10 @@ def ledger(notebook: str | None = None, folder: Path | str | None = None) -> Non
     head = "".join(f"<th>{c}</th>" for c in [*columns, "the note says", "what became of it"])
     body = "".join(
         "<tr>"
-        + "".join(f'<td style="text-align:left">{html.escape(c)}</td>' for c in row)
+        + "".join(
+            f'<td style="text-align:left">{_linked(c, one.id, places if n == 3 else None)}</td>'
+            for n, c in enumerate(row)
+        )
         + f'<td style="text-align:left"><q lang="zh">{html.escape(one.quote)}</q><br>'
         f"{html.escape(one.says)}</td>"
         f'<td style="text-align:left">{html.escape(one.why)}</td></tr>'
@@ -220,11 +242,79 @@ def scan(folder: Path | str) -> list[Shown]:
     """
     found: list[Shown] = []
     for path in sorted(Path(folder).glob("[0-9][0-9]_*.ipynb")):
-        for number, source, printed in _code_cells(path):
-            for id in _calls(source):
+        for number, cell, printed in _code_cells(path):
+            for id in _calls(cell.source):
                 row = printed.get(id, {})
-                found.append(Shown(id, path.name[:2], number, row.get("status"), row.get("holds")))
+                found.append(
+                    Shown(
+                        id,
+                        path.name[:2],
+                        number,
+                        row.get("status"),
+                        row.get("holds"),
+                        *_read_text(id, row.get("text", "")),
+                        path.name,
+                        cell.get("execution_count"),
+                    )
+                )
     return found
+
+
+def seen(ids: Sequence[str], folder: Path | str) -> None:
+    """Print what the saved notebooks saw that bears on some claims, in their own words.
+
+    Arguments:
+        ids: of claims, in the order of printing.
+        folder: of the saved notebooks.
+
+    Raises:
+        ValueError: no such claim.
+    """
+    shown = {row.id: row for row in scan(folder)}
+    lines = [
+        [id, _told(shown.get(id)), _find(id).says, shown[id].seen if id in shown else "not yet"]
+        for id in ids
+    ]
+    columns = ["claim", "shown in", "the note says", "seen there"]
+    cells = "".join(
+        "<tr>"
+        + "".join(
+            f'<td style="text-align:left">{_linked(c, row[0], shown if n == 1 else None)}</td>'
+            for n, c in enumerate(row)
+        )
+        + "</tr>"
+        for row in lines
+    )
+    head = "".join(f"<th>{c}</th>" for c in columns)
+    text = "\n".join(
+        wrap(f"{id}, {where}: {saw}" if saw else f"{id}, {where}: nothing that a program can see")
+        for id, where, _, saw in lines
+    )
+    page = f"<table><thead><tr>{head}</tr></thead><tbody>{cells}</tbody></table>"
+    emit({"text/html": page, "text/plain": text})
+
+
+def readme_summary(ids: Sequence[str] = TELLING) -> str:
+    """Write the ledger's summary for the README, as Markdown: counts by status, telling rows.
+
+    >>> print(readme_summary(["5.1-learns"]).splitlines()[-1])  # doctest: +ELLIPSIS
+    | §5.1 | A prototypical network learns class prototypes. | ≠ corrected | Prototypes are ...
+    """
+    counts = Counter(one.status for one in claims().values())
+    told = ", ".join(f"**{counts[status]}** {status}" for status in STATUSES if counts[status])
+    rows = [
+        f"| {_section(one)} | {one.says} | {STATUSES[one.status]} {one.status} | {one.why} |"
+        for one in map(_find, ids)
+    ]
+    return "\n".join(
+        [
+            f"Of the note's {len(claims())} statements that can be true or false: {told}.",
+            "",
+            "| note | it says | status | what became of it |",
+            "|---|---|---|---|",
+            *rows,
+        ]
+    )
 
 
 def find_problems(folder: Path | str, strict: bool = False) -> list[str]:
@@ -254,6 +344,11 @@ def find_problems(folder: Path | str, strict: bool = False) -> list[str]:
             problems.append(f"{row.id}: shown in {place}; the ledger says {known.notebook}")
         elif row.status is None:
             problems.append(f"{row.id}: {place} has no saved output; run and save the notebook")
+        elif row.printed != row.status:
+            problems.append(
+                f"{row.id}: {place} keeps {row.status!r} but its text says {row.printed!r}; "
+                "run and save the notebook"
+            )
         elif row.status != known.status:
             problems.append(
                 f"{row.id}: {place} prints {row.status!r}, the ledger says {known.status!r}"
@@ -285,23 +380,44 @@ def _truth(holds: Any) -> bool:
     return value
 
 
-def _places(folder: Path) -> dict[str, str]:
-    """Say where each claim is shown: "03, cell 12"."""
-    places: dict[str, str] = {}
-    for row in scan(folder):
-        there = f"{row.notebook}, cell {row.cell}"
-        places[row.id] = f"{places[row.id]}; {there}" if row.id in places else there
-    return places
+def _told(row: Shown | None) -> str:
+    """Say where a claim is shown: "03 [41]"."""
+    return "not yet" if row is None else f"{row.notebook} [{row.count}]"
 
 
-def _code_cells(path: Path) -> Iterator[tuple[int, str, dict[str, Any]]]:
-    """Give (number, source, claims that its outputs print) of every code cell."""
+def _linked(text: str, id: str, shown: Mapping[str, Shown] | None) -> str:
+    """Escape a cell of a table, and let it lead to where the claim is shown, if that is known."""
+    if shown is None or id not in shown:
+        return html.escape(text)
+    return f'<a href="{html.escape(shown[id].file)}">{html.escape(text)}</a>'
+
+
+def _code_cells(path: Path) -> Iterator[tuple[int, Any, dict[str, Any]]]:
+    """Give (number, cell, claims that its outputs print, with their texts) of every code cell."""
     import nbformat
 
     for number, cell in enumerate(nbformat.read(path, as_version=4).cells):
         if cell.cell_type == "code":
-            kept = (output.get("metadata", {}).get(METADATA) for output in cell.outputs)
-            yield number, cell.source, {row["id"]: row for row in kept if row}
+            printed = {}
+            for output in cell.outputs:
+                if row := output.get("metadata", {}).get(METADATA):
+                    printed[row["id"]] = {**row, "text": output.data.get("text/plain", "")}
+            yield number, cell, printed
+
+
+def _read_text(id: str, text: str) -> tuple[str | None, str]:
+    """Read (status, what was seen) from the text that a claim printed."""
+    first, _, rest = text.partition("\n")
+    signs = "|".join(re.escape(f"{sign} {status}") for status, sign in STATUSES.items())
+    status = re.fullmatch(rf"Claim {re.escape(id)} \(note .*\): ({signs})", first)
+    saw = re.search(r"Seen here: (.*?)\.(?: Bears it out: (?:yes|NO)\.|$)", _unwrapped(rest), re.M)
+    return status and status[1].partition(" ")[2], saw[1] if saw else ""
+
+
+def _unwrapped(text: str) -> str:
+    """Put a wrapped paragraph back into one line; a new one begins with a known word."""
+    lines = [line.strip() for line in text.splitlines()]
+    return re.sub(r"(?<=[^\s-])-\n(?=\S)", "-", "\n".join(lines)).replace("\n", " ")
 
 
 def _calls(source: str) -> Iterator[str]:

@@ -19,9 +19,12 @@ from fewshot_lib.reading.claims import (
     STATUSES,
     TESTED,
     Claim,
+    _read_text,
     claims,
     find_problems,
+    readme_summary,
     scan,
+    seen,
     summary,
 )
 
@@ -174,14 +177,24 @@ def test_the_ledger_of_one_notebook_has_its_rows_only(outputs) -> None:
 # ---- ledger and notebooks -----------------------------------------------------------------------
 
 
+def printed(kept: dict) -> str:
+    """Give the text of a claim as claim() prints it."""
+    sign = STATUSES[kept["status"]]
+    title = f"Claim {kept['id']} (note §2.2): {sign} {kept['status']}"
+    seen_there = "  Seen here: 0.5 against\n  0.7. Bears it out: yes."
+    return f"{title}\n  The note: Something.\n{seen_there}\n  Why."
+
+
 def saved(folder: Path, number: str, *cells: tuple[str, dict | None]) -> None:
     """Save a notebook of (source, kept row) cells."""
     made = [nbformat.v4.new_markdown_cell("# title")]
     for source, kept in cells:
         cell = nbformat.v4.new_code_cell(source, execution_count=1)
         if kept is not None:
+            kept = dict(kept)
+            text = kept.pop("text", None) or printed(kept)
             output = nbformat.v4.new_output(
-                "display_data", {"text/plain": ""}, metadata={METADATA: kept}
+                "display_data", {"text/plain": text}, metadata={METADATA: kept}
             )
             cell.outputs = [output]
         made.append(cell)
@@ -223,6 +236,17 @@ WRONG: dict[str, tuple[tuple[str, dict | None], str]] = {
                                                  "holds": True}),
         "prints 'reproduced', the ledger says 'holds under conditions'",
     ),
+    "a status that it does not print": (
+        ("claim('6-mixture', 'x', holds=True)",
+         {"id": "6-mixture", "status": "holds under conditions", "holds": True,
+          "text": "Claim 6-mixture (note §6, question 2): = reproduced\n  The note: x."}),
+        "keeps 'holds under conditions' but its text says 'reproduced'",
+    ),
+    "a status without its text": (
+        ("claim('6-mixture', 'x', holds=True)",
+         {"id": "6-mixture", "status": "holds under conditions", "holds": True, "text": "nothing"}),
+        "but its text says None",
+    ),
     "never run": (("claim('6-mixture', 'x', holds=True)", None), "has no saved output"),
     "not borne out": (
         ("claim('6-mixture', 'x', holds=False)",
@@ -246,9 +270,56 @@ def test_where_ledger_and_notebook_disagree_it_is_told(case: str, tmp_path: Path
     assert message in problems[0]
 
 
-def test_the_ledger_says_in_which_cell_each_claim_is_shown(tmp_path: Path, outputs) -> None:
+def test_the_ledger_says_in_which_cell_each_claim_is_shown_and_leads_there(
+    tmp_path: Path, outputs
+) -> None:
     saved(tmp_path, "04", ("1", None), right(claims()["6-mixture"]))
     ledger("04", folder=tmp_path)
     text = outputs[0][0]["text/plain"]
-    assert re.search(r"6-mixture .* 04, cell 2", text)
+    assert re.search(r"6-mixture .* 04 \[1\]", text)
     assert re.search(r"6-euclidean .* not yet", text)
+    assert '<a href="04_name.ipynb">04 [1]</a>' in outputs[0][0]["text/html"]
+
+
+def test_what_the_notebooks_saw_is_read_from_their_saved_texts(tmp_path: Path, outputs) -> None:
+    saved(tmp_path, "04", right(claims()["6-mixture"]))
+    seen(["6-mixture", "6-euclidean"], tmp_path)
+    [(bundle, _)] = outputs
+    assert bundle["text/plain"].splitlines() == [
+        "6-mixture, 04 [1]: 0.5 against 0.7",
+        "6-euclidean, not yet: not yet",
+    ]
+    assert '<a href="04_name.ipynb">04 [1]</a>' in bundle["text/html"]
+    with pytest.raises(ValueError, match="no claim '6-mix'"):
+        seen(["6-mix"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    "observed",
+    [
+        "0.71 with one shot, 0.93 with twenty",
+        "a well-known, twenty-five-word-long sentence that is wrapped at a hyphen-bearing-compound "
+        "word, so that reading it back has to join what was parted",
+    ],
+)
+def test_what_claim_prints_can_be_read_back(observed: str, outputs) -> None:
+    claim("6-mixture", observed, holds=True)
+    status, saw = _read_text("6-mixture", outputs[0][0]["text/plain"])
+    assert (status, saw) == (claims()["6-mixture"].status, observed)
+
+
+# ---- the README ---------------------------------------------------------------------------------
+
+
+def test_the_readme_sums_up_the_ledger_as_it_is() -> None:
+    text = (NOTEBOOKS.parent / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"<!-- claim ledger -->\n(.*?)\n<!-- end -->", text, re.S)
+    assert found, "README.md needs a block between <!-- claim ledger --> and <!-- end -->"
+    told = "put the text of fewshot_lib.reading.claims.readme_summary() between the marks"
+    assert found[1] == readme_summary(), told
+
+
+def test_the_summary_for_the_readme_counts_every_claim() -> None:
+    first = readme_summary().splitlines()[0]
+    counts = [int(n) for n in re.findall(r"\d+", first)]
+    assert counts[0] == len(claims()) == sum(counts[1:])

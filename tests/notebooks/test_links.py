@@ -1,0 +1,99 @@
+"""The course hangs together: lessons in a chain, each with its exercise, and links that arrive."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from saved import LESSONS, ROOT, SAVED, code_cells, label, opening, prose
+
+#: The course, in order; what is not there yet may be linked, but nothing else that is missing.
+COURSE = (
+    *("00_start_here", "01_labels", "02_episodes", "03_prototypes", "04_mixture"),
+    *("05_segmentation", "06_training", "07_protocols", "08_transfer", "09_review"),
+)
+TO_COME = {name for name in COURSE if not (ROOT / "notebooks" / f"{name}.ipynb").exists()}
+TEXTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "notebooks").glob("*.md")),
+]
+TAUGHT = [path for path in LESSONS if "01" <= path.stem[:2] <= "08"]
+
+
+def links(text: str) -> Iterator[str]:
+    """Give the targets of links and pictures that lead to a file here, without their anchors."""
+    code = re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.S)
+    targets = re.findall(r"\]\(\s*([^)\s]+)", code)
+    targets += re.findall(r"<(?:a|img)\b[^>]*?(?:href|src)=[\"']([^\"']+)", code)
+    for target in targets:
+        if not re.match(r"[a-z][a-z0-9+.-]*:|#", target):
+            yield unquote(target.partition("#")[0])
+
+
+def lost(path: Path, text: str) -> list[str]:
+    """List the links of a text that lead nowhere, now and when the course is whole."""
+    dead = [target for target in links(text) if not (path.parent / target).exists()]
+    to_come = {ROOT / "notebooks" / f"{name}.ipynb" for name in TO_COME}
+    return [target for target in dead if (path.parent / target).resolve() not in to_come]
+
+
+def test_every_lesson_is_one_of_the_course() -> None:
+    assert {path.stem for path in LESSONS} <= set(COURSE)
+
+
+@pytest.mark.parametrize("path", SAVED, ids=label)
+def test_every_relative_link_of_a_notebook_arrives(path: Path) -> None:
+    assert lost(path, "\n\n".join(prose(path))) == []
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+def test_every_relative_link_of_a_text_arrives(path: Path) -> None:
+    assert lost(path, path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=label)
+def test_a_lesson_leads_to_the_one_before_and_the_one_after(path: Path) -> None:
+    here = COURSE.index(path.stem)
+    before = [COURSE[here - 1]] if here else []
+    after = [COURSE[here + 1]] if here + 1 < len(COURSE) else []
+    at_the_top, at_the_end = set(links(opening(path))), set(links(prose(path)[-1]))
+    assert {f"{name}.ipynb" for name in before + after} <= at_the_top, "at the top"
+    assert {f"{name}.ipynb" for name in after} <= at_the_end, "at the end"
+
+
+@pytest.mark.parametrize("path", LESSONS[1:], ids=label)
+def test_a_lesson_leads_to_its_exercise(path: Path) -> None:
+    assert any(
+        target.startswith(f"../exercises/{path.stem[:2]}_")
+        for text in prose(path)
+        for target in links(text)
+    )
+
+
+@pytest.mark.parametrize("path", TAUGHT, ids=label)
+def test_a_lesson_can_be_explored_and_asks(path: Path) -> None:
+    source = "\n".join(cell.source for cell in code_cells(path))
+    assert len(re.findall(r"^\s*explore\(", source, re.M)) >= 1
+    assert len(re.findall(r"^\s*question\(", source, re.M)) >= 3
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("[a](b.ipynb) and [c](../d/e.md#part)", ["b.ipynb", "../d/e.md"]),
+        ("[web](https://example.org) [here](#part) `[code](x.md)`", []),
+        ("![picture](cover.png) <img src='two%20words.png'>", ["cover.png", "two words.png"]),
+        ("```\n[a](b.md)\n```", []),
+    ],
+)
+def test_links_are_found(text: str, found: list[str]) -> None:
+    assert list(links(text)) == found
+
+
+def test_a_link_that_leads_nowhere_is_told() -> None:
+    text = "[a](00_start_here.ipynb) [b](10_nothing.ipynb) [c](../exercises/99_none.ipynb)"
+    missing = ["10_nothing.ipynb", "../exercises/99_none.ipynb"]
+    assert lost(ROOT / "notebooks" / "x.ipynb", text) == missing
