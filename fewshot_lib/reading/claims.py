@@ -271,10 +271,7 @@ def seen(ids: Sequence[str], folder: Path | str) -> None:
         ValueError: no such claim.
     """
     shown = {row.id: row for row in scan(folder)}
-    lines = [
-        [id, _told(shown.get(id)), _find(id).says, shown[id].seen if id in shown else "not yet"]
-        for id in ids
-    ]
+    lines = [[id, _told(shown.get(id)), _find(id).says, _saw(shown.get(id))] for id in ids]
     columns = ["claim", "shown in", "the note says", "seen there"]
     cells = "".join(
         "<tr>"
@@ -286,10 +283,7 @@ def seen(ids: Sequence[str], folder: Path | str) -> None:
         for row in lines
     )
     head = "".join(f"<th>{c}</th>" for c in columns)
-    text = "\n".join(
-        wrap(f"{id}, {where}: {saw}" if saw else f"{id}, {where}: nothing that a program can see")
-        for id, where, _, saw in lines
-    )
+    text = "\n".join(wrap(f"{id}, {where}: {saw}") for id, where, _, saw in lines)
     page = f"<table><thead><tr>{head}</tr></thead><tbody>{cells}</tbody></table>"
     emit({"text/html": page, "text/plain": text})
 
@@ -383,6 +377,15 @@ def _truth(holds: Any) -> bool:
 def _told(row: Shown | None) -> str:
     """Say where a claim is shown: "03 [41]"."""
     return "not yet" if row is None else f"{row.notebook} [{row.count}]"
+
+
+def _saw(row: Shown | None) -> str:
+    """Say what was seen, or why nothing is told."""
+    if row is None:
+        return "not yet"
+    if row.printed is None:
+        return "run and save that notebook"
+    return row.seen or "nothing that a program can see"
 
 
 def _linked(text: str, id: str, shown: Mapping[str, Shown] | None) -> str:
