@@ -16,6 +16,7 @@ import ast
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from fewshot_lib.exercises.notebook import grading, source_of
@@ -166,8 +167,14 @@ def given_definitions(cell: Mapping[str, Any]) -> str:
 
     The rest shows and plots; grading does not need it.
     """
+    return _given_definitions(source_of(cell))
+
+
+@cache
+def _given_definitions(source: str) -> str:
+    # of handed-out cells only, the same for every submission
     try:
-        body = ast.parse(python(source_of(cell))).body
+        body = ast.parse(python(source)).body
     except SyntaxError:
         return ""
     kept = [

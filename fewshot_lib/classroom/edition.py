@@ -7,11 +7,13 @@ is called; checks, solutions, references and the grader are not in it at all.
 from __future__ import annotations
 
 import ast
+import hashlib
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 import fewshot_lib
+from fewshot_lib.exercises import catalogue
 from fewshot_lib.exercises.spec import Exercise
 
 #: Modules of ``fewshot_lib.exercises`` that know no answer; the worker needs them.
@@ -21,7 +23,7 @@ _INERT = '''"""What a notebook imports; while grading it does nothing."""
 
 
 class _Quiet:
-    """Stand for anything a notebook calls to show or check something."""
+    """Stand for anything a notebook calls to draw, show or check something."""
 
     def __init__(self, *_, **__):
         pass
@@ -29,12 +31,20 @@ class _Quiet:
     def __call__(self, *_, **__):
         return self
 
+    def __iter__(self):
+        return iter((self, self))  # "figure, data = ..."
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self
+
     def __repr__(self):
         return "(nothing is shown while grading)"
 
 
 def carry_on(name, answer=None):
-    """Give back the student's own answer: nothing stands in for it while grading."""
+    """Give back the student's own answer; what stands in for a wrong one is the grader's affair."""
     return answer
 
 
@@ -68,14 +78,11 @@ def build_edition(exercise: Exercise, folder: Path) -> Path:
     for file in sorted(source.glob("*.py")):
         if file.name != "cli.py":
             shutil.copyfile(file, package / file.name)
-    for part in ("data", "figures"):
-        if (source / part).is_dir():
-            ignore = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(source / part, package / part, ignore=ignore)
-    (package / "reading").mkdir()
-    (package / "reading" / "__init__.py").write_text(_INERT, encoding="utf-8")
-    (package / "exercises").mkdir()
-    (package / "exercises" / "__init__.py").write_text(_INERT, encoding="utf-8")
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(source / "data", package / "data", ignore=ignore)
+    for part in ("figures", "reading", "exercises"):  # to import matplotlib would cost a second
+        (package / part).mkdir()
+        (package / part / "__init__.py").write_text(_INERT, encoding="utf-8")
     for name in NEUTRAL:
         file = source / "exercises" / f"{name}.py"
         shutil.copyfile(file, package / "exercises" / file.name)
@@ -157,3 +164,25 @@ def _empty(function: ast.FunctionDef, name: str) -> None:
     raising = ast.parse(f"raise RuntimeError({sentence!r})").body
     keep = function.body[:1] if ast.get_docstring(function) is not None else []
     function.body = [*keep, *raising]
+
+
+def source_digest(name: str) -> str:
+    """Hash the sources that a mark of an exercise depends on: the same on every machine.
+
+    The mathematics and the data, the exercise's specification, what judges it, and what runs it.
+
+    Arguments:
+        name: the exercise, "03_prototypes" or "prototypes".
+    """
+    package = Path(fewshot_lib.__file__).parent
+    files = [file for file in package.glob("*.py") if file.name not in ("cli.py", "__init__.py")]
+    files += package.glob("data/*.py")
+    word = catalogue.exercise(name).name
+    judging = ("compare", "diagnosis", "given", "running", "spec", "values", word)
+    files += [package / "exercises" / f"{part}.py" for part in judging]
+    files += [package / "classroom" / f"{part}.py" for part in ("assemble", "edition", "worker")]
+    total = hashlib.sha256()
+    for file in sorted(files):
+        data = file.read_bytes()
+        total.update(f"{file.relative_to(package).as_posix()} {len(data)}\n".encode() + data)
+    return total.hexdigest()

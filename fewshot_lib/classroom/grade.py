@@ -2,32 +2,39 @@
 
 Nothing that decides a mark is where a student's code runs. The sandbox gets code and arguments and
 gives back plain data; this module draws the cases, from a seed that no student knows, and judges.
+
+**A wrong answer does not cost the answers that call it.** First everything runs as written. An
+answer that then lacks points gets a second run if an earlier one is wrong and is called somewhere
+outside its own cell: in it the course's own source of each wrong earlier answer stands in, as
+``carry_on`` does in the notebook, and only the later answer is called and judged; the better of its
+two verdicts counts. What stands in can win nothing for its own answer: that one was judged before,
+in a process that had ended and never held it; no reply about it counts in the second run, and no
+word of a second run reaches feedback, so that our source cannot be carried out and handed in later.
+What it gives a *later* answer is what the notebook gives; that it is not that answer itself is held
+by ``tests/classroom/test_standing_in.py``.
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import logging
 import secrets
-import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from fewshot_lib.classroom import results as receipts
-from fewshot_lib.classroom.assemble import Assembled, assemble
-from fewshot_lib.classroom.edition import build_edition
+from fewshot_lib.classroom.assemble import Assembled, assemble, python
+from fewshot_lib.classroom.edition import source_digest
 from fewshot_lib.classroom.report import fingerprint, write_all
 from fewshot_lib.classroom.sandbox import (
     Calls,
     Ended,
     NoSandbox,
-    Sandbox,
     SandboxLimits,
     require_sandbox,
 )
@@ -38,9 +45,25 @@ from fewshot_lib.classroom.submissions import (
     find,
     notebook,
 )
+from fewshot_lib.classroom.workplace import Crew, Done, Elsewhere, Here, OtherCourse, Setting, lost
 from fewshot_lib.exercises import catalogue
-from fewshot_lib.exercises.diagnosis import FAILED, CheckVerdict, Verdict, judge, sheet
-from fewshot_lib.exercises.notebook import BadSolution, answer_cells, read
+from fewshot_lib.exercises.diagnosis import (
+    FAILED,
+    PASSED,
+    CheckVerdict,
+    Verdict,
+    judge,
+    sheet,
+)
+from fewshot_lib.exercises.notebook import (
+    BadSolution,
+    answer_cells,
+    grading,
+    read,
+    source_of,
+    without_markers,
+)
+from fewshot_lib.exercises.running import LOST, TOO_SLOW
 from fewshot_lib.exercises.spec import Answer, Exercise
 
 log = logging.getLogger(__name__)
@@ -67,11 +90,13 @@ class Plan:
         exercise: its specification.
         built: the notebook as handed out.
         specification: hash of everything that a mark depends on.
+        standing_in: the course's own source of each answer, by name.
     """
 
     exercise: Exercise
     built: Mapping[str, Any]
     specification: str
+    standing_in: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -98,7 +123,7 @@ def plan(name: str, folder: Path) -> Plan:
 
     Arguments:
         name: "03_prototypes" or "prototypes".
-        folder: the course's folder, with ``exercises/``.
+        folder: the course's folder, with ``exercises/`` and ``solutions/``.
 
     Raises:
         NotBuilt: the exercise was never built here.
@@ -108,13 +133,14 @@ def plan(name: str, folder: Path) -> Plan:
     file = folder / "exercises" / f"{exercise.stem}.ipynb"
     try:
         built = read(file)
+        solved = answer_cells(read(folder / "solutions" / f"{exercise.stem}.ipynb"))
     except BadSolution as error:
         raise NotBuilt(f"{error}; build it with `fewshot build {exercise.stem}`") from None
-    package = Path(catalogue.__file__).parent
-    parts = [package / f"{exercise.name}.py", file]
-    parts += [package / f"{part}.py" for part in ("compare", "diagnosis", "running", "spec")]
-    specification = receipts.digest(*(part.read_bytes() for part in parts))
-    return Plan(exercise, built, specification)
+    own = {answer.name: without_markers(solved[answer.name]) for answer in exercise.answers}
+    specification = receipts.digest(
+        source_digest(exercise.name), file.read_bytes(), receipts.canonical(own)
+    )
+    return Plan(exercise, built, specification, own)
 
 
 def student_seed(run_seed: int, student: str, exercise: str) -> int:
@@ -132,6 +158,7 @@ def grade(
     workers: int = 1,
     limits: SandboxLimits | None = None,
     isolation: str = "bubblewrap",
+    scheduler: str = "",
     progress: Callable[[int, int, Mapping[str, Any]], None] | None = None,
 ) -> Summary:
     """Grade what stands at ``place`` into the results folder ``folder``.
@@ -145,6 +172,7 @@ def grade(
         workers: sandboxes side by side.
         limits: for each submission.
         isolation: "bubblewrap" or "none".
+        scheduler: the address of a Dask scheduler whose workers do the running; "" for here.
         progress: told the number of rows, of submissions, and the row, after each.
 
     Returns:
@@ -152,11 +180,12 @@ def grade(
 
     Raises:
         NoSubmissions, NoSuchExercise, NotBuilt, BadResults: wrong use; one sentence.
-        NoSandbox: this machine cannot.
+        NoSandbox, NoScheduler, OtherCourse: this machine, or those machines, cannot.
     """
     begun = time.monotonic()
     limits = limits or SandboxLimits()
-    require_sandbox(isolation)
+    if not scheduler:
+        require_sandbox(isolation)
     found = find(place, only)
     plans = {name: plan(name, course) for name in sorted({one.exercise for one in found})}
     kept = receipts.Results(folder, course_digest(course))
@@ -180,7 +209,7 @@ def grade(
         summary.kept += sum(one.exercise == name for one in found) - len(todo)
         if not todo:
             continue
-        with Pool(one_plan, workers, isolation, limits) as pool:
+        with Pool(one_plan, workers, isolation, limits, scheduler) as pool:
             for row in pool.grade(todo, seed):
                 row = kept.append(row)
                 summary.graded += 1
@@ -216,51 +245,50 @@ def submission_digest(submission: Submission) -> str:
 
 
 class Pool:
-    """Sandboxes of one exercise, side by side; judging stays in this thread.
+    """Sandboxes of one exercise, side by side, here or elsewhere; judging stays in this thread.
 
     Arguments:
         one_plan: the exercise.
-        workers: how many sandboxes.
+        workers: how many sandboxes here.
         isolation, limits: as for ``grade``.
+        scheduler: the address of a Dask scheduler whose workers have the sandboxes; "" for here.
     """
 
-    def __init__(self, one_plan: Plan, workers: int, isolation: str, limits: SandboxLimits) -> None:
+    def __init__(
+        self,
+        one_plan: Plan,
+        workers: int,
+        isolation: str,
+        limits: SandboxLimits,
+        scheduler: str = "",
+    ) -> None:
         if workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers}")
-        self.plan, self.workers = one_plan, workers
-        self.isolation, self.limits = isolation, limits
-        self._folder = tempfile.TemporaryDirectory(prefix="fewshot-edition-")
-        self.edition = build_edition(one_plan.exercise, Path(self._folder.name))
-        self._idle: SimpleQueue[Sandbox] = SimpleQueue()
-        self._made: list[Sandbox] = []
-        self._lock = threading.Lock()
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="sandbox")
+        self.plan, self.workers, self.scheduler = one_plan, workers, scheduler
+        modules = (*WARM_MODULES, *imported(one_plan.built))
+        self.setting = Setting(one_plan.exercise.stem, modules, isolation, limits)
+        self._crew: Crew
 
     def __enter__(self) -> Pool:
         """Warm the first sandbox, so that a machine that cannot says so at once."""
-        self._idle.put(self._sandbox())
+        self._crew = (
+            Elsewhere(self.setting, self.scheduler)
+            if self.scheduler
+            else Here(self.setting, self.workers)
+        )
         return self
 
     def __exit__(self, *_: object) -> None:
         """End every sandbox."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
-        for sandbox in self._made:
-            sandbox.close()
-        self._folder.cleanup()
-
-    def _sandbox(self) -> Sandbox:
-        sandbox = Sandbox(self.edition, WARM_MODULES, self.isolation, self.limits)
-        with self._lock:
-            self._made.append(sandbox)
-        return sandbox
+        self._crew.close()
 
     def grade(self, submissions: Iterable[Submission], seed: int) -> Iterator[dict[str, Any]]:
         """Grade submissions; rows come as they are ready."""
-        waiting: dict[Future[Ended], Prepared] = {}
+        waiting: dict[Future[Any], Underway] = {}
         coming = iter(submissions)
         more = True
         while more or waiting:
-            while more and len(waiting) < self.workers + 1:
+            while more and len(waiting) < self._crew.size:
                 submission = next(coming, None)
                 if submission is None:
                     more = False
@@ -269,33 +297,148 @@ class Pool:
                 if prepared.assembled is None:
                     yield unread_row(self.plan, prepared)
                     continue
-                waiting[self._threads.submit(self._run, prepared)] = prepared
+                underway = Underway(prepared, prepared.assembled)
+                future = self._crew.start(prepared.assembled.cells, prepared.calls)
+                waiting[future] = underway
             if not waiting:
                 continue
             ready, _ = wait(waiting, return_when=FIRST_COMPLETED)
             for future in ready:
-                prepared = waiting.pop(future)
-                yield row_of(self.plan, prepared, future.result(), self.worker_versions)
+                underway = waiting.pop(future)
+                self._take(underway, future)
+                cells = underway.second_run(self.plan)
+                if cells is not None:
+                    waiting[self._crew.start(cells, underway.calls)] = underway
+                    continue
+                yield row_of(self.plan, underway)
+
+    def _take(self, underway: Underway, future: Future[Any]) -> None:
+        calls = underway.calls
+        try:
+            done = self._crew.finish(future.result(), calls)
+        except (NoSandbox, OtherCourse):  # a machine that cannot: nothing to blame on a student
+            raise
+        except Exception as error:
+            if not self.scheduler:
+                raise
+            done = lost(calls, f"no worker could finish it: {type(error).__name__}: {error}"[:300])
+        underway.take(self.plan, done)
+
+
+@dataclass
+class Underway:
+    """A submission between its first run and its row.
+
+    Arguments:
+        prepared: what was read and drawn.
+        assembled: what of it is run.
+        ended: its first run.
+        versions: what the worker of the first run says of itself.
+        verdicts: the better one of each answer so far.
+        stood_in: for each answer that counts with something standing in: the names of that.
+        seconds: of all runs.
+        asked: the answer that the run under way is for; "" in the first run.
+        with_others: what stands in, in the run under way.
+    """
+
+    prepared: Prepared
+    assembled: Assembled
+    ended: Ended | None = None
+    versions: Mapping[str, Any] = field(default_factory=dict)
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    stood_in: dict[str, list[str]] = field(default_factory=dict)
+    seconds: float = 0.0
+    asked: str = ""
+    with_others: list[str] = field(default_factory=list)
+    _looked_at: set[str] = field(default_factory=set)
 
     @property
-    def worker_versions(self) -> Mapping[str, Any]:
-        """What the workers report of themselves."""
-        return dict(self._made[0].warm["versions"])
+    def calls(self) -> Sequence[Calls]:
+        """The calls of the run under way."""
+        return [one for one in self.prepared.calls if self.asked in ("", one.answer)]
 
-    def _run(self, prepared: Prepared) -> Ended:
-        try:
-            sandbox = self._idle.get_nowait()
-        except Empty:
-            sandbox = self._sandbox()
-        try:
-            assert prepared.assembled is not None
-            ended = sandbox.run(prepared.assembled.cells, prepared.calls)
-            if ended.why == "sandbox":  # ours, not the student's: once more, in a new one
-                sandbox.close()
-                ended = sandbox.run(prepared.assembled.cells, prepared.calls)
-            return ended
-        finally:
-            self._idle.put(sandbox)
+    def take(self, one_plan: Plan, done: Done) -> None:
+        """Judge what came of the run under way."""
+        ended = done.ended
+        self.seconds += ended.seconds
+        found = {
+            asked.answer: judge(
+                one_plan.exercise,
+                one_plan.exercise[asked.answer],
+                ended.outcomes[asked.answer],
+                self.prepared.seed,
+            )
+            for asked in self.calls
+        }
+        if self.ended is None:
+            self.ended, self.versions, self.verdicts = ended, done.versions, found
+            return
+        old, new = self.verdicts[self.asked], found[self.asked]
+        if (new.points, bool(new.mistakes)) > (old.points, bool(old.mistakes)):
+            self.verdicts[self.asked] = _in_our_words(new, self.with_others)
+            self.stood_in[self.asked] = self.with_others
+
+    def second_run(self, one_plan: Plan) -> Sequence[Mapping[str, str]] | None:
+        """Give the cells of the next run that an answer has a right to; None when there is none.
+
+        Answers that were stubs, that had all points, or whose process gave no reply have none.
+        """
+        assert self.ended is not None
+        wrong: list[str] = []
+        for answer in one_plan.exercise.answers:
+            name, verdict = answer.name, self.verdicts[answer.name]
+            answered = any(o.status not in (LOST, TOO_SLOW) for o in self.ended.outcomes[name])
+            if verdict.status == FAILED and answered and name not in self._looked_at:
+                self._looked_at.add(name)
+                called = [other for other in wrong if self._is_called(other)]
+                if called:
+                    self.asked, self.with_others = name, called
+                    return self._standing_in(one_plan, called)
+            if verdict.status != PASSED:
+                wrong.append(name)
+        return None
+
+    def _is_called(self, name: str) -> bool:
+        return any(name in cell["source"] for cell in self.assembled.cells if cell["id"] != name)
+
+    def _standing_in(self, one_plan: Plan, names: Sequence[str]) -> list[Mapping[str, str]]:
+        """Put the course's own source behind the cells of answers, and once more at the end."""
+        own = {
+            name: {"id": f"the course's {name}", "source": one_plan.standing_in[name]}
+            for name in names
+        }
+        cells: list[Mapping[str, str]] = []
+        for cell in self.assembled.cells:
+            cells.append(cell)
+            if cell["id"] in own:
+                cells.append(own[cell["id"]])
+        return [*cells, *own.values()]
+
+
+def _in_our_words(verdict: Verdict, others: Sequence[str]) -> Verdict:
+    """Leave out whatever of a second run's verdict a student can word: it could be our source."""
+    said = f"this is not right with the course's own {' and '.join(others)} in its place either"
+    lines = [
+        line if line.status == PASSED else replace(line, sentence=said, case="", drawn=None)
+        for line in verdict.checks
+    ]
+    return replace(verdict, checks=tuple(lines), notes=(), relation="")
+
+
+def imported(built: Mapping[str, Any]) -> list[str]:
+    """List the modules that a handed-out notebook imports: warm workers have them at hand."""
+    names: dict[str, None] = {}
+    for cell in built["cells"]:
+        if cell["cell_type"] != "code" or grading(cell).get("solution"):
+            continue
+        for statement in ast.parse(python(source_of(cell))).body:
+            if isinstance(statement, ast.Import):
+                names.update(dict.fromkeys(alias.name for alias in statement.names))
+            elif isinstance(statement, ast.ImportFrom) and statement.module:
+                names[statement.module] = None
+                below = [f"{statement.module}.{alias.name}" for alias in statement.names]
+                names.update(dict.fromkeys(below))
+    return list(names)
 
 
 @dataclass(frozen=True)
@@ -332,20 +475,24 @@ def unread_row(one_plan: Plan, prepared: Prepared) -> dict[str, Any]:
     return _row(one_plan, prepared, "not read", checks, [prepared.problem], {}, 0.0, {})
 
 
-def row_of(
-    one_plan: Plan, prepared: Prepared, ended: Ended, worker: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Judge what came back and make the row."""
-    assert prepared.assembled is not None
+def row_of(one_plan: Plan, underway: Underway) -> dict[str, Any]:
+    """Make the row of a submission that was run and judged."""
+    ended, assembled = underway.ended, underway.assembled
+    assert ended is not None
     checks: list[dict[str, Any]] = []
+    reason = "" if ended.why == "done" else ended.detail
     for answer in one_plan.exercise.answers:
-        verdict = judge(one_plan.exercise, answer, ended.outcomes[answer.name], prepared.seed)
-        reason = "" if ended.why == "done" else ended.detail
+        verdict = underway.verdicts[answer.name]
         checks += [_check_row(answer, line, verdict, reason) for line in verdict.checks]
-    notes = list(prepared.assembled.remarks)
+    notes = list(assembled.remarks)
     if ended.why != "done":
         notes.insert(0, f"The submission was stopped: {ended.detail or ended.why}.")
-    names = set(prepared.assembled.sources)
+    for name, others in underway.stood_in.items():
+        notes.append(
+            f"{name} was judged with the course's own {' and '.join(others)} in place of "
+            f"{'yours, which is' if len(others) == 1 else 'yours, which are'} not right yet."
+        )
+    names = set(assembled.sources)
     notes += [
         f"The cell of {note['id']!r} ended with {note['error']}"
         for note in ended.cells
@@ -355,7 +502,16 @@ def row_of(
         note["id"][:80]: note["printed"][:500] for note in ended.cells if note["printed"].strip()
     }
     status = "graded" if ended.why == "done" else ended.why
-    return _row(one_plan, prepared, status, checks, notes, printed, ended.seconds, worker)
+    return _row(
+        one_plan,
+        underway.prepared,
+        status,
+        checks,
+        notes,
+        printed,
+        underway.seconds,
+        underway.versions,
+    )
 
 
 def _check_row(

@@ -16,6 +16,7 @@ from fewshot_lib.classroom.machine import course_folder
 from fewshot_lib.classroom.results import BadResults
 from fewshot_lib.classroom.sandbox import NoSandbox, SandboxLimits
 from fewshot_lib.classroom.submissions import NoSubmissions
+from fewshot_lib.classroom.workplace import NoScheduler, OtherCourse
 from fewshot_lib.exercises.catalogue import NoSuchExercise
 
 DONE, WANTING, WRONG_USE, CANNOT = 0, 1, 2, 3
@@ -34,7 +35,7 @@ def _answered(work: Callable[[Path], tuple[int, str]]) -> tuple[int, str]:
         return work(course)
     except _WRONG as error:
         return WRONG_USE, str(error)
-    except NoSandbox as error:
+    except (NoSandbox, NoScheduler, OtherCourse) as error:
         return CANNOT, str(error)
     except KeyboardInterrupt:
         return WANTING, "Interrupted. What is graded is kept; the same command goes on from there."
@@ -55,6 +56,7 @@ def grade(
     time_limit: float,
     memory_limit: int,
     isolation: str,
+    scheduler: str = "",
 ) -> tuple[int, str]:
     """Grade, write the reports, and say how it went: exit status and sentence."""
     limits = SandboxLimits(
@@ -82,6 +84,7 @@ def grade(
                 workers=workers,
                 limits=limits,
                 isolation=isolation,
+                scheduler=scheduler,
                 progress=progress,
             )
         page = grader.write_reports(folder, course)
