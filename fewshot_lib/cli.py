@@ -230,6 +230,9 @@ def grade(
     isolation: Annotated[
         Isolation, typer.Option(help="none: no sandbox; only for code you trust.")
     ] = Isolation.BUBBLEWRAP,
+    scheduler: Annotated[
+        str, typer.Option(help="Of Dask, tcp://HOST:8786: its workers run the submissions.")
+    ] = "",
     verify: Annotated[
         Path | None, typer.Option(help="Repeat every row of this results folder and compare.")
     ] = None,
@@ -251,6 +254,7 @@ def grade(
             time_limit=time_limit,
             memory_limit=memory_limit,
             isolation=str(isolation),
+            scheduler=scheduler,
         )
     if status:
         end(status, said)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fewshot_lib.classroom.machine import bubblewrap_problem, find_chromium
+from fewshot_lib.classroom.machine import bubblewrap_problem, find_chromium, find_postgresql
 
 ROOT = Path(__file__).resolve().parents[1]
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
@@ -33,6 +33,14 @@ def missing_sandbox() -> str | None:
 
 
 @cache
+def missing_postgresql() -> str | None:
+    """Say why no PostgreSQL server can be started here, or None."""
+    if find_postgresql() is None:
+        return "no PostgreSQL found (Debian, Ubuntu: apt install postgresql)"
+    return None
+
+
+@cache
 def missing_scans() -> str | None:
     """Say why the real scans cannot be read here, or None."""
     from fewshot_lib.data import scans
@@ -48,6 +56,7 @@ def missing_scans() -> str | None:
 NEEDS: dict[str, Callable[[], str | None]] = {
     "browser": missing_browser,
     "hostile": missing_sandbox,
+    "postgresql": missing_postgresql,
     "scans": missing_scans,
 }
 

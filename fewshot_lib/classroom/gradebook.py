@@ -47,16 +47,29 @@ def export(folder: Path, url: str) -> tuple[int, int]:
             'nbgrader is not installed: pip install -c constraints.txt -e ".[classroom]"'
         ) from None
     try:
-        with _programs_beside_python(), contextlib.closing(Gradebook(url)) as gradebook:
+        address = with_driver(url)
+        with _programs_beside_python(), contextlib.closing(Gradebook(address)) as gradebook:
             for name in sorted({row["exercise"] for row in rows}):
                 _define(gradebook, catalogue.exercise(name))
             waiting = sum(_enter(gradebook, row) for row in rows)
-    except (SQLAlchemyError, InvalidEntry, ImportError, OSError) as error:
-        reason = str(error).strip().split("\n")[0][:200]
+    except (SQLAlchemyError, InvalidEntry, ImportError, OSError, ValueError) as error:
+        reason = str(getattr(error, "orig", None) or error).strip().split("\n")[0][:200]
         raise NoGradebook(
             f"the database refuses: {reason}. Nothing of the results is lost."
         ) from None
     return len(rows), waiting
+
+
+def with_driver(url: str) -> str:
+    """Name the driver that the course brings in a PostgreSQL address that names none.
+
+    What SQLAlchemy takes by itself depends on its version.
+
+    >>> with_driver("postgresql://teacher@host/marks")
+    'postgresql+psycopg://teacher@host/marks'
+    """
+    kind, colon, rest = url.partition("://")
+    return f"postgresql+psycopg://{rest}" if kind in ("postgresql", "postgres") and colon else url
 
 
 @contextlib.contextmanager

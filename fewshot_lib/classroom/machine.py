@@ -1,4 +1,4 @@
-"""What this machine has: folders, Chromium, bubblewrap. Standard library only.
+"""What this machine has: folders, Chromium, bubblewrap, PostgreSQL. Standard library only.
 
 The set-up runs this module before anything is installed; ``fewshot doctor`` and the tests ask it
 the same questions later, so that all three always agree.
@@ -73,6 +73,17 @@ def find_chromium() -> Path | None:
         if found:
             return Path(found)
     return next((Path(place) for place in CHROMIUM_PLACES if Path(place).is_file()), None)
+
+
+def find_postgresql() -> Path | None:
+    """Find the folder with PostgreSQL's server programs (``initdb``, ``pg_ctl``), for the tests.
+
+    Debian keeps them off the search path, one folder a version; the newest is taken.
+    """
+    if shutil.which("initdb") and shutil.which("pg_ctl"):
+        return Path(shutil.which("pg_ctl") or "").resolve().parent
+    folders = [place.parent for place in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
+    return max(folders, key=lambda folder: float(folder.parent.name), default=None)
 
 
 def bubblewrap_problem() -> str | None:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from fewshot_lib.classroom.machine import find_chromium, is_root
+from fewshot_lib.classroom.machine import find_chromium, find_postgresql, is_root
 
 OLDEST, NEWEST = (3, 11), (3, 13)
 NEEDED_GIGABYTES = 4.0  # the environment takes 2.2 GB, pip's temporary files the rest
@@ -35,6 +35,7 @@ CANNOT = 3  # exit status: this machine cannot, and the sentence says why
 SYSTEM_PACKAGES: dict[str, Callable[[], bool]] = {
     "chromium": lambda: find_chromium() is None,
     "bubblewrap": lambda: shutil.which("bwrap") is None,
+    "postgresql": lambda: find_postgresql() is None,
 }
 
 #: What pip prints when it fails, and the sentence for it; the first that matches is said.
@@ -318,7 +319,7 @@ def fetch_scans(root: Path) -> None:
 
 
 def install_system_packages() -> None:
-    """Install Chromium and bubblewrap if that needs no question; else say what is missed."""
+    """Install what only tests need if that takes no question; else say what is missed."""
     missing = [name for name, is_missing in SYSTEM_PACKAGES.items() if is_missing()]
     if not missing:
         return
@@ -357,7 +358,9 @@ def install_system_packages() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Set the course up; ``--system`` adds what only tests need, ``--no-scans`` leaves data out."""
     parser = argparse.ArgumentParser(prog="python -m fewshot_lib.classroom.setup")
-    parser.add_argument("--system", action="store_true", help="also Chromium and bubblewrap (apt)")
+    parser.add_argument(
+        "--system", action="store_true", help="also Chromium, bubblewrap and PostgreSQL (apt)"
+    )
     parser.add_argument("--no-scans", action="store_true", help="do not fetch the real scans")
     options = parser.parse_args(arguments)
     start = time.monotonic()
