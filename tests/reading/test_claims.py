@@ -39,6 +39,22 @@ def test_the_saved_notebooks_show_what_the_ledger_says() -> None:
     assert find_problems(NOTEBOOKS, strict=STRICT) == []
 
 
+def test_the_review_was_saved_after_the_notebooks_that_it_reads() -> None:
+    """The ledger in notebook 09 names the cells where claims stand now, once all are there."""
+    if not STRICT:
+        return
+    [path] = NOTEBOOKS.glob("09_*.ipynb")
+    outputs = [out for cell in nbformat.read(path, 4).cells for out in cell.get("outputs", [])]
+    texts = [out.data["text/plain"] for out in outputs if "data" in out]
+    [text] = [text for text in texts if text.startswith("The claim ledger:")]
+    for row in scan(NOTEBOOKS):
+        if row.notebook != "09":  # its own cells had no numbers while it ran
+            there = re.search(
+                rf"^{re.escape(row.id)} .*  {row.notebook} \[{row.count}\]", text, re.M
+            )
+            assert there, f"{row.id} has moved; save {path.name} again, last of all"
+
+
 # ---- the ledger ---------------------------------------------------------------------------------
 
 
