@@ -75,7 +75,7 @@ class Recipe:
     k_shot: int = 1
     n_query: int = 3
     all_classes: bool = True
-    turned: bool = True
+    turned: bool = False
     learning_rate: float = 3e-3
     dice_weight: float = 0.5
     subjects: int = 400
@@ -87,7 +87,7 @@ class Recipe:
 
 
 BEST = Recipe()
-SHORT = replace(BEST, stride=2, steps=100, background_grid=1)  # what the other rows vary
+SHORT = replace(BEST, stride=2, steps=60, background_grid=1)  # what the other rows vary
 
 
 def normalised(images: Tensor) -> Tensor:

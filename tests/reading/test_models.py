@@ -46,7 +46,7 @@ def test_a_kept_network_loads_with_weights_only(slices):
 def test_every_seed_and_every_setting_has_a_file_of_its_own(monkeypatch):
     other = {
         "prototypes": "position", "similarity": "squared_euclidean", "scale": 1.0,
-        "background_grid": 2, "nonnegative": True, "all_classes": False, "turned": False,
+        "background_grid": 2, "nonnegative": True, "all_classes": False, "turned": True,
         "learning_rate": 1e-2, "dice_weight": 0.0,
     }  # fmt: skip
     recipes = [replace(TINY, **{field.name: other.get(field.name, 7)}) for field in fields(Recipe)]
