@@ -41,6 +41,9 @@ def as_array(value: Any) -> np.ndarray | None:
     if isinstance(value, bool | int | float | complex):
         return np.asarray(value)
     if isinstance(value, list | tuple) and value:
+        if all(type(part) in (bool, int, float, complex) for part in value):  # the usual, at once
+            flat = np.asarray(value)
+            return flat if flat.dtype.kind in "biufc" else None
         parts = [as_array(part) for part in value]
         if all(part is not None and part.shape == parts[0].shape for part in parts):  # type: ignore[union-attr]
             return np.stack(parts)  # type: ignore[arg-type]

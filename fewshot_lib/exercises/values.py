@@ -46,11 +46,19 @@ _MAGIC = b"FSV1"
 
 @dataclass(frozen=True)
 class Limits:
-    """How large a value may be: bytes in all, things in it, and how deeply they are nested."""
+    """How large a value may be.
+
+    Arguments:
+        max_bytes: of the whole message.
+        max_items: things in it.
+        max_depth: how deeply they are nested.
+        max_header: bytes of the part that is JSON; parsed, it takes many times the room.
+    """
 
     max_bytes: int = 64 * 2**20
     max_items: int = 20_000
     max_depth: int = 8
+    max_header: int = 4 * 2**20
 
 
 LIMITS = Limits()
@@ -290,22 +298,26 @@ def unpack(data: bytes, limits: Limits = LIMITS) -> Any:
     if len(data) < 12 or data[:4] != _MAGIC:
         raise NotPlain("these bytes do not begin as a value does")
     (length,) = struct.unpack("<Q", data[4:12])
-    if length > len(data) - 12 or length > 16 * 2**20:
+    if length > len(data) - 12:
         raise NotPlain(f"a header of {length} bytes is announced, {len(data) - 12} bytes came")
+    if length > limits.max_header:
+        raise NotPlain(f"a header of {length} bytes came, at most {limits.max_header} are read")
     try:
         header = json.loads(data[12 : 12 + length].decode("utf-8"))
         announced, tree = header["arrays"], header["value"]
         entries = [(str(name), [int(n) for n in shape]) for name, shape in announced]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise NotPlain(f"the header cannot be read: {type(error).__name__}") from None
     if len(entries) > limits.max_items:
         raise NotPlain(f"{len(entries)} arrays are announced, at most {limits.max_items} are read")
-    arrays: list[np.ndarray] = []
+    arrays: list[np.ndarray | None] = []
     position = 12 + length
     for name, shape in entries:
         if name not in DTYPES:
             raise NotPlain(f"an array of {name[:40]!r} may not cross")
-        if len(shape) > 16 or any(n < 0 for n in shape):
+        # NumPy counts bytes in 63 bits without the empty axes: (0, 2**62) is refused like (2**62,)
+        room = math.prod(max(n, 1) for n in shape) * DTYPES[name].itemsize
+        if len(shape) > 16 or any(n < 0 for n in shape) or room >= 2**63:
             raise NotPlain("an array has an impossible shape")
         size = math.prod(shape) * DTYPES[name].itemsize
         if size > len(data) - position:
@@ -320,12 +332,14 @@ def unpack(data: bytes, limits: Limits = LIMITS) -> Any:
     return _from_tree(tree, arrays, limits.max_depth, [limits.max_items])
 
 
-def _from_tree(tree: Any, arrays: list[np.ndarray], depth: int, budget: list[int]) -> Any:
+def _from_tree(tree: Any, arrays: list[np.ndarray | None], depth: int, budget: list[int]) -> Any:
     budget[0] -= 1
     if depth < 0 or budget[0] < 0:
         raise NotPlain("the value is nested too deeply or has too many parts")
-    if tree is None or isinstance(tree, bool | str):
+    if tree is None or isinstance(tree, bool):
         return tree
+    if isinstance(tree, str):
+        return _writable(tree)
     if isinstance(tree, list):
         return [_from_tree(part, arrays, depth - 1, budget) for part in tree]
     if not isinstance(tree, dict) or len(tree) != 1:
@@ -333,7 +347,8 @@ def _from_tree(tree: Any, arrays: list[np.ndarray], depth: int, budget: list[int
     ((kind, body),) = tree.items()
     try:
         if kind == "int":
-            return int(body) if len(body) <= 20 else _refuse("an int of too many digits")
+            number = int(body) if len(body) <= 20 else 2**64
+            return number if -(2**63) <= number < 2**64 else _refuse("an int beyond 64 bits came")
         if kind == "float":
             return float.fromhex(body)
         if kind == "complex":
@@ -341,24 +356,33 @@ def _from_tree(tree: Any, arrays: list[np.ndarray], depth: int, budget: list[int
         if kind in ("array", "tensor"):
             if type(body) is not int or not 0 <= body < len(arrays):
                 _refuse("an array that did not come is referred to")
-            return arrays[body] if kind == "array" else torch.from_numpy(arrays[body].copy())
+            array, arrays[body] = arrays[body], None
+            if array is None:  # a thousand times the same would fill the memory of who stacks them
+                return _refuse("an array is referred to twice")
+            return array if kind == "array" else torch.from_numpy(array)
         if kind == "tuple":
             return tuple(_from_tree(part, arrays, depth - 1, budget) for part in body)
         if kind == "dict":
             return {
-                str(key): _from_tree(part, arrays, depth - 1, budget) for key, part in list(body)
+                _writable(str(key)): _from_tree(part, arrays, depth - 1, budget)
+                for key, part in list(body)
             }
         if kind == "seed":
             return Seed(int(body))
         if kind == "given":
             return Given(str(body[0]), _from_tree(body[1], arrays, depth - 1, budget))
         if kind == "opaque":
-            return Opaque(str(body)[:200])
+            return Opaque(_writable(str(body)[:200]))
     except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
         if isinstance(error, NotPlain):
             raise
         raise NotPlain(f"a part of kind {kind!r} cannot be read") from None
     raise NotPlain(f"a part of the value is of the unknown kind {str(kind)[:40]!r}")
+
+
+def _writable(text: str) -> str:
+    # half a surrogate pair is a str that no file can hold: a question mark stands for it
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _refuse(sentence: str) -> Any:

@@ -122,6 +122,8 @@ def header(tree, announced=(), tail=b"") -> bytes:
         header({"array": 0}, [["bool", [1]]], b"\2"),
         header({"int": "9" * 5000}),
         header({"int": 3}),
+        header({"int": "9" * 20}),
+        header({"tuple": [{"array": 0}] * 2}, [["uint8", [1]]], b"1"),
         header({"float": "__import__"}),
         header({"class": "os.system"}),
         header({"int": "1", "float": "0x1p0"}),
@@ -133,11 +135,40 @@ def header(tree, announced=(), tail=b"") -> bytes:
         header(None, [["float64", [0]]] * 30_000),
         header(None)[:-3],
         b"FSV1" + struct.pack("<Q", 100_000) + b"[" * 100_000,
+        header({"array": 0}, [["float32", [0, 10**30]]]),
+        header({"array": 0}, [["float32", [0, 2**62]]]),
+        header({"array": 0}, [["float32", [0, 2**40, 2**40]]]),
+        header({"array": 0}, [["float32", [float("inf")]]]),
+        header({"array": 0}, [["float32", [float("nan")]]]),
+        header("x" * (4 * 2**20)),
     ],
 )
 def test_a_forged_message_is_refused(raw):
     with pytest.raises(NotPlain):
         unpack(raw)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["bool", "uint8", "float32", "complex128"]) | st.text(max_size=3),
+            st.lists(
+                st.sampled_from([-1, 0, 1, 2, 2**31, 2**62, 2**63, 10**30, 1e999]), max_size=18
+            ),
+        ),
+        max_size=3,
+    ),
+    st.binary(max_size=16),
+)
+def test_no_announced_shape_ends_the_reader(announced, tail):
+    with contextlib.suppress(NotPlain):
+        unpack(header({"tuple": [{"array": n} for n in range(len(announced))]}, announced, tail))
+
+
+def test_half_a_character_becomes_one_that_a_file_can_hold():
+    for text in ("\ud800", {"\udfff": 1}, Opaque("\ud900")):
+        str(unpack(pack(text))).encode("utf-8")
 
 
 def test_messages_over_the_limit_are_refused_before_they_are_read():
