@@ -63,7 +63,7 @@ from fewshot_lib.exercises.notebook import (
     source_of,
     without_markers,
 )
-from fewshot_lib.exercises.running import LOST, TOO_SLOW
+from fewshot_lib.exercises.running import LOST, TOO_SLOW, Outcome
 from fewshot_lib.exercises.spec import Answer, Exercise
 
 log = logging.getLogger(__name__)
@@ -362,11 +362,8 @@ class Underway:
         ended = done.ended
         self.seconds += ended.seconds
         found = {
-            asked.answer: judge(
-                one_plan.exercise,
-                one_plan.exercise[asked.answer],
-                ended.outcomes[asked.answer],
-                self.prepared.seed,
+            asked.answer: _judged(
+                one_plan, asked.answer, ended.outcomes[asked.answer], self.prepared.seed
             )
             for asked in self.calls
         }
@@ -413,6 +410,24 @@ class Underway:
             if cell["id"] in own:
                 cells.append(own[cell["id"]])
         return [*cells, *own.values()]
+
+
+def _judged(one_plan: Plan, name: str, outcomes: Sequence[Outcome], seed: int) -> Verdict:
+    """Judge; a reply over which the judge itself stumbles costs that answer, not the batch."""
+    answer = one_plan.exercise[name]
+    try:
+        return judge(one_plan.exercise, answer, outcomes, seed)
+    except Exception as error:
+        log.exception("the judge stumbled over a reply to %s", name)
+        said = (
+            f"the grader could not judge this reply ({type(error).__name__}); this is a fault of "
+            "the grader, and a person must look at it"
+        )
+        checks = tuple(
+            CheckVerdict(line.name, 0.0, line.points, FAILED, sentence=said)
+            for line in answer.checks
+        )
+        return Verdict(one_plan.exercise.name, name, checks)
 
 
 def _in_our_words(verdict: Verdict, others: Sequence[str]) -> Verdict:

@@ -221,3 +221,26 @@ def test_isolation_none_grades_and_warns_on_every_page(tmp_path, monkeypatch):
     pages = list((tmp_path / "marks").rglob("*.html"))
     assert len(pages) == 3
     assert all("Graded without a sandbox" in page.read_text(encoding="utf-8") for page in pages)
+
+
+def test_a_reply_that_the_judge_stumbles_over_costs_its_answer_only(tmp_path, monkeypatch):
+    from fewshot_lib.classroom import grade as module
+
+    honest = module.judge
+
+    def stumbling(exercise, answer, outcomes, seed):
+        if answer.name == "squared_euclidean":
+            raise ZeroDivisionError
+        return honest(exercise, answer, outcomes, seed)
+
+    monkeypatch.setattr(module, "judge", stumbling)
+    (tmp_path / "in" / "ada").mkdir(parents=True)
+    (tmp_path / "in" / "ada" / f"{NAME}.ipynb").write_text(json.dumps(SOLUTION), encoding="utf-8")
+    grade(tmp_path / "in", tmp_path / "out", COURSE, limits=LIMITS)
+    (row,) = results.current(results.read_rows(tmp_path / "out" / "results.jsonl"))
+    for check in row["checks"]:
+        if check["answer"] == "squared_euclidean":
+            assert check["points"] == 0
+            assert "a person must look at it" in check["message"]
+        else:
+            assert check["points"] == check["max_points"]
