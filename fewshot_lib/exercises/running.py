@@ -15,7 +15,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,8 @@ class Outcome:
 
     def as_dict(self) -> dict[str, Any]:
         """Give the outcome as a plain value, for :func:`values.pack`."""
-        return {**asdict(self), "value": self.value}
+        # not dataclasses.asdict, which copies the value
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
 
     @classmethod
     def from_dict(cls, data: Any) -> Outcome:
@@ -256,7 +257,10 @@ def _same(after: Any, before: Any) -> bool:
         return (
             isinstance(after, torch.Tensor)
             and after.shape == before.shape
-            and bool(torch.equal(after.nan_to_num(), before.nan_to_num()))
+            and (
+                torch.equal(after, before)
+                or torch.equal(after.nan_to_num(), before.nan_to_num())  # NaN equals no NaN
+            )
         )
     if isinstance(before, np.ndarray):
         return after.shape == before.shape and np.array_equal(after, before)
