@@ -13,7 +13,7 @@ from tqdm import tqdm
 from fewshot_lib.classroom import grade as grader
 from fewshot_lib.classroom.edition import CannotWithhold
 from fewshot_lib.classroom.machine import course_folder
-from fewshot_lib.classroom.results import BadResults
+from fewshot_lib.classroom.results import BadResults, NotWritten
 from fewshot_lib.classroom.sandbox import NoSandbox, SandboxLimits
 from fewshot_lib.classroom.submissions import NoSubmissions
 from fewshot_lib.classroom.workplace import NoScheduler, OtherCourse
@@ -35,7 +35,7 @@ def _answered(work: Callable[[Path], tuple[int, str]]) -> tuple[int, str]:
         return work(course)
     except _WRONG as error:
         return WRONG_USE, str(error)
-    except (NoSandbox, NoScheduler, OtherCourse) as error:
+    except (NoSandbox, NoScheduler, OtherCourse, NotWritten) as error:
         return CANNOT, str(error)
     except KeyboardInterrupt:
         return WANTING, "Interrupted. What is graded is kept; the same command goes on from there."

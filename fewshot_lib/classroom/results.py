@@ -25,6 +25,10 @@ class BadResults(ValueError):
     """A results folder cannot be used: not ours, another course's, or tampered with; says which."""
 
 
+class NotWritten(RuntimeError):
+    """A row could not be written; the rows before it are safe."""
+
+
 def canonical(value: Any) -> bytes:
     """Write JSON in the one form that hashes are taken of."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
@@ -114,7 +118,7 @@ class Results:
         """Add a row with its receipt, and see that it is on the disk.
 
         Raises:
-            BadResults: it could not be written (a full disk); what is there stays as it was.
+            NotWritten: it could not be written (a full disk); what is there stays as it was.
         """
         row = {**row, "receipt": {**row["receipt"], "previous": self._last}}
         row["receipt"]["hash"] = row_hash(row)
@@ -128,7 +132,7 @@ class Results:
         except OSError as error:
             with self.file.open("rb+") as file:
                 file.truncate(size)
-            raise BadResults(
+            raise NotWritten(
                 f"a result could not be written ({error.strerror}); the {len(self.rows)} rows "
                 "before it are safe. Make room and repeat the command: it goes on from there."
             ) from None

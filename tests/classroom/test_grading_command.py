@@ -1,0 +1,224 @@
+"""``fewshot grade`` as a teacher types it: five kinds of students, bad input, a full disk."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_grade import COURSE, NAME, SOLUTION, STUB, changed, prefixed
+
+from fewshot_lib.classroom import results
+from fewshot_lib.classroom.grading_command import CANNOT, DONE, WRONG_USE
+from fewshot_lib.classroom.report import file_name
+
+UNSHARE = ("unshare", "--user", "--map-root-user", "--mount")
+HOSTILE = Path(__file__).parents[1] / "hostile" / "submissions" / "forged_reply.txt"
+
+
+def hostile() -> dict:
+    notebook = json.loads(json.dumps(STUB))
+    code = HOSTILE.read_text(encoding="utf-8")
+    for cell in notebook["cells"]:
+        grading = cell["metadata"].get("nbgrader", {})
+        if grading.get("solution") and cell["cell_type"] == "code":
+            cell["source"], code = code, ""
+    return notebook
+
+
+STUDENTS = {
+    "anna, a solution": SOLUTION,
+    "ben, a stub": STUB,
+    "carl, a typical mistake": changed(".square().sum(dim=-1)", ".square().sum(dim=-1).sqrt()"),
+    "dora, right, with a warning": prefixed("import warnings\nwarnings.warn('careful')"),
+    "eve, hostile": hostile(),
+}
+
+
+def fewshot(*words: object, **settings) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **settings.pop("variables", {})}
+    return subprocess.run(
+        [sys.executable, "-m", "fewshot_lib.cli", *map(str, words)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=COURSE,
+        check=False,
+        timeout=300,
+        **settings,
+    )
+
+
+def hand_in(folder: Path, **notebooks: dict) -> Path:
+    for student, notebook in notebooks.items():
+        (folder / student).mkdir(parents=True)
+        file = folder / student / f"{NAME}.ipynb"
+        file.write_text(json.dumps(notebook), encoding="utf-8")
+    return folder
+
+
+def one_sentence(said: str) -> str:
+    lines = [line for line in said.strip().splitlines() if "submissions" not in line[:40]]
+    assert "Traceback" not in said
+    assert len(lines) == 1, said
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("acceptance")
+    hand_in(folder / "submitted", **STUDENTS)
+    done = fewshot("grade", folder / "submitted", "--results", folder / "marks", "--seed", 4)
+    return folder, done
+
+
+@pytest.mark.hostile
+def test_five_students_get_full_nothing_partial_full_and_nothing(marked):
+    folder, done = marked
+    assert done.returncode == DONE, done.stderr
+    assert "5 graded" in done.stdout
+    rows = results.current(results.read_rows(folder / "marks" / "results.jsonl"))
+    anna, ben, carl, dora, eve = rows
+    assert anna["points"] == dora["points"] == anna["max_points"] == 16
+    assert ben["points"] == eve["points"] == 0
+    assert 0 < carl["points"] < 16
+    assert "not squared" in {check["mistake"] for check in carl["checks"]}
+
+
+@pytest.mark.hostile
+def test_everything_that_is_promised_is_written(marked):
+    folder, _ = marked
+    marks = folder / "marks"
+    with (marks / "grades.csv").open(encoding="utf-8") as file:
+        table = {line["student"]: line["total"] for line in csv.DictReader(file)}
+    assert table["anna, a solution"] == "16"
+    assert table["eve, hostile"] == "0"
+    for student in STUDENTS:
+        place = file_name(student)
+        page = (marks / "feedback" / place / f"{NAME}.html").read_text(encoding="utf-8")
+        assert "of 16 points" in page
+        scope = json.loads((marks / "gradescope" / place / "results.json").read_text("utf-8"))
+        assert scope["score"] == sum(test["score"] for test in scope["tests"])
+        assert sum(test["max_score"] for test in scope["tests"]) == 16
+    report = (marks / "report.html").read_text(encoding="utf-8")
+    for words in ("Distribution of points", "By check", "Typical mistakes met", "not squared"):
+        assert words in report
+    for words in ("Slowest", "Similar submissions"):
+        assert words in report
+
+
+@pytest.mark.hostile
+def test_verify_repeats_every_row(marked):
+    folder, _ = marked
+    done = fewshot("grade", "--verify", folder / "marks")
+    assert done.returncode == DONE, done.stderr
+    assert "Every row" in done.stdout
+
+
+def test_without_bubblewrap_it_is_exit_3_and_the_way_out(tmp_path):
+    hand_in(tmp_path / "submitted", anna=SOLUTION)
+    words = ("grade", tmp_path / "submitted", "--results", tmp_path / "marks")
+    done = fewshot(*words, variables={"PATH": str(tmp_path)})
+    assert done.returncode == CANNOT
+    said = one_sentence(done.stderr)
+    assert "bubblewrap is not installed" in said
+    assert "--isolation none" in said
+
+
+@pytest.mark.hostile
+@pytest.mark.parametrize("kind", ["nowhere", "empty", "no exercise", "no zip", "half a zip"])
+def test_bad_input_is_one_sentence_and_exit_2(kind, tmp_path):
+    place, more = tmp_path / "submitted", []
+    if kind == "empty":
+        place.mkdir()
+    elif kind == "no exercise":
+        hand_in(place, anna=SOLUTION)
+        more = ["--exercise", "12_nothing"]
+    elif kind == "no zip":
+        place = tmp_path / "export.zip"
+        place.write_bytes(b"this is no zip")
+    elif kind == "half a zip":
+        hand_in(place, anna=SOLUTION)
+        whole = Path(shutil.make_archive(str(tmp_path / "whole"), "zip", place)).read_bytes()
+        place = tmp_path / "half.zip"
+        place.write_bytes(whole[: len(whole) // 2])
+    done = fewshot("grade", place, "--results", tmp_path / "marks", *more)
+    assert done.returncode == WRONG_USE, done.stderr
+    wanted = {"nowhere": "no such file", "empty": "no submission", "no exercise": "no exercise"}
+    assert wanted.get(kind, "no zip that can be read") in one_sentence(done.stderr)
+    assert not (tmp_path / "marks" / "results.jsonl").exists()
+
+
+@pytest.mark.hostile
+def test_an_exercise_that_nobody_built_is_one_sentence(tmp_path, monkeypatch):
+    from fewshot_lib.classroom import grading_command
+
+    hand_in(tmp_path / "submitted", anna=SOLUTION)
+    course = tmp_path / "course"
+    (course / "exercises").mkdir(parents=True)
+    monkeypatch.setattr(grading_command, "course_folder", lambda: course)
+    status, said = grading_command.grade(
+        tmp_path / "submitted",
+        tmp_path / "marks",
+        exercise="",
+        seed=None,
+        workers=1,
+        time_limit=20,
+        memory_limit=512,
+        isolation="bubblewrap",
+    )
+    assert status == WRONG_USE
+    assert f"build it with `fewshot build {NAME}`" in said
+
+
+@pytest.mark.hostile
+def test_the_results_of_another_course_are_left_alone(marked, tmp_path):
+    folder, _ = marked
+    marks = tmp_path / "marks"
+    shutil.copytree(folder / "marks", marks)
+    settings = json.loads((marks / "run.json").read_text(encoding="utf-8"))
+    (marks / "run.json").write_text(json.dumps({**settings, "course": "another"}), encoding="utf-8")
+    before = (marks / "results.jsonl").read_bytes()
+    done = fewshot("grade", folder / "submitted", "--results", marks)
+    assert done.returncode == WRONG_USE
+    assert "another course" in one_sentence(done.stderr)
+    assert (marks / "results.jsonl").read_bytes() == before
+
+
+@pytest.mark.hostile
+def test_a_full_disk_keeps_what_is_written_and_goes_on_when_there_is_room(marked, tmp_path):
+    """The results lie on a file system of three pages, which is full after the first rows."""
+    folder, _ = marked
+    marks, kept = tmp_path / "marks", tmp_path / "kept"
+    marks.mkdir()
+    words = ["grade", str(folder / "submitted"), "--seed", "4", "--results"]
+    script = 'mount -t tmpfs -o size=12k none "$1" || exit 77; shift; "$@"; s=$?; '
+    script += f'cp -r "{marks}" "{kept}"; exit $s'
+    program = [sys.executable, "-m", "fewshot_lib.cli", *words, str(marks)]
+    done = subprocess.run(
+        [*UNSHARE, "sh", "-c", script, "sh", marks, *program],
+        capture_output=True,
+        text=True,
+        cwd=COURSE,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == CANNOT, done.stderr
+    said = one_sentence(done.stderr)
+    assert "could not be written (No space left on device)" in said
+    assert "goes on from there" in said
+    rows = list(results.read_rows(kept / "results.jsonl"))
+    assert 0 < len(rows) < 5
+    again = fewshot(*words, kept)
+    assert again.returncode == DONE, again.stderr
+    assert f"{5 - len(rows)} graded, {len(rows)} were graded before" in again.stdout
+    both = [
+        results.current(results.read_rows(place / "results.jsonl"))
+        for place in (kept, folder / "marks")
+    ]
+    assert [row["points"] for row in both[0]] == [row["points"] for row in both[1]]
