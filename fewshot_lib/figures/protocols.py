@@ -36,7 +36,8 @@ ROLES = (
 def ranks(scores: Mapping[str, Mapping[str, float]], *, what: str = "") -> tuple[Figure, PlotData]:
     """Draw how methods are ordered by several scorings of the same predictions (a bump chart).
 
-    Rank 1 is the highest score; equal scores share the better rank's order of ``scores``.
+    Rank 1 is the highest score. Scores that print alike (two digits) keep the order that they had
+    in the scoring before, so that lines cross only where a printed number changes sides.
 
     Arguments:
         scores: scoring → method → score, from left to right; every scoring knows every method.
@@ -64,7 +65,11 @@ def ranks(scores: Mapping[str, Mapping[str, float]], *, what: str = "") -> tuple
     table = np.array([[float(scores[s][m]) for s in scorings] for m in methods])
     if np.isnan(table).any():
         raise ValueError("a score is NaN and has no rank: leave that method or scoring out")
-    places = (-table).argsort(axis=0, kind="stable").argsort(axis=0) + 1  # (methods, scorings)
+    places = np.zeros(table.shape, dtype=int)  # (methods, scorings)
+    order = np.arange(len(methods))
+    for j in range(len(scorings)):
+        order = order[(-table[order, j].round(2)).argsort(kind="stable")]
+        places[order, j] = np.arange(1, len(methods) + 1)
     what = what or f"Ranks of {len(methods)} methods by {len(scorings)} scorings"
     with drawing("broad") as figure:
         axes = figure.subplots()

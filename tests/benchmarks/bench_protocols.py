@@ -1,0 +1,38 @@
+"""Notebook 07's reversal, repeated: other seeds of the training, other people.
+
+Windows minus one prototype, volume Dice of the liver, paired over people; the lower end of the
+interval by EP1 and its upper end by EP2. Above 0 and below 0: two protocols, two winners.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from fewshot_lib.data import anatomy
+from fewshot_lib.evaluation import EP1, EP2, bootstrap_interval, evaluate
+from fewshot_lib.networks import FewShotSegmentationNet
+from fewshot_lib.reading.models import SIZE, normalised, novel_organ_network
+
+ONE = FewShotSegmentationNet(encoder=nn.Identity(), background_grid=8)
+WINDOWS = FewShotSegmentationNet(encoder=nn.Identity(), prototypes="grid", grid=8)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_order_of_two_methods_by_two_protocols(bench, seed: int) -> None:
+    network = novel_organ_network(seed, progress=False)
+    for first in (9000, 9500):
+        people = anatomy.make_volumes(12, size=SIZE, n_slices=18, first_subject=first)
+        with torch.no_grad():
+            seen = [replace(p, images=network.encoder(normalised(p.images))) for p in people]
+        ends = {}
+        for protocol in (EP1, EP2):
+            windows, one = (evaluate(m, seen, protocol, ["liver"]).rows for m in (WINDOWS, ONE))
+            lead = [w.dice - o.dice for w, o in zip(windows, one, strict=True)]
+            ends[protocol.name] = bootstrap_interval(lead)
+        where = f"liver, windows - one prototype, seed {seed}, people {first}"
+        bench(f"{where}, EP1 low end", ends["EP1"].low, "Dice", goal=">= 0")
+        bench(f"{where}, EP2 high end", ends["EP2"].high, "Dice", goal="<= 0")
