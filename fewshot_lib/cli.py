@@ -128,6 +128,49 @@ def _show_data() -> None:
         end(WANTING, "The real scans are missing: fewshot data fetch")
 
 
+# ---------------------------------------------------------------------------------------- segment
+
+
+@app.command(
+    short_help="Segment a scan by another one's labels.",
+    epilog="Example: fewshot segment --support anna.nii.gz --mask anna_liver.nii.gz "
+    "--query bert.nii.gz --out bert_liver.nii.gz",
+)
+def segment(
+    support: Annotated[Path, typer.Option(help="A scan, NIfTI.")],
+    mask: Annotated[Path, typer.Option(help="Its labels: whole numbers, 0 background.")],
+    query: Annotated[Path, typer.Option(help="Another scan, of any grid and orientation.")],
+    out: Annotated[Path, typer.Option(help="Where its labels go: .nii.gz or .nii.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+) -> None:
+    """Label a scan like another one, without training; for learning, not for patients.
+
+    Only slices with a label count as labelled. OUT keeps the query's grid, place and header, and
+    the numbers of the mask. Nothing leaves this machine.
+    """
+    from tqdm import tqdm
+
+    from fewshot_lib.reading import segment as segmenting
+
+    with tqdm(unit="slice", leave=False, delay=0.5) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        try:
+            outcome = segmenting.segment_files(
+                support, mask, query, out, overwrite=overwrite, progress=show
+            )
+        except segmenting.VolumeError as error:
+            bar.close()
+            end(WRONG_USE, str(error))
+        except segmenting.CannotSegment as error:
+            bar.close()
+            end(CANNOT, str(error))
+    print(outcome)
+
+
 # -------------------------------------------------------------------------------------- exercises
 
 
@@ -299,11 +342,15 @@ app.add_typer(
 def gradebook_export(
     results: Annotated[Path, typer.Argument(help="A results folder of `fewshot grade`.")],
     db: Annotated[str, typer.Option(help="sqlite:///FILE or postgresql://USER@HOST/NAME.")],
+    course: Annotated[
+        Path | None,
+        typer.Option(help="nbgrader's course folder: write there what formgrader opens."),
+    ] = None,
 ) -> None:
     """Write automatic scores into nbgrader's gradebook; manual ones stay as they are."""
     from fewshot_lib.classroom import grading_command
 
-    status, said = grading_command.export(results, db)
+    status, said = grading_command.export(results, db, course)
     if status:
         end(status, said)
     print(said)

@@ -8,6 +8,7 @@ hand (manual scores, extra credit, comments) is never touched, however often mar
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 import warnings
@@ -15,8 +16,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fewshot_lib.classroom.assemble import assemble
 from fewshot_lib.classroom.results import current, read_rows
+from fewshot_lib.classroom.submissions import Unreadable, find, notebook
 from fewshot_lib.exercises import catalogue
+from fewshot_lib.exercises.notebook import grading
 from fewshot_lib.exercises.spec import Exercise
 
 
@@ -58,6 +62,72 @@ def export(folder: Path, url: str) -> tuple[int, int]:
             f"the database refuses: {reason}. Nothing of the results is lost."
         ) from None
     return len(rows), waiting
+
+
+def write_notebooks(folder: Path, course: Path, root: Path) -> int:
+    """Write what formgrader opens: each student's answers and texts in the built exercise.
+
+    Below ``root/autograded``, as nbgrader has it. Everything but the sources of answers is the
+    built exercise's; under each check stands what the grader found. Nothing is run.
+
+    Arguments:
+        folder: of the results; a submission that changed since it was graded is left out.
+        course: the course's folder.
+        root: of nbgrader's course.
+
+    Returns:
+        How many notebooks were written.
+
+    Raises:
+        NoSubmissions: they are no longer where they were graded from.
+        OSError: a file cannot be written.
+    """
+    from fewshot_lib.classroom.grade import plan, results_settings, submission_digest
+
+    rows = {
+        (row["student"], row["exercise"]): row
+        for row in current(read_rows(folder / "results.jsonl"))
+    }
+    plans: dict[str, Any] = {}
+    count = 0
+    for one in find(Path(results_settings(folder)["submissions"])):
+        row = rows.get((one.student, one.exercise))
+        plain = one.student not in (".", "..") and "/" not in one.student and one.data is not None
+        if row is None or not plain or submission_digest(one) != row["receipt"]["submission"]:
+            continue
+        one_plan = plans.setdefault(one.exercise, plan(one.exercise, course))
+        try:
+            found = assemble(one_plan.exercise, one_plan.built, notebook(one.data or b""))
+        except Unreadable:
+            continue
+        place = root / "autograded" / one.student / one.exercise
+        place.mkdir(parents=True, exist_ok=True)
+        written = _filled_in(one_plan.built, {**found.sources, **found.texts}, row["checks"])
+        file = place / f"{one.exercise}.ipynb"
+        file.write_text(json.dumps(written, ensure_ascii=False, indent=1), encoding="utf-8")
+        count += 1
+    return count
+
+
+def _filled_in(
+    built: Mapping[str, Any], sources: Mapping[str, str], checks: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    filled: dict[str, Any] = json.loads(json.dumps(built))
+    for cell in filled["cells"]:
+        name = str(grading(cell).get("grade_id", ""))
+        if name in sources:
+            cell["source"] = sources[name]
+        if cell["cell_type"] == "code":
+            said = [
+                f"{check['status']} ({check['points']:g} of {check['max_points']:g}) "
+                f"{check['id']}{': ' if check['message'] else ''}{check['message']}\n"
+                for check in checks
+                if name == f"check-{check['answer']}"
+            ]
+            cell["outputs"] = (
+                [{"output_type": "stream", "name": "stdout", "text": said}] if said else []
+            )
+    return filled
 
 
 def with_driver(url: str) -> str:

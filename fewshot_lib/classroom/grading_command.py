@@ -121,17 +121,21 @@ def report(folder: Path) -> tuple[int, str]:
     return _answered(lambda course: (DONE, f"Report: {grader.write_reports(folder, course)}"))
 
 
-def export(folder: Path, url: str) -> tuple[int, str]:
-    """Bring marks into nbgrader's gradebook."""
+def export(folder: Path, url: str, root: Path | None = None) -> tuple[int, str]:
+    """Bring marks into nbgrader's gradebook, and notebooks for formgrader below ``root``."""
     from fewshot_lib.classroom import gradebook
 
-    def work(_: Path) -> tuple[int, str]:
+    def work(course: Path) -> tuple[int, str]:
         grader.results_settings(folder)
         try:
             count, waiting = gradebook.export(folder, url)
         except gradebook.NoGradebook as error:
             return WRONG_USE, str(error)
         texts = f"; {waiting} texts wait for you in formgrader" if waiting else ""
-        return DONE, f"{count} submissions entered{texts}."
+        said = f"{count} submissions entered{texts}."
+        if root is not None:
+            written = gradebook.write_notebooks(folder, course, root)
+            said += f" {written} notebooks written to {root / 'autograded'}."
+        return DONE, said
 
     return _answered(work)

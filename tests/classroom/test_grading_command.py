@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 from test_grade import COURSE, NAME, SOLUTION, STUB, changed, prefixed
 
@@ -110,6 +111,34 @@ def test_everything_that_is_promised_is_written(marked):
         assert words in report
     for words in ("Slowest", "Similar submissions"):
         assert words in report
+
+
+@pytest.mark.hostile
+def test_the_gradebook_gets_marks_and_formgrader_its_notebooks(marked, tmp_path):
+    folder, _ = marked
+    url = f"sqlite:///{tmp_path}/gradebook.db"
+    export = ("gradebook", "export", folder / "marks", "--db", url, "--course", tmp_path)
+    done = fewshot(*export)
+    assert done.returncode == DONE, done.stderr
+    assert "5 submissions entered" in done.stdout
+    assert "5 notebooks written" in done.stdout
+    built = json.loads((COURSE / "exercises" / f"{NAME}.ipynb").read_text(encoding="utf-8"))
+    for student, handed_in in STUDENTS.items():
+        file = tmp_path / "autograded" / student / NAME / f"{NAME}.ipynb"
+        seen = nbformat.read(file, as_version=4)
+        nbformat.validate(seen)
+        assert [cell.metadata for cell in seen.cells] == [c["metadata"] for c in built["cells"]]
+        theirs = {
+            cell["metadata"]["nbgrader"]["grade_id"]: "".join(cell["source"])
+            for cell in handed_in["cells"]
+            if cell["metadata"].get("nbgrader", {}).get("solution")
+        }
+        for cell, given in zip(seen.cells, built["cells"], strict=True):
+            name = cell.metadata.get("nbgrader", {}).get("grade_id")
+            assert cell.source == theirs.get(name, "".join(given["source"]))
+        outputs = [cell.outputs for cell in seen.cells if cell.cell_type == "code"]
+        said = "".join(output.text for those in outputs for output in those)
+        assert ("failed" in said) == (student[:4] in ("carl", "eve,")), said
 
 
 @pytest.mark.hostile

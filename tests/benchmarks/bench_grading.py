@@ -1,0 +1,239 @@
+"""What grading costs, beside nbgrader in the same run; and a large course, killed three times."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from fewshot_lib.classroom import results
+from fewshot_lib.classroom.grade import Pool, plan
+from fewshot_lib.classroom.machine import bubblewrap_problem
+from fewshot_lib.classroom.sandbox import SandboxLimits
+from fewshot_lib.classroom.submissions import Submission
+from fewshot_lib.exercises.diagnosis import sheet
+from fewshot_lib.exercises.notebook import namespace, read
+from fewshot_lib.exercises.running import run
+
+pytestmark = [
+    pytest.mark.bench,
+    pytest.mark.timeout(3600),
+    pytest.mark.skipif(bubblewrap_problem() is not None, reason="needs bubblewrap"),
+]
+
+ROOT = Path(__file__).resolve().parents[2]
+NAME = "05_segmentation"
+SEVERAL = 40
+THOUSAND = int(os.environ.get("FEWSHOT_BENCH_SUBMISSIONS", "1000"))
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def command(submissions: Path, folder: Path, *more: str) -> list[str]:
+    grade = ["grade", str(submissions), "--results", str(folder), "--seed", "1", *more]
+    return [sys.executable, "-m", "fewshot_lib.cli", *grade]
+
+
+def copies(folder: Path, number: int, name: str = NAME) -> Path:
+    for student in range(number):
+        place = folder / f"student{student:04d}"
+        place.mkdir(parents=True)
+        shutil.copy(ROOT / "solutions" / f"{name}.ipynb", place)
+    return folder
+
+
+def memory(process: psutil.Process) -> dict[int, float]:
+    """Give the proportional memory (MB) of a process and of all below it."""
+    found = {}
+    for one in [process, *process.children(recursive=True)]:
+        try:
+            found[one.pid] = one.memory_full_info().pss / 1e6
+        except psutil.Error:
+            continue
+    return found
+
+
+def processor_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def workers_of(process: psutil.Process) -> list[psutil.Process]:
+    """Give the warm parents below a process: Python at the grader's program, no fork of one."""
+    found = []
+    for one in process.children(recursive=True):
+        try:
+            words = one.cmdline()
+            forked = one.parent().cmdline() == words
+        except (psutil.Error, AttributeError):
+            continue
+        if "/grader/worker.py" in words and "bwrap" not in words[0] and not forked:
+            found.append(one)
+    return found
+
+
+def nbgrader_seconds(folder: Path, number: int) -> list[float]:
+    """Time nbgrader's autograde on the same notebook, submission by submission."""
+    from nbgrader.apps import NbGraderAPI
+    from traitlets.config import Config
+
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    os.environ["FEWSHOT_PROGRESS"] = str(folder / "progress.json")
+    config = Config()
+    config.CourseDirectory.root = str(folder)
+    config.CourseDirectory.db_url = f"sqlite:///{folder}/gradebook.db"
+    api = NbGraderAPI(config=config)
+    source = folder / "source" / NAME
+    source.mkdir(parents=True)
+    shutil.copy(ROOT / "solutions" / f"{NAME}.ipynb", source)
+    assert api.generate_assignment(NAME)["success"]
+    spent = []
+    for student in range(number):
+        place = folder / "submitted" / f"student{student}" / NAME
+        place.mkdir(parents=True)
+        shutil.copy(ROOT / "solutions" / f"{NAME}.ipynb", place)
+        begun = time.perf_counter()
+        result = api.autograde(NAME, f"student{student}", create=True)
+        spent.append(time.perf_counter() - begun)
+        assert result["success"], result.get("error")
+    return spent
+
+
+def test_throughput_beside_nbgrader_and_overhead(bench, tmp_path):
+    theirs = nbgrader_seconds(tmp_path / "nbgrader", 4)
+    one_plan = plan(NAME, ROOT)
+    data = (ROOT / "solutions" / f"{NAME}.ipynb").read_bytes()
+    students = [Submission(f"student{n}", NAME, "", data) for n in range(SEVERAL)]
+    me = psutil.Process()
+    names = namespace(read(ROOT / "solutions" / f"{NAME}.ipynb"))
+    with Pool(one_plan, 1, "bubblewrap", SandboxLimits()) as pool:
+        list(pool.grade(students[:3], 0))
+        [worker] = workers_of(me)
+        before, mine, begun = processor_seconds(worker), time.process_time(), time.perf_counter()
+        rows = list(pool.grade(students, 1))
+        wall = (time.perf_counter() - begun) / SEVERAL
+        time.sleep(0.6)  # the last guard is counted when its parent has waited for it
+        spent = processor_seconds(worker) - before + time.process_time() - mine
+    assert all(row["points"] == row["max_points"] for row in rows)
+    begun = time.process_time()
+    for seed in range(SEVERAL):
+        for answer in one_plan.exercise.answers:
+            cases = sheet(answer, rows[seed]["receipt"]["seed"]).flat
+            run(names[answer.name], cases)
+    drawn = time.process_time() - begun
+    own = drawn / 2  # half of it was the reference's, on the same cases
+    bench("nbgrader autograde, a submission", statistics.median(theirs), "s")
+    bench("fewshot grade, a submission, one worker", wall, "s")
+    bench("times as many submissions", statistics.median(theirs) / wall, "", goal=">= 25")
+    bench("the student's own compute", 1000 * own / SEVERAL, "ms")
+    bench(
+        "overhead a submission, processor time", 1000 * (spent - own) / SEVERAL, "ms", goal="<= 60"
+    )
+
+
+def test_first_result_and_memory(bench, tmp_path):
+    place = copies(tmp_path / "submissions", 60)
+    begun = time.perf_counter()
+    process = psutil.Popen(command(place, tmp_path / "marks"), env=ENVIRONMENT)
+    rows = tmp_path / "marks" / "results.jsonl"
+    first, highest = 0.0, 0.0
+    while process.poll() is None:
+        if not first and rows.exists() and rows.stat().st_size:
+            first = time.perf_counter() - begun
+        if first:  # to look at memory takes time from what is timed
+            highest = max(highest, sum(memory(process).values()))
+        time.sleep(0.2 if first else 0.02)
+    assert process.returncode == 0
+    bench("from the command to the first result", first, "s", goal="< 6")
+    bench("memory of grader, warm parent and a submission", highest, "MB", goal="< 700")
+
+
+def hostile(folder: Path, number: int, name: str) -> dict[str, str]:
+    """Write submissions, every tenth hostile; give what each student handed in."""
+    sys.path.insert(0, str(ROOT / "tests" / "hostile"))
+    import test_hostile
+
+    slow = {"never_ends", "sleeps", "fork_bomb", "thread_bomb", "recursion", "memory_bomb"}
+    attacks = [file for file in test_hostile.FILES if file.stem not in slow]
+    solution = (ROOT / "solutions" / f"{name}.ipynb").read_text(encoding="utf-8")
+    stub = (ROOT / "exercises" / f"{name}.ipynb").read_text(encoding="utf-8")
+    kinds = {}
+    for student in range(number):
+        who = f"student{student:04d}"
+        if student % 10 == 9:
+            attack = attacks[student // 10 % len(attacks)]
+            kinds[who] = attack.stem
+            text = test_hostile.with_code(attack.read_text(encoding="utf-8"))
+        else:
+            kinds[who] = "stub" if student % 10 == 3 else "solution"
+            text = stub if kinds[who] == "stub" else solution
+        (folder / who).mkdir(parents=True)
+        (folder / who / f"{name}.ipynb").write_text(text, encoding="utf-8")
+    return kinds
+
+
+def test_a_thousand_submissions_killed_three_times(bench, tmp_path):
+    name = "03_prototypes"
+    kinds = hostile(tmp_path / "submissions", THOUSAND, name)
+    rows = tmp_path / "marks" / "results.jsonl"
+    more = ("--workers", "2", "--time-limit", "4", "--memory-limit", "400")
+    begun, growth, killed = time.perf_counter(), 0.0, 0
+    stops = [THOUSAND // 5, THOUSAND // 2, 3 * THOUSAND // 4]
+    while True:
+        process = psutil.Popen(
+            command(tmp_path / "submissions", tmp_path / "marks", *more),
+            env=ENVIRONMENT,
+            stderr=subprocess.DEVNULL,
+        )
+        early = 0.0
+        while process.poll() is None:
+            done = rows.read_bytes().count(b"\n") if rows.exists() else 0
+            if killed < len(stops) and done >= stops[killed]:
+                process.send_signal(signal.SIGKILL)
+                killed += 1
+                process.wait()
+                break
+            try:
+                now = process.memory_full_info().uss / 1e6
+            except psutil.Error:
+                continue
+            if done > 40 and not early and (killed == 0 or done > stops[killed - 1] + 20):
+                early = now
+            if early:
+                growth = max(growth, now - early)
+            time.sleep(0.25)
+        else:
+            break
+    seconds = time.perf_counter() - begun
+    found = list(results.read_rows(rows))
+    marks = {row["student"]: row for row in found}
+    solutions = [marks[who] for who, kind in kinds.items() if kind == "solution"]
+    stubs = [marks[who] for who, kind in kinds.items() if kind == "stub"]
+    others = [marks[who] for who, kind in kinds.items() if kind not in ("solution", "stub")]
+    wrong = [row for row in solutions if row["points"] != row["max_points"]]
+    wrong += [row for row in stubs if row["points"] != 0]
+    wrong += [row for row in others if row["points"] > 0.5 * row["max_points"]]
+    bench("submissions without a row", len(kinds.keys() - marks.keys()), "", goal="<= 0")
+    bench("submissions with two rows", len(found) - len(marks), "", goal="<= 0")
+    bench("wrong marks", len(wrong), "", goal="<= 0")
+    bench("times killed on the way", killed, "", goal=">= 3")
+    bench("growth of the grader's own memory", growth, "MB", goal="< 50")
+    bench("seconds, kills and slow attacks included", seconds, "s", note=f"{THOUSAND} submissions")
+    left = [p for p in psutil.process_iter() if _of(p, str(tmp_path))]
+    bench("processes left over", len(left), "", goal="<= 0")
+    print(json.dumps({row["student"]: row["points"] for row in wrong}))
+
+
+def _of(process: psutil.Process, words: str) -> bool:
+    try:
+        return any(words in word for word in process.cmdline())
+    except psutil.Error:
+        return False
