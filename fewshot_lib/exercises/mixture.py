@@ -24,7 +24,7 @@ COSINE = "notebook 04, «Cosine, and where its mean lies»"
 SCALES = "notebook 04, «Scale, concentration, variance»"
 BREAKS = "notebook 04, «One assumption at a time»"
 SIZES = "notebook 04, «When supports differ in size»"
-EPISODES = "notebook 03, «Many episodes at once»"
+EPISODES = "notebook 03, «Six examples, by hand»"
 
 
 def _log_prior(g: Generator, k: int) -> Tensor:
@@ -658,7 +658,7 @@ POSTERIOR = Answer(
             _unstable,
             "You divided exp by its sum. Far from all classes every exp is 0 in float32, and 0/0 "
             "is NaN; a term common to all classes may be dropped first, `softmax` does it.",
-            "notebook 03, «log_softmax, not log of softmax»",
+            "notebook 03, «From distance to probability»",
         ),
         Mistake(
             "normalised without exp",
@@ -1254,7 +1254,7 @@ VMF_LOG_POSTERIOR = Answer(
             _vmf(finish=lambda logits: logits.softmax(-1).log()),
             "log(softmax(…)): where classes are sharp a probability underflows to 0 and its log is "
             "−∞. `log_softmax` does both in one.",
-            "notebook 03, «log_softmax, not log of softmax»",
+            "notebook 03, «From distance to probability»",
         ),
         Mistake(
             "not normalised",
@@ -1537,7 +1537,7 @@ SUPPORT_SIZE_CORRECTION = Answer(
             lambda n, v, m: v * m / n,
             "A class without support divides by 0. It has no prototype that could be corrected: "
             "refuse it with a ValueError.",
-            "notebook 03, «A class without examples»",
+            "notebook 03, «Labels kept as global numbers»",
         ),
     ],
     variants=[
@@ -1675,7 +1675,7 @@ QUADRATIC_LOG_POSTERIOR = Answer(
         Check(
             "finite however far the query",
             _far_quadratic,
-            pointer="notebook 03, «log_softmax, not log of softmax»",
+            pointer="notebook 03, «From distance to probability»",
         ),
         Check(
             "several episodes at once",
@@ -1731,7 +1731,7 @@ QUADRATIC_LOG_POSTERIOR = Answer(
             _quadratic_but(finish=_log_of_softmax),
             "One fault is left: log(softmax(…)) is −∞ where a probability underflows, and its "
             "gradient NaN.",
-            "notebook 03, «log_softmax, not log of softmax»",
+            "notebook 03, «From distance to probability»",
         ),
         Mistake(
             "volume of one feature",

@@ -193,7 +193,7 @@ def _prototype_picture(case: Case, expected: Any, got: Any) -> str | None:
     return pictures.matrix(case, expected, got)
 
 
-BY_LOOP = "notebook 03, «By loop, then at once»; note §2.2"
+BY_LOOP = "notebook 03, «Six examples, by hand»; note §2.2"
 
 CLASS_PROTOTYPES = Answer(
     name="class_prototypes",
@@ -208,7 +208,7 @@ CLASS_PROTOTYPES = Answer(
             says="the same support in another order gives other prototypes",
         ),
         Check(
-            "several episodes at once", _episodes, pointer="notebook 03, «Many episodes at once»"
+            "several episodes at once", _episodes, pointer="notebook 03, «Six examples, by hand»"
         ),
         Check(
             "input that makes no sense is refused",
@@ -266,7 +266,7 @@ CLASS_PROTOTYPES = Answer(
             "With leading dimensions `embeddings[labels == k]` throws the examples of all episodes "
             "together. Each episode has prototypes of its own: keep the leading axes, for instance "
             "with a membership array of shape (…, N, n_way).",
-            "notebook 03, «Many episodes at once»",
+            "notebook 03, «Six examples, by hand»",
         ),
         Mistake(
             "empty class is NaN",
@@ -274,21 +274,21 @@ CLASS_PROTOTYPES = Answer(
             "A class without examples divides 0 by 0, and a label outside 0 … n_way−1 silently "
             "belongs to nobody: NaN prototypes travel on into the loss. Refuse both with a "
             "ValueError. (Labels kept as global ids are the usual source.)",
-            "notebook 03, «A class without examples»",
+            "notebook 03, «Labels kept as global numbers»",
         ),
         Mistake(
             "empty class is zero",
             _empty_is_zero,
             "You gave a class without examples the zero vector as its prototype. That is a place "
             "like any other, and queries near the origin will be told they belong to it.",
-            "notebook 03, «A class without examples»; note §3.1",
+            "notebook 03, «Labels kept as global numbers»; note §3.1",
         ),
         Mistake(
             "prototypes of unit length",
             _unit_length,
             "Your prototypes are scaled to length 1. The formula is a plain mean; only cosine "
             "similarity looks at directions, and it normalises for itself.",
-            "notebook 03, «Three distances»",
+            "notebook 03, «Move a support point»",
         ),
         Mistake(
             "embeddings normalised first",
@@ -397,7 +397,7 @@ def _double_loop(queries: Tensor, prototypes: Tensor) -> Tensor:
     return torch.stack([torch.stack([((q - p) ** 2).sum() for p in prototypes]) for q in queries])
 
 
-DISTANCES_SECTION = "notebook 03, «Distances»; note §2.2"
+DISTANCES_SECTION = "notebook 03, «From distance to probability»; note §2.2"
 
 SQUARED_EUCLIDEAN = Answer(
     name="squared_euclidean",
@@ -410,7 +410,7 @@ SQUARED_EUCLIDEAN = Answer(
         Check(
             "far from the origin as near it",
             _offset,
-            pointer="notebook 03, «Two formulas that differ in float32»",
+            pointer="notebook 04, «Two formulas that differ in float32»",
         ),
     ],
     mistakes=[
@@ -420,7 +420,7 @@ SQUARED_EUCLIDEAN = Answer(
             "You returned ‖z − c‖, the distance itself; asked is its square. The nearest class "
             "stays the nearest, but every probability computed from it changes, and the Gaussian "
             "reading is lost.",
-            "notebook 03, «Three distances»; note §5.3",
+            "notebook 03, «Move a support point»; note §5.3",
         ),
         Mistake(
             "pairs only",
@@ -456,7 +456,7 @@ SQUARED_EUCLIDEAN = Answer(
             "‖z‖² − 2 zᵀc + ‖c‖² is right on paper. In float32, far from the origin, it subtracts "
             "large numbers that are nearly equal, and the distance drowns in rounding; it can come "
             "out negative. Subtract first, then square.",
-            "notebook 03, «Two formulas that differ in float32»",
+            "notebook 04, «Two formulas that differ in float32»",
         ),
         Mistake(
             "cdist by matrix product",
@@ -464,7 +464,7 @@ SQUARED_EUCLIDEAN = Answer(
             "`torch.cdist` switches to a matrix product for more than 25 points, and far from the "
             "origin that loses the digits that matter. Subtract first, then square, or ask cdist "
             "not to use it (`compute_mode`).",
-            "notebook 03, «Two formulas that differ in float32»",
+            "notebook 04, «Two formulas that differ in float32»",
         ),
         Mistake(
             "the 2 forgotten",
@@ -493,7 +493,7 @@ SQUARED_EUCLIDEAN = Answer(
             "`[:, None]` and `[None]` put the new axes in front, where the episodes are; with "
             "leading dimensions episodes meet episodes. Count axes from the end: `[..., :, None, "
             ":]`.",
-            "notebook 03, «Many episodes at once»",
+            "notebook 03, «Six examples, by hand»",
         ),
         Mistake(
             "dot product",
@@ -615,7 +615,7 @@ def _linear(queries: Tensor, prototypes: Tensor, scale: float = 1.0) -> Tensor:
     return (scale * (2 * q @ c.mT - c.square().sum(-1)[..., None, :])).log_softmax(-1)
 
 
-POSTERIOR_SECTION = "notebook 03, «From distances to probabilities»; note §2.2"
+POSTERIOR_SECTION = "notebook 03, «From distance to probability»; note §2.2"
 
 LOG_POSTERIOR = Answer(
     name="log_posterior",
@@ -628,7 +628,7 @@ LOG_POSTERIOR = Answer(
         Check(
             "finite however far the query",
             _far,
-            pointer="notebook 03, «log_softmax, not log of softmax»",
+            pointer="notebook 03, «From distance to probability»",
         ),
         Check(
             "several episodes at once",
@@ -653,7 +653,7 @@ LOG_POSTERIOR = Answer(
             lambda q, p, scale=1.0: (-scale * _unsquared(q, p)).log_softmax(-1),
             "You used ‖z − c‖ where ‖z − c‖² belongs. Under equal priors the same class wins, but "
             "the probabilities are others: the tails are far too heavy for the Gaussian reading.",
-            "notebook 03, «Three distances»; note §5.3",
+            "notebook 03, «Move a support point»; note §5.3",
         ),
         Mistake(
             "probabilities, not logs",
@@ -667,7 +667,7 @@ LOG_POSTERIOR = Answer(
             lambda q, p, scale=1.0: _logits(q, p, scale).softmax(-1).log(),
             "log(softmax(…)): far from a class its probability underflows to 0, and the log of "
             "that is −∞, with a gradient of NaN. `log_softmax` computes both in one, safely.",
-            "notebook 03, «log_softmax, not log of softmax»",
+            "notebook 03, «From distance to probability»",
         ),
         Mistake(
             "exp without a shift",
@@ -676,7 +676,7 @@ LOG_POSTERIOR = Answer(
             ),
             "You wrote the softmax as exp divided by its sum. Far from all classes every exp is 0, "
             "and 0/0 is NaN. Shift the logits by their largest first, or use `log_softmax`.",
-            "notebook 03, «log_softmax, not log of softmax»",
+            "notebook 03, «From distance to probability»",
         ),
         Mistake(
             "softmax over the queries",
@@ -690,7 +690,7 @@ LOG_POSTERIOR = Answer(
             lambda q, p, scale=1.0: _logits(q, p, scale).log_softmax(1),
             "`dim=1` is the class axis while there is one episode; with leading dimensions it is "
             "another. Count from the end: `dim=-1`.",
-            "notebook 03, «Many episodes at once»",
+            "notebook 03, «Six examples, by hand»",
         ),
         Mistake(
             "not normalised",
@@ -704,34 +704,34 @@ LOG_POSTERIOR = Answer(
             lambda q, p, scale=1.0: (-library.squared_euclidean(q, p) / scale).log_softmax(-1),
             "You divided by the scale. That would be a temperature; the scale α multiplies, α = "
             "1/τ: a larger one makes the decision sharper.",
-            "notebook 03, «What the temperature does»",
+            "notebook 03, «Move a support point»",
         ),
         Mistake(
             "scale forgotten",
             lambda q, p, scale=1.0: _logits(q, p, 1.0).log_softmax(-1),
             "Your result is the same for every scale: the argument is not used.",
-            "notebook 03, «What the temperature does»",
+            "notebook 03, «Move a support point»",
         ),
         Mistake(
             "scale outside the softmax",
             lambda q, p, scale=1.0: scale * _logits(q, p, 1.0).log_softmax(-1),
             "You scaled the log-probabilities after the softmax; they no longer sum to one. The "
             "scale belongs on the distances, inside.",
-            "notebook 03, «What the temperature does»",
+            "notebook 03, «Move a support point»",
         ),
         Mistake(
             "scale inside the square",
             lambda q, p, scale=1.0: _logits(scale * q, scale * p, 1.0).log_softmax(-1),
             "You scaled the vectors before squaring, so that the scale acts as its square. It "
             "multiplies the squared distance.",
-            "notebook 03, «What the temperature does»",
+            "notebook 03, «Move a support point»",
         ),
         Mistake(
             "cosine for distance",
             lambda q, p, scale=1.0: (scale * library.cosine_similarity(q, p)).log_softmax(-1),
             "You compared directions (cosine); asked is squared Euclidean distance. The note mixes "
             "the two: its text says distance, its code takes the cosine.",
-            "notebook 03, «Three distances»; note §3.1",
+            "notebook 03, «Move a support point»; note §3.1",
         ),
         Mistake(
             "dot product for distance",

@@ -1,0 +1,55 @@
+"""Every section that an exercise or a question sends its reader to is a heading that exists."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from saved import LESSONS, ROOT, prose
+
+#: "notebook 04, «Unequal priors»"; several sections of one notebook may follow each other.
+POINTER = re.compile(r"notebook (\d\d)((?:,? (?:and )?«[^»]+»)+)", re.IGNORECASE)
+SOURCES = sorted((ROOT / "fewshot_lib" / "exercises").glob("*.py"))
+SOURCES += sorted((ROOT / "fewshot_lib" / "reading" / "questions").glob("*.toml"))
+SOURCES.remove(ROOT / "fewshot_lib" / "exercises" / "spec.py")  # shows the form, in docstrings
+
+
+def pointers(text: str) -> Iterator[tuple[str, str]]:
+    """Find (number of a notebook, section) in a source; broken lines are joined."""
+    joined = re.sub(r'"\s*\n\s*f?"', "", text)  # "one string " "in two lines"
+    for number, sections in POINTER.findall(joined):
+        for section in re.findall(r"«([^»]+)»", sections):
+            yield number, section
+
+
+def sections(path: Path) -> set[str]:
+    """List a notebook's headings without their numbers."""
+    lines = (line for text in prose(path) for line in text.splitlines() if line.startswith("#"))
+    return {re.sub(r"^#+\s*(?:\d+(?:\.\d+)*\s+)?", "", line).strip() for line in lines}
+
+
+FOUND: dict[str, set[tuple[str, str]]] = defaultdict(set)
+for _source in SOURCES:
+    for _number, _section in pointers(_source.read_text(encoding="utf-8")):
+        FOUND[_number].add((_section, _source.name))
+
+
+def test_pointers_are_found_also_in_broken_strings() -> None:
+    text = 'X = "notebook 04, «Why the "\n    "mean»; note §2.2"  # notebook 03, «A» and «B»'
+    assert [*pointers(text)] == [("04", "Why the mean"), ("03", "A"), ("03", "B")]
+    assert len(FOUND["03"]) >= 5
+    assert len(FOUND["04"]) >= 7
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_every_section_that_an_exercise_names_is_a_heading(path: Path) -> None:
+    there = sections(path)
+    lost = [
+        f"{source}: «{section}»"
+        for section, source in sorted(FOUND[path.stem[:2]])
+        if section not in there
+    ]
+    assert lost == [], f"no such heading in {path.name}; it has {sorted(there)}"
