@@ -117,7 +117,7 @@ def test_novel_organs_of_unseen_people(bench: Callable[..., None]) -> None:
             "pixel classification, then prototypes", FewShotSegmentationNet(encoder=pixels.encoder)
         )
         score("pixel classification, then background in parts", with_parts(pixels.encoder))
-        last = tuned(pixels.encoder, steps=60, learning_rate=0.1, freeze_encoder=True)
+        last = tuned(pixels.encoder, steps=100, learning_rate=0.1, freeze_encoder=True)
         score("pixel classification, then a last layer fitted to the support", last)
         if seed == SEEDS[0]:  # slow: once
             score(
