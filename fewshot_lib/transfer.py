@@ -8,6 +8,7 @@ against them. A scan goes in on its own grid and its labels come back on that gr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -129,6 +130,39 @@ def _sampling(cells: int, pixels: int, stride: int, zoom: int, like: Tensor) -> 
     return (1 - apart).clamp_min(0)
 
 
+class RememberingEncoder(nn.Module):
+    """Encode each image once, and remember its features.
+
+    For a lesson that asks the same few slices many times; the memory is never emptied, so this is
+    not for a scan of unknown length.
+
+    Arguments:
+        encoder: images (B, C, H, W) → features (B, D, H', W'), each image by itself.
+
+    Call: as the encoder's.
+
+    Source: notebook 08.
+
+    >>> encoder = RememberingEncoder(nn.Identity())
+    >>> bool((encoder(torch.ones(1, 1, 2, 2)) == 1).all()), len(encoder.known)
+    (True, 1)
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.known: dict[bytes, Tensor] = {}
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return features (B, D, H', W') of images (B, C, H, W)."""
+        keys = [image.cpu().numpy().tobytes() for image in images]
+        new = [i for i, key in enumerate(keys) if key not in self.known]
+        if new:
+            for i, features in zip(new, self.encoder(images[new]), strict=True):
+                self.known[keys[i]] = features
+        return torch.stack([self.known[key] for key in keys])
+
+
 @dataclass(frozen=True)
 class Segmentation:
     """Hold what a segmenter says of a scan, on the scan's own grid.
@@ -163,6 +197,7 @@ class View:
         body: (Z, N, N) bool.
         coordinates: (Z, 2, N, N) float32, row and column, −1 … 1 across the body.
         square: top, left, height, width of the square, in the scan's pixels.
+        pixel_mm: side of a pixel of the working grid.
     """
 
     images: Tensor
@@ -170,6 +205,7 @@ class View:
     body: Tensor
     coordinates: Tensor
     square: tuple[int, int, int, int]
+    pixel_mm: float
 
 
 def view(
@@ -216,7 +252,9 @@ def view(
         start.append(float(where[0] + where[-1] + 1) / 2)
     side_mm = max(field_of_view_mm, *extent)
     height, width = (max(1, round(side_mm / mm)) for mm in volume.spacing[1:])
-    square = (round(start[0] - height / 2), round(start[1] - width / 2), height, width)
+    # rounded down from the half, that a shift by whole pixels shifts the square as much
+    top, left = math.floor(start[0] - height / 2 + 0.5), math.floor(start[1] - width / 2 + 0.5)
+    square = (top, left, height, width)
     # a batch of slices at a time: an enlarged copy of a large scan would not fit
     scaled = intensities(volume).images
     images = torch.cat(
@@ -229,16 +267,18 @@ def view(
         [resize_images(_cut(part[:, None].float(), square, 0.0), size) for part in body.split(16)]
     )
     body = covered[:, 0] > 0.5
-    return View(images, labels, body, body_coordinates(body), square)
+    return View(images, labels, body, body_coordinates(body), square, side_mm / size)
 
 
 class TransferSegmenter:
     """Segment scans by the labelled slices of other scans, without training.
 
     logit_k(p) = mean of the ``top_k`` largest α·cos(f(p), f(e)) − λ·‖x(p) − x(e)‖² over the
-    exemplars e of class k: ``FewShotSegmentationNet`` with prototypes="exemplars", on each scan's
-    ``View``. Logits are brought to the scan's own grid (bilinear) before the arg-max. Memory grows
-    with one batch of slices, not with their number.
+    exemplars e of class k, − γ·log n_k. This is ``FewShotSegmentationNet`` with
+    prototypes="exemplars" on each scan's ``View``, and a correction for support size: the best few
+    of many exemplars are better than the best few of few. Log-posteriors are smoothed within the
+    slice and brought to the scan's own grid (bilinear) before the arg-max. Memory grows with one
+    batch of slices, not with their number.
 
     Arguments:
         encoder: images (B, 1, N, N) in 0 … 1 → features (B, D, N', N'); None: ``ImageNetEncoder``.
@@ -247,7 +287,11 @@ class TransferSegmenter:
         scale: α.
         location_weight: λ, for coordinates −1 … 1 across the body; 0: no prior on place.
         top_k: similarities averaged.
+        size_correction: γ ≥ 0; n_k is the number of exemplars kept of class k.
+        smoothing_mm: standard deviation of the Gaussian that smooths log-posteriors; 0: none.
         max_exemplars: kept pixels a class.
+        dimensions: cosines are taken in the span of so many leading directions of the exemplars,
+            which leaves them nearly as they are and costs a fraction; None: in all of them.
         max_slices: labelled slices used, evenly spread, when ``fit`` is not told which.
         batch_size: slices encoded at once.
         intensities: maps a volume's intensities to 0 … 1.
@@ -272,9 +316,12 @@ class TransferSegmenter:
         size: int = 64,
         field_of_view_mm: float = 400.0,
         scale: float = 20.0,
-        location_weight: float = 20.0,
+        location_weight: float = 40.0,
         top_k: int = 5,
-        max_exemplars: int | None = 2048,
+        size_correction: float = 0.2,
+        smoothing_mm: float = 5.0,
+        max_exemplars: int | None = 4096,
+        dimensions: int | None = 64,
         max_slices: int = 16,
         batch_size: int = 4,
         intensities: Callable[[Volume], Volume] = scale_intensities,
@@ -282,6 +329,11 @@ class TransferSegmenter:
         if max_slices < 1 or batch_size < 1:
             raise ValueError(
                 f"max_slices and batch_size must be at least 1, got {max_slices} and {batch_size}"
+            )
+        if not (0 <= size_correction < math.inf and 0 <= smoothing_mm < math.inf):
+            raise ValueError(
+                "size_correction and smoothing_mm must be finite and at least 0, got "
+                f"{size_correction} and {smoothing_mm}"
             )
         self.network = FewShotSegmentationNet(
             prototypes="exemplars",
@@ -292,9 +344,13 @@ class TransferSegmenter:
             encoder=ImageNetEncoder() if encoder is None else encoder,
         ).eval()
         self.size, self.field_of_view_mm = size, field_of_view_mm
+        if dimensions is not None and dimensions < 1:
+            raise ValueError(f"dimensions must be at least 1, got {dimensions}")
+        self.size_correction, self.smoothing_mm = size_correction, smoothing_mm
+        self.dimensions = dimensions
         self.max_slices, self.batch_size, self.intensities = max_slices, batch_size, intensities
         self.names: tuple[str, ...] = ()
-        self._known: Prototypes | None = None
+        self._known: _Exemplars | None = None
 
     def view(self, volume: Volume) -> View:
         """Return the volume as this segmenter sees it."""
@@ -341,11 +397,10 @@ class TransferSegmenter:
             features.append(self._encode(seen.images[index]))
             masks.append(channels)
             places.append(seen.coordinates[index])
-        known = self.network.compute_prototypes(
-            torch.cat(features), torch.cat(masks), torch.cat(places)
-        )
+        stacked = torch.cat(features), torch.cat(masks), torch.cat(places)
+        known = self.network.compute_prototypes(*stacked)
         assert isinstance(known, Prototypes)
-        self.names, self._known = names, known
+        self.names, self._known = names, self._packed(known)
         return self
 
     def predict(
@@ -389,22 +444,46 @@ class TransferSegmenter:
         with torch.no_grad():
             return torch.cat([self.network.encoder(x) for x in images.split(self.batch_size)])
 
+    def _packed(self, known: Prototypes) -> _Exemplars:
+        """Write α·cos − λ·d² of a pixel with all exemplars as one product."""
+        alpha, weight = self.network.scale, self.network.location_weight
+        vectors = F.normalize(known.vectors[known.valid], dim=-1)  # (n, D)
+        span = torch.eye(vectors.shape[1], dtype=vectors.dtype)
+        if self.dimensions is not None and self.dimensions < len(span):
+            span = torch.linalg.eigh(vectors.mT @ vectors).eigenvectors[:, -self.dimensions :]
+        vectors = alpha * vectors @ span
+        if known.places is not None:  # −λ‖x − e‖² = 2λ xᵀe − λ‖e‖² + what all classes share
+            places = known.places[known.valid]
+            lengths = places.square().sum(1, keepdim=True)
+            vectors = torch.cat([vectors, 2 * weight * places, -weight * lengths], dim=1)
+        counts = known.valid.sum(1)
+        index = torch.where(
+            known.valid, known.valid.flatten().cumsum(0).view_as(known.valid) - 1, 0
+        )
+        return _Exemplars(span, vectors, index, known.valid, -self.size_correction * counts.log())
+
     def _log_posterior(self, seen: View, index: Tensor) -> Tensor:
         """Return log p(k | pixel) of slices on the working grid: (n, K, N, N)."""
         assert self._known is not None
+        size, body = seen.images.shape[-2:], seen.body[index]
         with torch.no_grad():
             features = self.network.encoder(seen.images[index])
-            alike = torch.cat(
-                [
-                    self.network.match_features(f[None], self._known, x[None])[None]
-                    for f, x in zip(features, seen.coordinates[index], strict=True)
-                ]
-            )
-        alike = F.interpolate(alike, size=seen.images.shape[-2:], mode="bilinear")
-        log_p = alike.log_softmax(1)
-        certain = torch.full_like(log_p, -30.0)  # outside the body there is background, no doubt
-        certain[:, 0] = 0.0
-        return torch.where(seen.body[index][:, None], log_p, certain)
+            if features.shape[-2:] != size:
+                features = F.interpolate(features, size=size, mode="bilinear")
+            asked = F.normalize(features.movedim(1, -1)[body], dim=-1) @ self._known.span  # (P, d)
+            if self.network.location_weight:
+                places = seen.coordinates[index].movedim(1, -1)[body]
+                asked = torch.cat([asked, places, torch.ones_like(places[:, :1])], dim=1)
+            top_k = self.network.top_k
+            alike = torch.cat([self._known.logits(part, top_k) for part in asked.split(512)])
+        log_p = torch.full((*body.shape, len(self.names)), _CERTAIN)
+        log_p[..., 0] = 0.0  # outside the body there is background, no doubt
+        log_p[body] = alike.log_softmax(1).clamp_min(_CERTAIN)
+        log_p = log_p.movedim(-1, 1)
+        if self.smoothing_mm:
+            blur = _gaussian(self.smoothing_mm / seen.pixel_mm, size, log_p)
+            log_p = (blur @ log_p @ blur.mT).log_softmax(1)
+        return log_p
 
     def _spread(self, labels: Tensor) -> Tensor:
         shown = labels.flatten(1).any(1).nonzero()[:, 0]
@@ -412,6 +491,35 @@ class TransferSegmenter:
             return shown
         steps = (torch.arange(self.max_slices) + 0.5) * len(shown) / self.max_slices
         return shown[steps.long()]
+
+
+_CERTAIN = -8.0  # log-probability of what cannot be, so that smoothing can still reach it
+
+
+@dataclass(frozen=True)
+class _Exemplars:
+    """Hold the span (D, d), exemplars as rows (n, d'), index and valid (K, M), bias (K,)."""
+
+    span: Tensor
+    rows: Tensor
+    index: Tensor
+    valid: Tensor
+    bias: Tensor
+
+    def logits(self, asked: Tensor, top_k: int) -> Tensor:
+        """Return (P, K) of pixels (P, d'): the mean of the top_k largest products, and the bias."""
+        alike = (asked @ self.rows.mT)[:, self.index].masked_fill(~self.valid, -math.inf)
+        best = alike.topk(min(top_k, alike.shape[-1]), dim=-1).values  # (P, K, top_k)
+        counted = best > -math.inf
+        total = torch.where(counted, best, 0.0).sum(-1)
+        return total / counted.sum(-1) + self.bias
+
+
+def _gaussian(deviation: float, size: torch.Size, like: Tensor) -> Tensor:
+    """Make the matrix (N, N) that smooths a row of N pixels, its weights adding up to one."""
+    place = torch.arange(size[0], dtype=like.dtype)
+    weight = torch.exp(-0.5 * ((place[:, None] - place) / deviation).square())
+    return weight / weight.sum(1, keepdim=True)
 
 
 def _organs(

@@ -1,0 +1,267 @@
+"""The training-free segmenter: any grid, soft place, no copying, sentences for what cannot be."""
+
+import dataclasses
+import importlib
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fewshot_lib.data import anatomy
+from fewshot_lib.evaluation import volume_dice
+from fewshot_lib.networks import FewShotSegmentationNet
+from fewshot_lib.transfer import (
+    ImageNetEncoder,
+    PretrainedMissing,
+    RememberingEncoder,
+    TransferSegmenter,
+    pretrained_available,
+    view,
+)
+
+ORGANS = ("liver", "spleen")
+
+
+class Patches(nn.Module):
+    """Give the intensities around each pixel, 5×5: an encoder without weights."""
+
+    def forward(self, images):
+        near = F.unfold(F.pad(images, (2, 2, 2, 2), mode="replicate"), 5)
+        return torch.cat([near, torch.ones_like(near[:, :1])], 1).view(
+            len(images), 26, *images.shape[-2:]
+        )
+
+
+@pytest.fixture(scope="module")
+def people():
+    return anatomy.make_volumes(2, size=64, n_slices=12, alignment=1.0)
+
+
+def small(**options):
+    return TransferSegmenter(Patches(), size=48, smoothing_mm=0.0, **options)
+
+
+def test_the_support_itself_is_segmented(people):
+    person = people[0]
+    found = TransferSegmenter(Patches(), size=64, smoothing_mm=0.0).fit(person, ["liver"])
+    answer = found.predict(person)
+    assert float(volume_dice(answer.mask("liver"), person.mask("liver"))) > 0.7
+
+
+def test_a_person_who_lies_elsewhere_on_the_table_gets_the_same_answer(people):
+    one, other = people
+    air = float(other.images.min())
+    moved = dataclasses.replace(
+        other,
+        images=F.pad(other.images, (30, 0), value=air),
+        labels=F.pad(other.labels, (30, 0)),
+    )
+    segmenter = small(intensities=lambda scan: scan).fit(one, ["liver"])
+    still, shifted = (segmenter.predict(scan).mask("liver") for scan in (other, moved))
+    assert float(volume_dice(still, shifted[..., 30:])) > 0.99
+    assert not shifted[..., :30].any()
+
+
+def test_logits_are_those_of_the_exemplar_network_with_the_size_correction(people):
+    one, other = people
+    segmenter = small(max_exemplars=None, size_correction=0.3, location_weight=7.0, dimensions=None)
+    segmenter.fit(one, ORGANS, slices=torch.tensor([6, 7]))
+    answer = segmenter.predict(other).log_posterior
+    seen, asked = segmenter.view(one), segmenter.view(other)
+    numbers = torch.tensor([ORGANS.index(n) + 1 if n in ORGANS else 0 for n in one.names])
+    masks = F.one_hot(numbers[seen.labels[6:8]], 3).movedim(-1, 1).bool()
+    masks[:, 0] &= seen.body[6:8]
+    network = FewShotSegmentationNet(
+        prototypes="exemplars", location_weight=7.0, max_exemplars=None, encoder=Patches()
+    )
+    logits = network(
+        seen.images[6:8],
+        masks,
+        asked.images,
+        support_coordinates=seen.coordinates[6:8],
+        query_coordinates=asked.coordinates,
+    )
+    logits = logits - 0.3 * masks.sum((0, 2, 3)).log()[:, None, None]
+    expected = logits.log_softmax(1).clamp_min(-8.0).movedim(1, -1)[asked.body]
+    torch.testing.assert_close(answer.movedim(1, -1)[asked.body], expected, atol=2e-3, rtol=1e-3)
+
+
+def test_the_answer_lies_on_the_scans_own_grid_whatever_its_shape_and_spacing(people):
+    segmenter = small().fit(people[0], ["liver"])
+    for size in ((40, 64), (64, 40), (96, 96)):
+        scan = anatomy.make_volumes(1, size=size, n_slices=3, first_subject=5)[0]
+        answer = segmenter.predict(scan)
+        assert answer.labels.shape == scan.labels.shape == answer.confidence.shape
+        assert 0 <= float(answer.confidence.min()) <= float(answer.confidence.max()) <= 1
+
+
+def test_a_finer_copy_of_a_scan_gets_the_same_answer(people):
+    one, other = people
+    fine = dataclasses.replace(
+        other,
+        images=other.images.repeat_interleave(2, -1).repeat_interleave(2, -2),
+        labels=other.labels.repeat_interleave(2, -1).repeat_interleave(2, -2),
+        spacing=(other.spacing[0], other.spacing[1] / 2, other.spacing[2] / 2),
+    )
+    segmenter = small().fit(one, ["liver"])
+    coarse, finer = (segmenter.predict(scan).mask("liver") for scan in (other, fine))
+    again = finer[:, ::2, ::2]
+    assert float(volume_dice(coarse, again)) > 0.9
+
+
+def test_labels_of_the_query_are_not_looked_at(people):
+    one, other = people
+    segmenter = small().fit(one, ORGANS)
+    blank = dataclasses.replace(other, labels=torch.zeros_like(other.labels))
+    assert torch.equal(segmenter.predict(other).labels, segmenter.predict(blank).labels)
+
+
+def test_the_number_of_slices_at_once_does_not_matter(people):
+    one, other = people
+    answers = [small(batch_size=n).fit(one, ["liver"]).predict(other).log_posterior for n in (1, 5)]
+    torch.testing.assert_close(*answers, atol=1e-4, rtol=1e-4)
+
+
+def test_without_location_weight_place_does_not_count(people):
+    one, other = people
+    free = small(location_weight=0.0).fit(one, ["liver"])
+    bound = small(location_weight=1e4).fit(one, ["liver"])
+    assert not torch.equal(free.predict(other).labels, bound.predict(other).labels)
+
+
+def test_smoothing_keeps_a_posterior_and_removes_specks(people):
+    one, other = people
+    rough = small().fit(one, ["liver"]).predict(other)
+    smooth = TransferSegmenter(Patches(), size=48, smoothing_mm=12.0).fit(one, ["liver"])
+    smooth = smooth.predict(other)
+    total = smooth.log_posterior.exp().sum(1)
+    torch.testing.assert_close(total, torch.ones_like(total), atol=1e-4, rtol=0)
+
+    def edges(mask):
+        return int((mask[:, 1:] != mask[:, :-1]).sum() + (mask[..., 1:] != mask[..., :-1]).sum())
+
+    assert edges(smooth.mask("liver")) < edges(rough.mask("liver"))
+
+
+def test_progress_counts_the_slices(people):
+    heard = []
+    small(batch_size=5).fit(people[0]).predict(people[1], lambda *n: heard.append(n))
+    assert heard == [(5, 12), (10, 12), (12, 12)]
+
+
+def test_few_dimensions_nearly_keep_the_answer(people):
+    one, other = people
+    whole, part = (small(dimensions=n).fit(one, ["liver"]).predict(other) for n in (None, 12))
+    assert (whole.labels == part.labels).float().mean() > 0.98
+
+
+def test_several_volumes_are_remembered_together(people):
+    one, other = people
+    both = small().fit([one, other], ["liver"], [torch.tensor([5]), torch.tensor([6])])
+    assert both.names == ("background", "liver")
+    assert not torch.equal(
+        both.predict(other).log_posterior,
+        small().fit(one, ["liver"], torch.tensor([5])).predict(other).log_posterior,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"organs": ["tail"]}, "no labelled slice shows tail"),
+        ({"organs": []}, "no labelled slice shows an organ"),
+        ({"slices": torch.tensor([99])}, "slices must lie in 0 … 11"),
+        ({"slices": [None, None]}, "1 volumes and 2 lists"),
+    ],
+)
+def test_what_cannot_be_fitted_is_said(people, arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        small().fit(people[0], **arguments)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_slices": 0},
+        {"batch_size": 0},
+        {"smoothing_mm": -1.0},
+        {"size_correction": -0.1},
+        {"dimensions": 0},
+    ],
+)
+def test_settings_out_of_range_are_refused(options):
+    with pytest.raises(ValueError, match="at least"):
+        TransferSegmenter(nn.Identity(), **options)
+
+
+def test_nothing_is_predicted_before_something_is_known(people):
+    with pytest.raises(RuntimeError, match="call fit"):
+        small().predict(people[0])
+
+
+def test_a_scan_without_a_body_is_refused(people):
+    noise = dataclasses.replace(people[0], spacing=(3.0, 0.01, 0.01))
+    with pytest.raises(ValueError, match="no body was found"):
+        view(dataclasses.replace(noise, images=torch.zeros_like(noise.images)))
+
+
+def test_an_image_is_encoded_once(people):
+    class Counting(nn.Module):
+        calls = 0
+
+        def forward(self, images):
+            self.calls += len(images)
+            return images
+
+    counting = Counting()
+    encoder = RememberingEncoder(counting)
+    images = people[0].images[:3]
+    assert torch.equal(encoder(images), images)
+    assert torch.equal(encoder(images.flip(0)), images.flip(0))
+    assert counting.calls == 3
+
+
+def test_without_the_extra_a_sentence_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+    module = importlib.import_module("fewshot_lib.transfer")
+    assert not module.pretrained_available()
+    with pytest.raises(PretrainedMissing, match="pretrained"):
+        ImageNetEncoder()
+
+
+pretrained = pytest.mark.skipif(
+    not pretrained_available(), reason="needs the extra pretrained (ImageNet encoder)"
+)
+
+
+@pretrained
+def test_borrowed_features_follow_what_the_image_shows():
+    image = torch.zeros(1, 1, 48, 48)
+    image[..., 16:32, 16:32] = 1.0
+    encoder = ImageNetEncoder(blocks=(4, 10))
+    features = encoder(image)
+    assert features.shape == (1, 152, 48, 48)
+    lengths = features[:, :40].norm(dim=1)
+    torch.testing.assert_close(lengths, torch.ones_like(lengths))
+    # the sampling undoes the one-sided padding: the fine maps' response stays over the square
+    inside = F.cosine_similarity(features[:, :40], features[:, :40, 24:25, 24:25], dim=1)[0]
+    seen = (inside > inside.median()).nonzero().float().mean(0)
+    assert float((seen - 23.5).abs().max()) < 3
+
+
+@pretrained
+def test_borrowed_weights_stay_as_they_are():
+    encoder = ImageNetEncoder(blocks=(2,)).train()
+    assert not encoder.training
+    assert not any(p.requires_grad for p in encoder.parameters())
+    image = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(encoder(image)[:1], encoder(image[:1]), atol=1e-4, rtol=1e-4)
+
+
+@pretrained
+@pytest.mark.parametrize("blocks", [(), (4, 2), (16,), (2, 2)])
+def test_blocks_that_are_not_there_are_refused(blocks):
+    with pytest.raises(ValueError, match="ascending"):
+        ImageNetEncoder(blocks=blocks)
