@@ -457,10 +457,8 @@ class TransferSegmenter:
             lengths = places.square().sum(1, keepdim=True)
             vectors = torch.cat([vectors, 2 * weight * places, -weight * lengths], dim=1)
         counts = known.valid.sum(1)
-        index = torch.where(
-            known.valid, known.valid.flatten().cumsum(0).view_as(known.valid) - 1, 0
-        )
-        return _Exemplars(span, vectors, index, known.valid, -self.size_correction * counts.log())
+        bias = -self.size_correction * counts.log()
+        return _Exemplars.of(span, vectors, known.valid, bias, self.network.top_k)
 
     def _log_posterior(self, seen: View, index: Tensor) -> Tensor:
         """Return log p(k | pixel) of slices on the working grid: (n, K, N, N)."""
@@ -474,8 +472,7 @@ class TransferSegmenter:
             if self.network.location_weight:
                 places = seen.coordinates[index].movedim(1, -1)[body]
                 asked = torch.cat([asked, places, torch.ones_like(places[:, :1])], dim=1)
-            top_k = self.network.top_k
-            alike = torch.cat([self._known.logits(part, top_k) for part in asked.split(512)])
+            alike = torch.cat([self._known.logits(part) for part in asked.split(512)])
         log_p = torch.full((*body.shape, len(self.names)), _CERTAIN)
         log_p[..., 0] = 0.0  # outside the body there is background, no doubt
         log_p[body] = alike.log_softmax(1).clamp_min(_CERTAIN)
@@ -498,18 +495,50 @@ _CERTAIN = -8.0  # log-probability of what cannot be, so that smoothing can stil
 
 @dataclass(frozen=True)
 class _Exemplars:
-    """Hold the span (D, d), exemplars as rows (n, d'), index and valid (K, M), bias (K,)."""
+    """Hold exemplars in blocks of one class each: a product, then the best of blocks, then of them.
+
+    Arguments:
+        span: (D, d) directions in which cosines are taken.
+        rows: (blocks·width, d') exemplars; penalty (blocks·width,) is 0, or −inf where none is.
+        block: (K, most) which blocks are whose; there (K, most) bool, where that says something.
+        bias: (K,) added to the logits.
+        width: exemplars a block.
+        top_k: averaged.
+    """
 
     span: Tensor
     rows: Tensor
-    index: Tensor
-    valid: Tensor
+    penalty: Tensor
+    block: Tensor
+    there: Tensor
     bias: Tensor
+    width: int
+    top_k: int
 
-    def logits(self, asked: Tensor, top_k: int) -> Tensor:
+    @classmethod
+    def of(
+        cls, span: Tensor, vectors: Tensor, valid: Tensor, bias: Tensor, top_k: int
+    ) -> _Exemplars:
+        """Sort vectors (n, d'), class by class as valid (K, M) has them, into blocks."""
+        width = max(512, top_k)  # long rows, few of them, are quickest to pick from
+        blocks = -(-valid.sum(1) // width)  # (K,)
+        start = blocks.cumsum(0) - blocks
+        slot = (start[:, None] * width + valid.cumsum(1) - 1)[valid]  # (n,)
+        rows = vectors.new_zeros(int(blocks.sum()) * width, vectors.shape[1])
+        rows[slot] = vectors
+        penalty = vectors.new_full((len(rows),), -math.inf)
+        penalty[slot] = 0.0
+        step = torch.arange(int(blocks.max()))
+        there = step < blocks[:, None]
+        block = torch.where(there, start[:, None] + step, 0)
+        return cls(span, rows, penalty, block, there, bias, width, top_k)
+
+    def logits(self, asked: Tensor) -> Tensor:
         """Return (P, K) of pixels (P, d'): the mean of the top_k largest products, and the bias."""
-        alike = (asked @ self.rows.mT)[:, self.index].masked_fill(~self.valid, -math.inf)
-        best = alike.topk(min(top_k, alike.shape[-1]), dim=-1).values  # (P, K, top_k)
+        alike = (asked @ self.rows.mT + self.penalty).unflatten(1, (-1, self.width))
+        best = alike.topk(self.top_k, dim=-1).values  # (P, blocks, top_k)
+        best = best[:, self.block].masked_fill(~self.there[..., None], -math.inf)
+        best = best.flatten(2).topk(self.top_k, dim=-1).values  # (P, K, top_k)
         counted = best > -math.inf
         total = torch.where(counted, best, 0.0).sum(-1)
         return total / counted.sum(-1) + self.bias
