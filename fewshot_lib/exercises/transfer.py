@@ -15,11 +15,11 @@ from fewshot_lib.data import prepare
 from fewshot_lib.exercises.spec import Answer, Case, Check, Exercise, Mistake
 from fewshot_lib.exercises.spec import Variant as V
 
-INTENSITY_SECTION = "notebook 08, the section on the intensities of another scanner"
-ADAPT_SECTION = "notebook 08, the section on a few labelled slices of the new site"
-CHOICE_SECTION = "notebook 08, the section on choosing which slices to label"
-CALIBRATION_SECTION = "notebook 08, the section on calibration"
-REJECT_SECTION = "notebook 08, the section on the reject option"
+INTENSITY_SECTION = "notebook 08, «Is it the intensities?»"
+ADAPT_SECTION = "notebook 08, «A few labelled slices of the new site»"
+CHOICE_SECTION = "notebook 08, «Which slices?»"
+CALIBRATION_SECTION = "notebook 08, «Does it know when it is wrong?»"
+REJECT_SECTION = "notebook 08, «Does it know when it is wrong?»"
 
 # -------------------------------------------------------------------------------------- normalise
 
