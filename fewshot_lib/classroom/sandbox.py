@@ -2,7 +2,7 @@
 
 :class:`Sandbox` starts :mod:`fewshot_lib.classroom.worker` inside bubblewrap and hands it one
 submission at a time. What comes back is an :class:`Ended`: the outcomes of the calls, in plain data
-that was checked byte by byte, and how the process ended, as its guard tells.
+that was checked byte by byte, and how the process ended, as the warm worker tells.
 """
 
 from __future__ import annotations
@@ -313,7 +313,7 @@ class Sandbox:
         try:
             return dict(json.loads(data))
         except ValueError:
-            return {"why": "sandbox", "detail": "the guard ended without a report"}
+            return {"why": "sandbox", "detail": "the worker ended without a report"}
 
 
 def interpreter_folders() -> list[Path]:

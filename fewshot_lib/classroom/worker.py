@@ -6,12 +6,12 @@ library. It knows no expected value, no check and no other submission.
 
 The family of one submission:
 
-- the *parent* imports torch and the student edition once, and then only forks: what a student wrote
-  never reaches it, for the request goes to the student's process over a socket of its own;
-- the *guard* (fork of the parent) makes user, process, mount, network, IPC and host-name
-  namespaces, watches the clock and the memory, and tells the grader how it ended, over a pipe that
-  the student's process does not have;
-- *init* (process 1 of the new namespace) waits; when it ends the kernel kills whatever is left;
+- the *parent* imports torch and the student edition once; then, for each submission, it makes
+  init, watches the clock and the memory, and tells the grader how it ended, over a pipe that the
+  student's process does not have. What a student wrote never reaches it: the request goes to the
+  student's process over a socket of its own;
+- *init* is born into user, process, mount, network, IPC and host-name namespaces of its own, as
+  process 1 there; it waits, and when it ends the kernel kills whatever is left;
 - the *student* has a private, small ``/scratch`` and nothing else to write to, no ``/proc``, no
   capabilities, limits, a filter of system calls, and one socket. It can write lies to it, and no
   lie there is worth a point: it replies to calls, and the grader, outside, decides.
@@ -25,6 +25,8 @@ from __future__ import annotations
 import array
 import contextlib
 import ctypes
+import errno
+import gc
 import importlib
 import json
 import os
@@ -36,6 +38,7 @@ import struct
 import sys
 import tempfile
 import time
+from functools import cache
 from typing import Any, NoReturn
 
 _CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
@@ -45,6 +48,8 @@ _MS_REC, _MS_PRIVATE = 0x4000, 1 << 18
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
 _NOBODY = 65534
+_NOT_MADE = 255  # how init ends when it could not make a place; no student's process seems to
+_CLONE_NUMBERS = {"x86_64": 56, "aarch64": 220, "riscv64": 220, "ppc64le": 120}
 
 #: The one place that a submission can write to. Not ``/tmp``: the interpreter may lie below it.
 SCRATCH = "/scratch"
@@ -90,7 +95,7 @@ def send_frame(connection: socket.socket, data: bytes) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Warm up, say so, then fork a guard for every submission that the grader announces."""
+    """Warm up, say so, then run one submission after the other as the grader announces them."""
     control = socket.socket(fileno=int(arguments[0]))
     sys.path.insert(0, arguments[1])
     isolated = arguments[3] == "bubblewrap"
@@ -103,7 +108,7 @@ def main(arguments: list[str]) -> None:
     torch.set_num_threads(1)
     with contextlib.suppress(RuntimeError):
         torch.set_num_interop_threads(1)
-    for name in json.loads(arguments[2]):
+    for name in ("fewshot_lib.exercises.running", *json.loads(arguments[2])):
         with contextlib.suppress(Exception):  # a name that is no module, or not in this edition
             importlib.import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -114,29 +119,26 @@ def main(arguments: list[str]) -> None:
         "versions": {"python": sys.version.split()[0], "torch": torch.__version__},
     }
     control.sendall(json.dumps(warm).encode())
-    guards: dict[int, int] = {}  # ticket -> process
+    if warm["seccomp"]:
+        _call_filter()  # made once, here: each student's process only loads it
+    gc.collect()
+    gc.freeze()  # a collection in a fork then leaves the inherited memory shared
     while True:
-        readable, _, _ = select.select([control], [], [], 0.5)
-        _reap(guards)
-        if not readable:
-            continue
         message, descriptors = _receive(control)
         if message is None:
             return
-        if "kill" in message:
-            process = guards.get(message["kill"])
-            if process:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGKILL)
+        if "kill" in message:  # it had ended before the grader asked for its end
             continue
-        process = os.fork()
-        if process == 0:
-            control.close()
-            limits = {**message["limits"], "isolated": isolated}
-            _guard(descriptors[0], descriptors[1], limits)
-        guards[message["ticket"]] = process
-        for descriptor in descriptors:
-            os.close(descriptor)
+        talk, report = descriptors
+        limits = {
+            **message["limits"],
+            **{"isolated": isolated, "ticket": message["ticket"]},
+            **{"user": os.getuid(), "group": os.getgid()},
+        }
+        ended = _submission(talk, report, limits, control)
+        with contextlib.suppress(OSError):
+            os.write(report, json.dumps(ended).encode())
+        os.close(report)
 
 
 def _own_kilobytes(field: str) -> int:
@@ -154,54 +156,53 @@ def _receive(control: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
     return (json.loads(data) if data else None), list(descriptors)
 
 
-def _reap(guards: dict[int, int]) -> None:
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            process, _ = os.waitpid(-1, os.WNOHANG)
-            if process == 0:
-                return
-            for ticket in [t for t, guarding in guards.items() if guarding == process]:
-                del guards[ticket]
-
-
-def _guard(talk: int, report: int, limits: dict[str, Any]) -> NoReturn:
-    """Make the namespaces, start init in them, watch, and report the end. Never returns."""
-    ended: dict[str, Any] = {"why": "sandbox", "detail": ""}
+def _submission(
+    talk: int, report: int, limits: dict[str, Any], control: socket.socket
+) -> dict[str, Any]:
+    """Start init, watch it to its end, and say how it ended. Closes ``talk``."""
     init = 0
     try:
-        libc = _c_library()
-        _checked(libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
-        if limits["isolated"]:
-            _new_namespaces(libc)
-        init = os.fork()
-        if init == 0:
-            os.close(report)
-            _init(talk, limits)
-        os.close(talk)
-        ended = _watch(init, limits)
-    except BaseException as error:
-        ended = {"why": "sandbox", "detail": f"{type(error).__name__}: {error}"[:300]}
+        try:
+            init = _fork_into_namespaces() if limits["isolated"] else os.fork()
+            if init == 0:  # from here on everything ends in os._exit
+                _init(talk, [report, control.fileno()], limits)
+        finally:
+            os.close(talk)
+        return _watch(init, limits, control)
+    except Exception as error:
         if init > 0:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(OSError):
                 os.kill(init, signal.SIGKILL)
-    with contextlib.suppress(OSError):
-        os.write(report, json.dumps(ended).encode())
-    os._exit(0)
+                os.waitpid(init, 0)
+        return {"why": "sandbox", "detail": f"{type(error).__name__}: {error}"[:300]}
 
 
-def _new_namespaces(libc: Any) -> None:
-    user, group = os.getuid(), os.getgid()
-    _checked(
-        libc.unshare(
-            _CLONE_NEWUSER
-            | _CLONE_NEWPID
-            | _CLONE_NEWNS
-            | _CLONE_NEWIPC
-            | _CLONE_NEWNET
-            | _CLONE_NEWUTS
-        ),
-        "new namespaces",
+def _fork_into_namespaces() -> int:
+    """Fork, with the child as process 1 of namespaces of its own: clone(2), as fork(2) calls it.
+
+    ``os.unshare`` would do it with one fork more: a new process namespace begins with the *next*
+    child. The call keeps Python's lock (``PyDLL``), for the child goes on in this very thread.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    flags = _CLONE_NEWUSER | _CLONE_NEWPID | _CLONE_NEWNS | _CLONE_NEWIPC
+    flags |= _CLONE_NEWNET | _CLONE_NEWUTS | signal.SIGCHLD
+    machine = os.uname().machine
+    if machine not in _CLONE_NUMBERS:
+        raise OSError(f"clone(2) has a number on each kind of processor; not known: {machine}")
+    libc = ctypes.PyDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    none = ctypes.c_void_p(None)  # no stack of its own, nowhere to write its number
+    process = libc.syscall(
+        ctypes.c_long(_CLONE_NUMBERS[machine]), ctypes.c_ulong(flags), none, none, none, none
     )
+    if process < 0:
+        _checked(-1, "new namespaces")
+    return int(process)
+
+
+def _map_user(user: int, group: int) -> None:
     for name, line in (
         ("setgroups", "deny"),
         ("uid_map", f"{_NOBODY} {user} 1"),
@@ -211,33 +212,51 @@ def _new_namespaces(libc: Any) -> None:
             file.write(line)
 
 
-def _watch(init: int, limits: dict[str, Any]) -> dict[str, Any]:
+def _watch(init: int, limits: dict[str, Any], control: socket.socket) -> dict[str, Any]:
     begun = time.monotonic()
     why, peak, pause = "", 0, 0.002
-    while True:
-        process, status, usage = os.wait4(init, os.WNOHANG)
-        if process:
-            break
-        if not why:
-            used = _anonymous_kilobytes(init, limits["baseline_kb"])
-            peak = max(peak, used)
-            if time.monotonic() - begun > limits["wall_seconds"]:
-                why = "time"
-            elif used > limits["memory_mb"] * 1024:
-                why = "memory"
+    ending = os.pidfd_open(init)
+    waiting: list[Any] = [ending, control]
+    try:
+        while True:
+            ready, _, _ = select.select(waiting, [], [], pause)
+            if ending in ready:
+                break
+            if control in ready and not _still_wanted(control, limits["ticket"]):
+                why = why or "time"
+                waiting = [ending]
+            if not why:
+                used = _anonymous_kilobytes(init, limits["baseline_kb"])
+                peak = max(peak, used)
+                if time.monotonic() - begun > limits["wall_seconds"]:
+                    why = "time"
+                elif used > limits["memory_mb"] * 1024:
+                    why = "memory"
             if why:
                 os.kill(init, signal.SIGKILL)
-        time.sleep(pause)
-        pause = min(pause * 1.5, 0.02)
-    ended: dict[str, Any] = {
+            pause = min(pause * 1.5, 0.02)
+    finally:
+        os.close(ending)
+    _, status, usage = os.wait4(init, 0)
+    code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
+    if code == _NOT_MADE:
+        return {"why": "sandbox", "detail": "the namespaces or mounts for it could not be made"}
+    return {
         "why": why or ("exit" if os.WIFEXITED(status) else "signal"),
         "detail": "",
-        "code": os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status),
+        "code": code,
         "wall_seconds": time.monotonic() - begun,
         "cpu_seconds": usage.ru_utime + usage.ru_stime,
         "memory_mb": peak / 1024,
     }
-    return ended
+
+
+def _still_wanted(control: socket.socket, ticket: int) -> bool:
+    """Read what the grader says meanwhile: that it waits no longer, or, if it is gone, nothing."""
+    message, descriptors = _receive(control)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    return message is not None and message.get("kill") != ticket
 
 
 def _anonymous_kilobytes(init: int, baseline: int) -> int:
@@ -260,33 +279,38 @@ def _anonymous_kilobytes(init: int, baseline: int) -> int:
     return total
 
 
-def _init(talk: int, limits: dict[str, Any]) -> NoReturn:
+def _init(talk: int, not_mine: list[int], limits: dict[str, Any]) -> NoReturn:
     """Be process 1: prepare the place, start the student, end when it ends. Never returns."""
-    libc = _c_library()
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     try:
+        libc = _c_library()
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        for descriptor in not_mine:
+            os.close(descriptor)
         if limits["isolated"]:
+            _map_user(limits["user"], limits["group"])
             _private_mounts(libc, limits)
         else:
             os.chdir(tempfile.mkdtemp(prefix="fewshot-answer-"))
         student = os.fork()
     except BaseException as error:
         os.write(2, f"init: {error}\n".encode())
-        os._exit(71)
+        os._exit(_NOT_MADE)
     if student == 0:
         try:
             _student(talk, limits, libc)
         except BaseException:
             os._exit(70)
-    os.close(talk)
-    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-    while True:
-        try:
+    try:
+        os.close(talk)
+        libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+        while True:
             process, status = os.wait()
-        except InterruptedError:
-            continue
-        if process == student:
-            os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
+            if process == student:
+                break
+    except BaseException:
+        os._exit(_NOT_MADE)
+    code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+    os._exit(min(code, _NOT_MADE - 1))
 
 
 def _private_mounts(libc: Any, limits: dict[str, Any]) -> None:
@@ -307,6 +331,7 @@ def _student(talk: int, limits: dict[str, Any], libc: Any) -> NoReturn:
     null = os.open("/dev/null", os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
+
     os.dup2(talk, 3)
     os.closerange(4, 4096)
     connection = socket.socket(fileno=3)
@@ -318,7 +343,7 @@ def _student(talk: int, limits: dict[str, Any], libc: Any) -> NoReturn:
         _checked(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no new privileges")
         _drop_capabilities(libc)
         if limits["seccomp"]:
-            _filter_calls()
+            _call_filter().load()
     answer(request, connection)
     os._exit(0)
 
@@ -356,9 +381,9 @@ def seccomp_available() -> bool:
     return True
 
 
-def _filter_calls() -> None:
-    import errno
-
+@cache
+def _call_filter() -> Any:
+    """Make the filter of system calls; to be loaded by the process that it is to hold."""
     import pyseccomp
 
     rules = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
@@ -374,7 +399,7 @@ def _filter_calls() -> None:
             "clone",
             pyseccomp.Arg(0, pyseccomp.MASKED_EQ, _CLONE_NEWUSER, _CLONE_NEWUSER),
         )
-    rules.load()
+    return rules
 
 
 def receive_request(connection: socket.socket) -> Any:

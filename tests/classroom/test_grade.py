@@ -53,6 +53,30 @@ def recreated(name: str) -> dict:
     return notebook
 
 
+def of_an_older_build() -> dict:
+    """Hand in what an earlier edition of the exercise would have been: other words, other cells."""
+    notebook = copy.deepcopy(SOLUTION)
+    notebook["metadata"] = {"kernelspec": {"name": "python2"}, "fewshot": {"run": "an older one"}}
+    cells = []
+    for number, cell in enumerate(notebook["cells"]):
+        source, name = "".join(cell["source"]), cell["metadata"].get("nbgrader", {}).get("grade_id")
+        if number == 1:
+            source = source.replace("example, hint, rubric", "rubric") + "\nimport math\n"
+        elif name == "log_posterior":  # not answered, and the stub of then read otherwise
+            source = "def log_posterior(queries, prototypes):\n    raise NotImplementedError('do')"
+        elif name == "check-squared_euclidean":
+            cell["metadata"]["nbgrader"] |= {"grade_id": "tests_for_distance", "points": 99}
+            source = "assert squared_euclidean is not None"
+        elif not name:
+            source = source.replace("Exercise 03", "Sheet 3") + "\n"
+        cells.append({**cell, "source": source, "id": f"old-{number}"})
+        if number == 5:
+            added = "from fewshot_lib.exercises import not_there_any_more\n"
+            cells.append({**cells[1], "source": added, "id": "old-import"})
+    notebook["cells"] = cells
+    return notebook
+
+
 STUDENTS = {
     "anna (right)": SOLUTION,
     "ben (stub)": STUB,
@@ -66,6 +90,7 @@ STUDENTS = {
     "gail (numpy)": changed(
         "return difference.square().sum(dim=-1)", "return difference.square().sum(dim=-1).numpy()"
     ),
+    "hans (an older build)": of_an_older_build(),
 }
 
 

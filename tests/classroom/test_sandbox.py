@@ -1,0 +1,73 @@
+"""The sandbox's own ends: whose fault it was, and that the next submission does not notice."""
+
+from __future__ import annotations
+
+import pytest
+
+from fewshot_lib.classroom import sandbox
+from fewshot_lib.classroom.edition import build_edition
+from fewshot_lib.classroom.sandbox import Calls, Sandbox, SandboxLimits
+from fewshot_lib.exercises import catalogue
+from fewshot_lib.exercises.spec import Case
+
+pytestmark = pytest.mark.hostile
+
+CALLS = [Calls("double", [Case("two", (2,)), Case("three", (3,))])]
+RIGHT = [{"id": "double", "source": "def double(x):\n    return 2 * x"}]
+
+
+@pytest.fixture(scope="module")
+def edition(tmp_path_factory):
+    return build_edition(catalogue.exercise("03_prototypes"), tmp_path_factory.mktemp("edition"))
+
+
+@pytest.fixture(scope="module")
+def warm(edition):
+    limits = SandboxLimits(wall_seconds=5, answer_seconds=4, memory_mb=256)
+    with Sandbox(edition, limits=limits) as one:
+        yield one
+
+
+def answers(ended: sandbox.Ended) -> list[object]:
+    return [outcome.value for outcome in ended.outcomes["double"]]
+
+
+def test_it_serves_one_submission_after_the_other(warm):
+    for _ in range(3):
+        ended = warm.run(RIGHT, CALLS)
+        assert (ended.why, answers(ended)) == ("done", [4, 6])
+
+
+@pytest.mark.parametrize("status", [1, 70, 71, 254, 255])
+def test_no_exit_status_of_a_student_passes_for_a_fault_of_the_machine(warm, status):
+    ended = warm.run([{"id": "double", "source": f"import os\nos._exit({status})"}], CALLS)
+    assert ended.why == "died"
+    assert answers(warm.run(RIGHT, CALLS)) == [4, 6]
+
+
+def test_a_place_that_cannot_be_made_is_not_the_students_fault(warm, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(warm, "limits", SandboxLimits(wall_seconds=5, disk_mb=-1))
+        ended = warm.run(RIGHT, CALLS)
+    assert ended.why == "sandbox"
+    assert "could not be made" in ended.detail
+    assert answers(warm.run(RIGHT, CALLS)) == [4, 6]
+
+
+def test_a_grader_that_waits_no_longer_ends_the_submission(warm, monkeypatch):
+    before = warm._process.pid
+    with monkeypatch.context() as patch:
+        patch.setattr(sandbox, "_GRACE_SECONDS", -4.5)  # the grader gives up before the worker
+        ended = warm.run([{"id": "double", "source": "import time\ntime.sleep(60)"}], CALLS)
+    assert ended.why == "time"
+    assert ended.seconds < 3
+    again = warm.run(RIGHT, CALLS)
+    assert (again.why, answers(again)) == ("done", [4, 6])
+    assert warm._process.pid == before, "the warm parent lives on"
+
+
+def test_a_worker_that_is_gone_is_started_anew(edition):
+    with Sandbox(edition) as one:
+        one._process.kill()
+        one._process.wait()
+        assert answers(one.run(RIGHT, CALLS)) == [4, 6]
