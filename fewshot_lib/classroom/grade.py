@@ -27,6 +27,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fewshot_lib.classroom import results as receipts
 from fewshot_lib.classroom.assemble import Assembled, assemble, python
 from fewshot_lib.classroom.edition import source_digest
@@ -268,9 +270,16 @@ class Pool:
         modules = (*WARM_MODULES, *imported(one_plan.built))
         self.setting = Setting(one_plan.exercise.stem, modules, isolation, limits)
         self._crew: Crew
+        self._threads = torch.get_num_threads()
 
     def __enter__(self) -> Pool:
-        """Warm the first sandbox, so that a machine that cannot says so at once."""
+        """Warm the first sandbox, so that a machine that cannot says so at once.
+
+        Meanwhile torch computes with one thread in this process: the cases are small, and a second
+        thread costs three times the processor time, which the sandboxes need.
+        """
+        self._threads = torch.get_num_threads()
+        torch.set_num_threads(1)
         self._crew = (
             Elsewhere(self.setting, self.scheduler)
             if self.scheduler
@@ -280,6 +289,7 @@ class Pool:
 
     def __exit__(self, *_: object) -> None:
         """End every sandbox."""
+        torch.set_num_threads(self._threads)
         self._crew.close()
 
     def grade(self, submissions: Iterable[Submission], seed: int) -> Iterator[dict[str, Any]]:

@@ -230,15 +230,32 @@ class Sandbox:
     def run(self, cells: Sequence[Mapping[str, str]], calls: Sequence[Calls]) -> Ended:
         """Run one submission's cells, then make the calls of each answer.
 
-        A worker that is gone is started anew first.
+        A worker that is gone is started anew first; one that goes meanwhile, once more.
 
         Arguments:
             cells: ``{"id": …, "source": …}`` in order.
             calls: the answers to call, in order.
         """
-        if not self.alive:
-            self.close()
-            self._start()
+        if self.alive:
+            try:
+                ended = self._run(cells, calls)
+            except ConnectionError:  # it ended since it was last looked at
+                pass
+            else:
+                if ended.why != "sandbox" or not self._gone_soon():
+                    return ended
+        self.close()
+        self._start()
+        return self._run(cells, calls)
+
+    def _gone_soon(self) -> bool:
+        """Say whether the worker has ended; it is given a second, for the kernel has to tell."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if self._process is not None:
+                self._process.wait(1.0)
+        return not self.alive
+
+    def _run(self, cells: Sequence[Mapping[str, str]], calls: Sequence[Calls]) -> Ended:
         begun = time.monotonic()
         self._ticket += 1
         ours, theirs = socket.socketpair()

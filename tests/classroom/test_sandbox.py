@@ -71,3 +71,20 @@ def test_a_worker_that_is_gone_is_started_anew(edition):
         one._process.kill()
         one._process.wait()
         assert answers(one.run(RIGHT, CALLS)) == [4, 6]
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+def test_a_worker_that_ends_just_as_it_is_asked_is_started_anew(edition, monkeypatch, refuses):
+    with Sandbox(edition) as one:
+        announce = one._announce
+
+        def too_late(*descriptors: int) -> None:
+            monkeypatch.setattr(one, "_announce", announce)
+            one._process.kill()
+            if refuses:
+                raise BrokenPipeError
+            announce(*descriptors)
+
+        monkeypatch.setattr(one, "_announce", too_late)
+        ended = one.run(RIGHT, CALLS)
+        assert (ended.why, answers(ended)) == ("done", [4, 6])
