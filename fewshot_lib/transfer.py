@@ -48,8 +48,10 @@ class ImageNetEncoder(nn.Module):
 
     The image is enlarged ``zoom`` times; the maps after some blocks are sampled where each pixel
     of the image lies, brought to length 1 at every pixel, and stacked: fine maps know edges, coarse
-    ones the surroundings. The network pads at one side only, so that cell i of a map of stride s
-    sees the enlarged image around pixel s·i + s − 1; the sampling takes this into account.
+    ones the surroundings. Where a cell lies was measured, by what mirrored images must have:
+    mirrored features. By its padding, at one side only, cell i of a map of stride s would look at
+    pixel s·i + s − 1 of the enlarged image. At stride 4 it does; in the deeper maps training has
+    moved the weight of the kernels back to the middle of the cell's own pixels, s·i + (s − 1)/2.
 
     Arguments:
         blocks: which of the blocks 0 … 15 give features, in ascending order.
@@ -125,7 +127,8 @@ def _efficientnet() -> Any:
 def _sampling(cells: int, pixels: int, stride: int, zoom: int, like: Tensor) -> Tensor:
     """Weight the cells of a map for each pixel, linear between the two nearest: (pixels, cells)."""
     enlarged = (torch.arange(pixels, device=like.device) + 0.5) * zoom - 0.5
-    place = ((enlarged - (stride - 1)) / stride).clamp(0, cells - 1).to(like.dtype)
+    first = stride - 1 if stride <= 4 else (stride - 1) / 2  # where cell 0 looks
+    place = ((enlarged - first) / stride).clamp(0, cells - 1).to(like.dtype)
     apart = (place[:, None] - torch.arange(cells, device=like.device)).abs()
     return (1 - apart).clamp_min(0)
 
@@ -210,7 +213,7 @@ class View:
 
 def view(
     volume: Volume,
-    size: int = 64,
+    size: int = 80,
     field_of_view_mm: float = 400.0,
     intensities: Callable[[Volume], Volume] = scale_intensities,
 ) -> View:
@@ -313,14 +316,14 @@ class TransferSegmenter:
         self,
         encoder: nn.Module | None = None,
         *,
-        size: int = 64,
+        size: int = 80,
         field_of_view_mm: float = 400.0,
-        scale: float = 20.0,
+        scale: float = 30.0,
         location_weight: float = 40.0,
         top_k: int = 5,
         size_correction: float = 0.2,
         smoothing_mm: float = 5.0,
-        max_exemplars: int | None = 4096,
+        max_exemplars: int | None = 6144,
         dimensions: int | None = 64,
         max_slices: int = 16,
         batch_size: int = 4,

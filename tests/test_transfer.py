@@ -9,10 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fewshot_lib.data import anatomy
+from fewshot_lib import transfer
+from fewshot_lib.data import anatomy, scans
 from fewshot_lib.evaluation import volume_dice
 from fewshot_lib.networks import FewShotSegmentationNet
 from fewshot_lib.transfer import (
+    BLOCKS,
+    STRIDES,
     ImageNetEncoder,
     PretrainedMissing,
     RememberingEncoder,
@@ -74,7 +77,11 @@ def test_logits_are_those_of_the_exemplar_network_with_the_size_correction(peopl
     masks = F.one_hot(numbers[seen.labels[6:8]], 3).movedim(-1, 1).bool()
     masks[:, 0] &= seen.body[6:8]
     network = FewShotSegmentationNet(
-        prototypes="exemplars", location_weight=7.0, max_exemplars=None, encoder=Patches()
+        prototypes="exemplars",
+        scale=segmenter.network.scale,
+        location_weight=7.0,
+        max_exemplars=None,
+        encoder=Patches(),
     )
     logits = network(
         seen.images[6:8],
@@ -245,10 +252,40 @@ def test_borrowed_features_follow_what_the_image_shows():
     assert features.shape == (1, 152, 48, 48)
     lengths = features[:, :40].norm(dim=1)
     torch.testing.assert_close(lengths, torch.ones_like(lengths))
-    # the sampling undoes the one-sided padding: the fine maps' response stays over the square
-    inside = F.cosine_similarity(features[:, :40], features[:, :40, 24:25, 24:25], dim=1)[0]
-    seen = (inside > inside.median()).nonzero().float().mean(0)
-    assert float((seen - 23.5).abs().max()) < 3
+
+
+@pretrained
+@pytest.mark.scans
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_mirrored_scan_has_mirrored_features_and_more_so_than_by_the_padding(block, monkeypatch):
+    """The places of the cells are the better ones of the two that a cell could have."""
+    seen = view(scans.load("B"), size=64)
+    images, body = seen.images[::5], seen.body[::5]
+    encoder, sampling = ImageNetEncoder(blocks=(block,)), transfer._sampling
+
+    def agreement() -> float:
+        there = encoder(images)
+        mirrored = [encoder(images.flip(side)).flip(side) for side in (-1, -2)]
+        alike = [F.cosine_similarity(there, one, dim=1)[body].mean() for one in mirrored]
+        return float(sum(alike)) / 2
+
+    ours = agreement()
+    first = {"padding": STRIDES[block] - 1, "middle": (STRIDES[block] - 1) / 2}
+    others = {}
+    for name, place in first.items():
+
+        def shifted(cells, pixels, stride, zoom, like, place=place):
+            enlarged = (torch.arange(pixels) + 0.5) * zoom - 0.5
+            cell = ((enlarged - place) / stride).clamp(0, cells - 1).to(like.dtype)
+            return (1 - (cell[:, None] - torch.arange(cells)).abs()).clamp_min(0)
+
+        monkeypatch.setattr(transfer, "_sampling", shifted)
+        others[name] = agreement()
+        monkeypatch.setattr(transfer, "_sampling", sampling)
+    best = max(others, key=others.__getitem__)
+    assert best == ("padding" if STRIDES[block] == 4 else "middle")
+    assert ours == pytest.approx(others[best], abs=1e-4)
+    assert others[best] > min(others.values()) + 0.03
 
 
 @pretrained

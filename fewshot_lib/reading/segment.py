@@ -130,7 +130,7 @@ def _predict(
     from fewshot_lib.transfer import PretrainedMissing, TransferSegmenter
 
     try:
-        segmenter = TransferSegmenter(max_exemplars=min(4096, MAX_EXEMPLARS // (1 + n_labels)))
+        segmenter = TransferSegmenter(max_exemplars=min(6144, MAX_EXEMPLARS // (1 + n_labels)))
     except PretrainedMissing as error:
         raise CannotSegment(str(error)) from error
     try:
