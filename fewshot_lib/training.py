@@ -823,9 +823,10 @@ class _Run:
         first = next(self.model.parameters(), None)
         device = torch.device("cpu") if first is None else first.device
         self.model.train()
-        with tqdm(
+        bar = tqdm(
             total=total, initial=len(losses), unit=f" {unit}", disable=not progress, mininterval=0.5
-        ) as bar:
+        )
+        with torch.enable_grad(), bar:  # a notebook may have switched gradients off
             while len(losses) < total:
                 values = losses_of(total - len(losses), generator, device)
                 loss = values.mean()

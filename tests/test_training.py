@@ -568,6 +568,15 @@ def test_the_note_s_network_trains_too_and_absent_classes_do_no_harm():
     assert all(weight.isfinite().all() for weight in weights(masked))
 
 
+def test_training_trains_where_a_notebook_has_switched_gradients_off():
+    net, optimizer = make_training()
+    with torch.no_grad():
+        quiet = train(net, optimizer, 4)
+        assert not torch.is_grad_enabled()
+    net, optimizer = make_training()
+    assert train(net, optimizer, 4).losses == quiet.losses
+
+
 def test_a_progress_bar_shows_unless_it_is_switched_off(capsys):
     net, optimizer = make_training()
     train(net, optimizer, 2)

@@ -302,7 +302,7 @@ def mask_shrinking(
         side, lost, xlabel="side of the square (pixels)",
         ylabel="share of placements lost", ylim=(-0.02, 1.02),
         what=f"Objects lost when masks are shrunk by {stride}",
-        finding=f"Of squares of {where[0]:g} pixels, {told}.",
+        finding=f"Of squares of side {where[0]:g}, {told}.",
     )  # fmt: skip
 
 

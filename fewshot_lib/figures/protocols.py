@@ -82,7 +82,8 @@ def ranks(scores: Mapping[str, Mapping[str, float]], *, what: str = "") -> tuple
             for j in range(len(scorings)):
                 axes.annotate(
                     number(table[i, j]), (j, places[i, j]), (0, 8), textcoords="offset points",
-                    ha="center", fontsize=8,
+                    ha="center", fontsize=8, zorder=5,
+                    bbox={"fc": "white", "ec": "none", "alpha": 0.8, "pad": 0.4},
                 )  # fmt: skip
             for j, side, shift in ((0, "right", -12), (-1, "left", 12)):
                 axes.annotate(

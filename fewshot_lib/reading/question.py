@@ -356,8 +356,12 @@ _FRAME = "border-left:4px solid #4c5f7a;padding:.3em 1em;max-width:52em;line-hei
 def _inline(text: str) -> str:
     parts = html.escape(text, quote=False).split("`")
     if len(parts) % 2 == 0:
-        return "`".join(parts)
-    return "".join(f"<code>{p}</code>" if i % 2 else p for i, p in enumerate(parts))
+        return _emphasised("`".join(parts))
+    return "".join(f"<code>{p}</code>" if i % 2 else _emphasised(p) for i, p in enumerate(parts))
+
+
+def _emphasised(words: str) -> str:
+    return re.sub(r"\*(\w[^*]*)\*", r"<em>\1</em>", words)
 
 
 def _reply_html(reply: Reply) -> str:

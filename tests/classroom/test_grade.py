@@ -63,7 +63,7 @@ def of_an_older_build() -> dict:
         if number == 1:
             source = source.replace("example, hint, rubric", "rubric") + "\nimport math\n"
         elif name == "log_posterior":  # not answered, and the stub of then read otherwise
-            source = "def log_posterior(queries, prototypes):\n    raise NotImplementedError('do')"
+            source = "def log_posterior(queries, prototypes, scale=1.0):\n    raise NotImplementedError('do')"
         elif name == "check-squared_euclidean":
             cell["metadata"]["nbgrader"] |= {"grade_id": "tests_for_distance", "points": 99}
             source = "assert squared_euclidean is not None"
@@ -150,6 +150,18 @@ def test_numpy_results_count(graded):
 def test_a_lost_cell_identity_is_reported(graded):
     notes = graded[2]["finn (lost the cell's identity)"]["notes"]
     assert any("squared_euclidean" in note and "lost its identity" in note for note in notes)
+
+
+def test_a_notebook_of_an_older_build_has_the_points_of_what_it_answers(graded):
+    row = graded[2]["hans (an older build)"]
+    points = {
+        name: sum(check["points"] for check in row["checks"] if check["answer"] == name)
+        for name in ("class_prototypes", "squared_euclidean", "log_posterior")
+    }
+    assert points == {"class_prototypes": 5, "squared_euclidean": 5, "log_posterior": 0}
+    stub = [check for check in row["checks"] if check["answer"] == "log_posterior"]
+    assert {check["status"] for check in stub} == {"missing"}
+    assert not any("identity" in note or "order" in note for note in row["notes"]), row["notes"]
 
 
 def test_a_process_that_leaves_is_reported(graded):
