@@ -136,7 +136,8 @@ def _other(expected: Any, got: Any, values: bool, part: str) -> Finding | None:
         )
     if isinstance(expected, str):
         equal = expected.strip() == got.strip()
-        return None if equal or not values else Finding(VALUES, f"{_of(part)}another text", part)
+        said = f"{_of(part)}another text is expected than {got.strip()[:40]!r}"
+        return None if equal or not values else Finding(VALUES, said, part)
     return None if expected == got or isinstance(expected, Opaque) else Finding(KIND, "", part)
 
 

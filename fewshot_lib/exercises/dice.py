@@ -17,10 +17,10 @@ from fewshot_lib.exercises.spec import Variant as V
 from fewshot_lib.exercises.values import Seed
 
 GIVEN_AWAY = ["evaluation.dice", "evaluation.volume_dice", "evaluation.mean_slice_dice"]
-DICE_SECTION = "notebook 01, the section on Dice"
-EMPTY_SECTION = "notebook 01, the section on Dice and its empty case"
-VOLUME_SECTION = "notebook 01, the section on Dice of slices and of volumes"
-INTERVAL_SECTION = "notebook 01, the section on bootstrap intervals"
+DICE_SECTION = "notebook 01, «Dice»"
+EMPTY_SECTION = "notebook 01, «Dice and its empty case»"
+VOLUME_SECTION = "notebook 01, «Dice of slices and of volumes»"
+INTERVAL_SECTION = "notebook 01, «Bootstrap intervals»"
 
 # ------------------------------------------------------------------------------------------- dice
 
@@ -994,7 +994,7 @@ def _mean_numpy(prediction: Tensor, target: Tensor, n_classes: int) -> Any:
     return float(np.mean(scores)) if scores else np.nan
 
 
-MEAN_SECTION = "notebook 01, the section on Dice: what a mean over organs hides"
+MEAN_SECTION = "notebook 01, «Dice: what a mean over organs hides»"
 
 MEAN_DICE = Answer(
     name="mean_dice",

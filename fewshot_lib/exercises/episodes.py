@@ -15,10 +15,10 @@ from fewshot_lib.exercises.spec import Answer, Case, Check, Exercise, Mistake
 from fewshot_lib.exercises.spec import Variant as V
 from fewshot_lib.exercises.values import Seed
 
-DRAW_SECTION = "notebook 02, the section on drawing an episode; note §2.1"
-LEAK_SECTION = "notebook 02, the section on leaks"
-COVERAGE_SECTION = "notebook 02, the section on coverage of the classes"
-ACCURACY_SECTION = "notebook 02, the section on the accuracy of an episode"
+DRAW_SECTION = "notebook 02, «Drawing an episode»; note §2.1"
+LEAK_SECTION = "notebook 02, «Leaks, and how to see them»"
+COVERAGE_SECTION = "notebook 02, «Coverage of the classes»"
+ACCURACY_SECTION = "notebook 02, «The accuracy of an episode»"
 
 # ----------------------------------------------------------------------------------- draw_episode
 

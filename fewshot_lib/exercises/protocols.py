@@ -14,11 +14,11 @@ from fewshot_lib import evaluation
 from fewshot_lib.exercises.spec import Answer, Case, Check, Exercise, Mistake, Prose
 from fewshot_lib.exercises.spec import Variant as V
 
-EP_SECTION = "notebook 07, the section on EP1 and EP2"
-SCORE_SECTION = "notebook 07, the section on slices and volumes"
-EMPTY_SECTION = "notebook 07, the section on the empty slice"
-SUPPORT_SECTION = "notebook 07, the section on the choice of the support"
-FOLD_SECTION = "notebook 07, the section on folds"
+EP_SECTION = "notebook 07, «EP1 and EP2»"
+SCORE_SECTION = "notebook 07, «Slices or volumes»"
+EMPTY_SECTION = "notebook 07, «The empty slice»"
+SUPPORT_SECTION = "notebook 07, «The choice of the support»"
+FOLD_SECTION = "notebook 07, «Folds»"
 GIVEN_AWAY = ["evaluation.segment_volume", "evaluation.chunk_centres", "evaluation.evaluate"]
 
 _ONE_COLUMN = "one column: its rows, of one number each, index and subtract like the numbers"
@@ -288,11 +288,11 @@ EP1 = Answer(
     reference=ep1,
     section=EP_SECTION,
     checks=[
-        Check("each chunk by the centre slice of its own", _chunked, points=2),
-        Check("extents that the chunks do not divide", _uneven, points=2),
-        Check("an extent has no gaps", _gaps),
+        Check("each chunk by the centre slice of its own", _chunked, points=2, pointer=EP_SECTION),
+        Check("extents that the chunks do not divide", _uneven, points=2, pointer=EP_SECTION),
+        Check("an extent has no gaps", _gaps, pointer=EP_SECTION),
         Check("nothing to find: nothing asked, no score", _no_query, pointer=EMPTY_SECTION),
-        Check("too few support slices are refused", _short),
+        Check("too few support slices are refused", _short, pointer=EP_SECTION),
     ],
     mistakes=[
         Mistake(
@@ -576,16 +576,16 @@ EP2 = Answer(
     reference=ep2,
     section=EP_SECTION,
     checks=[
-        Check("the centre slice segments every slice", _one_for_all, points=2),
-        Check("the centre of the extent, gaps included", _gap_support),
+        Check("the centre slice segments every slice", _one_for_all, points=2, pointer=EP_SECTION),
+        Check("the centre of the extent, gaps included", _gap_support, pointer=EP_SECTION),
         Check("a query without the organ", _absent, pointer=EMPTY_SECTION),
-        Check("a support without the organ is refused", _no_support),
+        Check("a support without the organ is refused", _no_support, pointer=EP_SECTION),
     ],
     mistakes=[
         Mistake(
             "centre of the volume",
             _ep2(lambda p, s, q: len(s) // 2),
-            "You took the middle slice of the support *volume*. The organ may lie elsewhere: the "
+            "You took the middle slice of the support volume. The organ may lie elsewhere: the "
             "centre of its extent is asked for.",
             EP_SECTION,
         ),
@@ -619,7 +619,7 @@ EP2 = Answer(
         Mistake(
             "best for the query",
             _ep2(_best_for_the_query),
-            "You tried all support slices and kept the one with the best Dice *on the query*. "
+            "You tried all support slices and kept the one with the best Dice on the query. "
             "Nobody has that Dice before the query is labelled: this is choosing by the answer.",
             SUPPORT_SECTION,
         ),
@@ -688,9 +688,9 @@ EP2 = Answer(
         "before the score.",
         "The centre of slices a … b is (a + b + 1) // 2. The score counts the voxels of the whole "
         "volume at once.",
-        "In words: find the slices of the support mask that show something; refuse none; take the "
-        "predictions of the slice half-way between first and last; twice its overlap with the "
-        "query's mask over the sum of both sizes.",
+        "In words: find the slices of the support mask that show something; if there is none, "
+        "refuse; take the predictions of the slice half-way between first and last; twice its "
+        "overlap with the query's mask over the sum of both sizes.",
     ],
     returns=("volume", "dice"),
     withhold=GIVEN_AWAY,
@@ -882,7 +882,7 @@ CHOOSE_SLICE = Answer(
             "itself included",
             _choose(others=lambda mask, s: _numbers(mask) >= 0),
             "Each slice is also scored on itself in yours, and that is the one it copies best. "
-            "What it makes of the *other* slices is asked.",
+            "What it makes of the other slices is asked.",
             SUPPORT_SECTION,
         ),
         Mistake(
@@ -901,7 +901,7 @@ CHOOSE_SLICE = Answer(
         Mistake(
             "turned round",
             _choose(across=True),
-            "You found the slice that is segmented best *by* the others. Axis 0 is the supporting "
+            "You found the slice that is segmented best by the others. Axis 0 is the supporting "
             "slice, axis 1 the slice that is segmented.",
             SUPPORT_SECTION,
         ),
@@ -936,7 +936,7 @@ CHOOSE_SLICE = Answer(
         Mistake(
             "the worst",
             _choose(best=lambda scores: scores.nan_to_num(-1.0).argmin()),
-            "You chose the slice with the *lowest* Dice.",
+            "You chose the slice with the lowest Dice.",
             SUPPORT_SECTION,
         ),
         Mistake(
@@ -1159,7 +1159,7 @@ FIND_FOLD_LEAKS = Answer(
             "training of any fold",
             _folds(trained=lambda t, q: t.any(0) & q),
             "You join the training scans of all folds. In cross-validation every scan is trained "
-            "on by the *other* folds; a leak is a scan that the same fold trains on and queries.",
+            "on by the other folds; a leak is a scan that the same fold trains on and queries.",
             FOLD_SECTION,
         ),
         Mistake(
@@ -1179,7 +1179,7 @@ FIND_FOLD_LEAKS = Answer(
         Mistake(
             "honest queries",
             _folds(trained=lambda t, q: ~t & q),
-            "Your «trained» holds the queries that were *not* trained on: the honest ones.",
+            "Your «trained» holds the queries that were not trained on: the honest ones.",
             FOLD_SECTION,
         ),
         Mistake(
@@ -1276,7 +1276,9 @@ def _plan(case: Case, result: Any) -> tuple[str, list[tuple[int, int, int]]]:
     """Read a plan; a sentence if it is no plan at all."""
     table = np.asarray(result)
     if table.ndim != 2 or table.shape[1] != 3 or table.dtype.kind not in "iu":
-        return "rows of three whole numbers are expected: fold, support, query", []
+        found = f"{table.dtype} of shape {table.shape}"
+        words = "rows of three whole numbers are expected (fold, support, query), not"
+        return f"{words} {found} ({case.name})", []
     rows = [(int(f), int(s), int(q)) for f, s, q in table]
     n_scans, n_folds = case.args
     if any(not 0 <= f < n_folds for f, _, _ in rows):
@@ -1292,10 +1294,10 @@ def _once(cases: Sequence[Case], results: Sequence[Any]) -> bool | str:
         if fault:
             return fault
         asked = [q for _, _, q in rows]
-        for times, word in ((0, "never"), (2, "twice or more")):
+        for times, words in ((0, "never queried"), (2, "queried twice or more")):
             found = [s for s in range(case.args[0]) if min(asked.count(s), 2) == times]
             if found:
-                return f"scan {found[0]} is queried {word} ({case.name})"
+                return f"scan {found[0]} is {words} ({case.name})"
     return True
 
 

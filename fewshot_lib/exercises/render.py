@@ -7,6 +7,7 @@ same verdict (no times, no counts of attempts), so that saved notebooks can be c
 from __future__ import annotations
 
 import html
+import re
 import textwrap
 from dataclasses import dataclass
 
@@ -174,7 +175,7 @@ def _html_sentence(sentence: str) -> str:
     return "".join(
         f"<code>{part}</code>"
         if position % 2 and position < len(parts) - (len(parts) + 1) % 2
-        else part
+        else re.sub(r"\*(\w[^*]*)\*", r"<em>\1</em>", part)
         for position, part in enumerate(parts)
     )
 

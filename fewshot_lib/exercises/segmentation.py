@@ -126,7 +126,7 @@ def _note_numpy(features: Tensor, masks: Tensor) -> Any:
 
 
 _SHRINKS = "small = F.interpolate(masks.to(features.dtype), "  # how a line of the solution begins
-NOTE_CODE = "note §3.1, `compute_prototypes`; notebook 05 on the note's network"
+NOTE_CODE = "note §3.1, `compute_prototypes`; notebook 05, «The note's network, cell by cell»"
 
 NOTE_PROTOTYPES = Answer(
     name="note_prototypes",
@@ -443,7 +443,7 @@ def _shift_by_loop(segment: Segment, image: Tensor, mask: Tensor, shift: Sequenc
     return 2 * hits / size, same / (height * width)
 
 
-SHIFT = "notebook 05 on the shift test"
+SHIFT = "notebook 05, «The shift test»"
 
 SHIFT_TEST = Answer(
     name="shift_test",
@@ -517,14 +517,14 @@ SHIFT_TEST = Answer(
             "Your first number counts pixels where prediction and query agree, background "
             "included. Most of an image is background, so a prediction that misses the whole "
             "organ still has a high share; Dice looks at the organ.",
-            "notebook 01 on Dice",
+            "notebook 01, «Dice»",
         ),
         Mistake(
             "intersection over union",
             _tests(first=_union),
             "You divided the overlap by the union. Dice is twice the overlap over the sum of the "
             "two sizes.",
-            "notebook 01 on Dice",
+            "notebook 01, «Dice»",
         ),
         Mistake(
             "agreement with the query",
@@ -782,9 +782,9 @@ def _pool_numpy(features: Tensor, masks: Tensor) -> Any:
     return np.where(mass[..., None] > 0, means, 0), mass > 0
 
 
-POOLING = "notebook 05 on masked average pooling"
-SMALL = "notebook 05 on small organs"
-EMPTY = "notebook 05 on empty classes"
+POOLING = "notebook 05, «What a prototype should be: masked average pooling»"
+SMALL = "notebook 05, «Small organs lost on the way»"
+EMPTY = "notebook 05, «A class that nobody showed»"
 
 COMPUTE_PROTOTYPES = Answer(
     name="compute_prototypes",
@@ -919,7 +919,7 @@ COMPUTE_PROTOTYPES = Answer(
             lambda f, m: _pool(*_large(F.normalize(f, dim=-3), m)),
             "You scaled every feature vector to length 1 before averaging. That is the mean "
             "direction, another model; here the plain mean is asked.",
-            "notebook 04 on cosine",
+            "notebook 04, «Cosine, and where its mean lies»",
         ),
         Mistake(
             "episodes merged",
@@ -1113,8 +1113,8 @@ def _match_numpy(queries: Tensor, prototypes: Tensor, valid: Tensor, scale: floa
     return np.where(valid.numpy()[..., None, :, None, None], scale * alike, -np.inf)
 
 
-MATCHING = "notebook 05 on matching; note §3.1, `match_features`"
-TEMPERATURE = "notebook 05 on temperature"
+MATCHING = "notebook 05, «One query, many queries»; note §3.1, `match_features`"
+TEMPERATURE = "notebook 05, «The missing factor before the cosine»"
 
 MATCH_FEATURES = Answer(
     name="match_features",
@@ -1254,7 +1254,7 @@ MATCH_FEATURES = Answer(
             lambda q, p, v, scale=20.0: scale * (2 * _matched(*_units(q, p), v) - 2),
             "You used minus the squared distance of unit vectors, 2 cos − 2. The same classes win "
             "and the softmax is that of twice the scale; asked is the cosine itself.",
-            "notebook 04 on cosine",
+            "notebook 04, «Cosine, and where its mean lies»",
         ),
     ],
     variants=[
@@ -1367,7 +1367,7 @@ def _predict_nan(logits: Tensor, size: Sequence[int]) -> Tensor:
     return _up(logits, size).nan_to_num(nan=-math.inf, neginf=-math.inf).argmax(-3)
 
 
-WHOLE = "notebook 05 on the note's network, its shapes cell by cell"
+WHOLE = "notebook 05, «The note's network, cell by cell»"
 
 PREDICT = Answer(
     name="predict",

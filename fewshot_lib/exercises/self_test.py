@@ -138,7 +138,7 @@ _TURNED = "(prototypes - queries[:, None]).square().sum(dim=-1)"
 SQUARE = "the square of a difference does not depend on which is subtracted from which"
 TWO_AXES = "there are two axes, so that axis 1 is the last"
 
-FORMULAS = "note §5.3; notebook 03 on the mean, the distance and the softmax"
+FORMULAS = "note §5.3; notebook 03, «Six examples, by hand» and «From distance to probability»"
 
 KEY_FORMULAS = Answer(
     name="key_formulas",
@@ -224,7 +224,7 @@ KEY_FORMULAS = Answer(
             _cards(probability=lambda d: (-d / 2).softmax(dim=-1)),
             "You halved the distance before the softmax. That is the Gaussian of variance 1; the "
             "card has d itself, which is variance ½.",
-            "note §5.3; notebook 04 on the variance",
+            "note §5.3; notebook 04, «Scale, concentration, variance»",
         ),
         Mistake(
             "0 divided by 0",
@@ -407,7 +407,7 @@ def _proof_numpy(z: Tensor, c: Tensor, variance: float = 0.5, log_prior: Any = N
     return joint, common, weights / weights.sum(-1, keepdims=True)
 
 
-STEPS = "exercise 04, steps 1 to 3; notebook 04 on the theorem"
+STEPS = "exercise 04, sections 1 to 3; notebook 04, «From the mixture to the softmax»"
 
 MIXTURE_PROOF = Answer(
     name="mixture_proof",
@@ -431,7 +431,7 @@ MIXTURE_PROOF = Answer(
         Mistake(
             "the ½ forgotten",
             _proof(joint=lambda z, c, v, lp: _gaussian(z, c, v, lp, half=1.0)),
-            "The exponent of a Gaussian is the squared distance over *twice* the variance. With "
+            "The exponent of a Gaussian is the squared distance over twice the variance. With "
             "the ½ lost, the theorem would need σ² = 1.",
             STEPS,
         ),
@@ -743,8 +743,14 @@ def _segment_numpy(features: Tensor, masks: Tensor, queries: Tensor, scale: floa
     return found
 
 
-WHOLE = "notebook 05 on masked average pooling and on matching"
-COPYING = "notebook 05 on why the note's network copies"
+COPYING = "notebook 05, «Why: a proposition of four lines»"
+TEMPERATURE = "notebook 05, «The missing factor before the cosine»"
+EMPTY = "notebook 05, «A class that nobody showed»"
+SMALL = "notebook 05, «Small organs lost on the way»"
+WHOLE = (
+    "notebook 05, «What a prototype should be: masked average pooling» and «The missing factor "
+    "before the cosine»"
+)
 
 _DIRECTIONS = "directions = F.normalize(prototypes"  # how lines of the solution begin
 _COSINE = "cosine = torch.einsum('qdhw,kd->qkhw', F.normalize(queries"
@@ -754,9 +760,14 @@ SEGMENT = Answer(
     reference=segment,
     section=WHOLE,
     checks=[
-        Check("probabilities from scaled cosines with one prototype a class", _same_size, points=2),
-        Check("upsampled to the masks, then the softmax", _at_a_stride, points=2),
-        Check("scale multiplies the cosine", _other_scales, pointer="notebook 05 on temperature"),
+        Check(
+            "probabilities from scaled cosines with one prototype a class",
+            _same_size,
+            2,
+            pointer=WHOLE,
+        ),
+        Check("upsampled to the masks, then the softmax", _at_a_stride, points=2, pointer=WHOLE),
+        Check("scale multiplies the cosine", _other_scales, pointer=WHOLE),
         Check(
             "a query that moves takes its answer along",
             _moving,
@@ -765,8 +776,10 @@ SEGMENT = Answer(
             "with them: something binds the answer to the place",
             pointer=COPYING,
         ),
-        Check("a class that the support does not show has probability 0", _one_absent),
-        Check("a support without any pixel is refused", _all_absent),
+        Check(
+            "a class that the support does not show has probability 0", _one_absent, pointer=EMPTY
+        ),
+        Check("a support without any pixel is refused", _all_absent, pointer=EMPTY),
     ],
     mistakes=[
         Mistake(
@@ -781,13 +794,13 @@ SEGMENT = Answer(
             lambda f, m, q, scale=20.0: segment(f, m, q, 1.0),
             "`scale` does not enter: a softmax of bare cosines is nearly flat, however good the "
             "features.",
-            "notebook 05 on temperature",
+            TEMPERATURE,
         ),
         Mistake(
             "divided by the scale",
             lambda f, m, q, scale=20.0: segment(f, m, q, 1 / scale),
             "You divided by `scale`. A temperature would divide; α multiplies.",
-            "notebook 05 on temperature",
+            TEMPERATURE,
         ),
         Mistake(
             "raw similarities",
@@ -846,7 +859,7 @@ SEGMENT = Answer(
             _segment(finish=lambda s, m, valid, scale: (scale * _upsampled(s, m)).softmax(1)),
             "A class without support pixels takes part with its placeholder of zeros: cosine 0, "
             "which beats every negative one. Its logit is −∞.",
-            "notebook 05 on empty classes",
+            EMPTY,
         ),
         Mistake(
             "absent class zeroed after the softmax",
@@ -857,7 +870,7 @@ SEGMENT = Answer(
             ),
             "You set the absent class to 0 after the softmax, so that the others no longer sum to "
             "one. Take it out before, by a logit of −∞.",
-            "notebook 05 on empty classes",
+            EMPTY,
         ),
         Mistake(
             "−∞ before upsampling",
@@ -868,14 +881,14 @@ SEGMENT = Answer(
             ),
             "The −∞ of the absent class went through the interpolation, where 0 times −∞ is NaN. "
             "Upsample finite numbers, then fill.",
-            "notebook 05 on empty classes",
+            EMPTY,
         ),
         Mistake(
             "masks shrunk by nearest",
             _segment(pool=_shrunk_masks),
             "The masks were shrunk to the features by `nearest`, as in the note: pixels between "
             "the sampled ones are lost, and small organs with them. Bring the features up.",
-            "notebook 05 on small organs",
+            SMALL,
         ),
         Mistake(
             "inner product",
@@ -925,7 +938,7 @@ SEGMENT = Answer(
             _segment(refuse=False),
             "With no pixel in any mask your answer is NaN everywhere, in silence. Raise a "
             "ValueError: without an example this method ends.",
-            "notebook 05 on empty classes",
+            EMPTY,
         ),
     ],
     variants=[
@@ -938,7 +951,7 @@ SEGMENT = Answer(
         "You have all the parts: `compute_prototypes` above, `match_features` and `predict` of "
         "exercise 05. Which of the three needs the flag, and where?",
         "Refuse if no class is valid. Normalise queries over D and prototypes over D, one einsum "
-        "gives (Q, K, H′, W′). Bring that to the masks' size *before* −∞ enters: interpolating "
+        "gives (Q, K, H′, W′). Bring that to the masks' size before −∞ enters: interpolating "
         "with −∞ spoils its neighbours.",
         "In words: prototypes and flag; ValueError if no flag is set; einsum of the normalised; "
         "interpolate bilinearly; times scale; masked_fill where not valid with −∞; softmax over "
@@ -1148,16 +1161,16 @@ def _status_match(low: Tensor, high: Tensor, sourced: bool) -> str:
     return REPRODUCED if held == n else CONDITIONS
 
 
-LEDGER = "notebook 09 on the claim ledger"
-INTERVALS = "notebook 01 on bootstrap intervals"
+LEDGER = "notebook 09, «The claim ledger»"
+INTERVALS = "notebook 01, «Bootstrap intervals»"
 
 LEDGER_STATUS = Answer(
     name="ledger_status",
     reference=ledger_status,
     section=LEDGER,
     checks=[
-        Check("borne out by every trial, or refuted", _clear),
-        Check("now borne out, now refuted", _mixed),
+        Check("borne out by every trial, or refuted", _clear, pointer=LEDGER),
+        Check("now borne out, now refuted", _mixed, pointer=LEDGER),
         Check("an interval across 0 decides nothing", _undecided, pointer=INTERVALS),
         Check("some trials decide and others do not", _partly, pointer=LEDGER),
         Check("no trials: then the source counts", _no_trials, pointer=LEDGER),

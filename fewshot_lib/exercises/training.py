@@ -142,8 +142,8 @@ def _loss_lowest(logits: Tensor, masks: Tensor) -> Tensor:
     return ((target * -logs).sum(_IMAGE) / target.sum(_IMAGE)).mean()
 
 
-LOSS = "notebook 06 on the loss; note §3.2, `segmentation_loss`"
-COUNTS = "notebook 06 on the loss: pixels that do not count"
+LOSS = "notebook 06, «The loss（损失）»; note §3.2, `segmentation_loss`"
+COUNTS = "notebook 06, «Pixels that do not count»"
 
 SEGMENTATION_LOSS = Answer(
     name="segmentation_loss",
@@ -496,7 +496,7 @@ def _loop_library(network: Network, episodes: list[Episode], rate: float) -> Any
     return torch.tensor(result.losses), _weight(network)
 
 
-LOOP = "note §3.2, `episodic_training_epoch`; notebook 06 on the loop"
+LOOP = "note §3.2, `episodic_training_epoch`; notebook 06, «The loop（训练循环）»"
 
 EPISODIC_TRAINING = Answer(
     name="episodic_training",
@@ -850,7 +850,7 @@ def _pick_median(
     return torch.stack(parts[0]), torch.stack(parts[1])
 
 
-LEAK = "notebook 02 on leaks; notebook 06 on episodes of slices"
+LEAK = "notebook 02, «Leaks, and how to see them»; notebook 06, «Episodes of slices»"
 
 PICK_SLICES = Answer(
     name="pick_slices",
@@ -1143,8 +1143,8 @@ def _evaluate_library(network: Network, episodes: list[Labelled], seen: list[int
         ).mean()
 
 
-UNSEEN = "notebook 06 on what was seen; note §3.2"
-MODE = "notebook 06 on evaluation: the network's mode"
+UNSEEN = "notebook 06, «What was seen, and what was not»; note §3.2"
+MODE = "notebook 06, «Evaluation: the network's mode»"
 
 EVALUATE_UNSEEN = Answer(
     name="evaluate_unseen",

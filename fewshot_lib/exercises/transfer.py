@@ -783,7 +783,7 @@ CHOOSE_SLICES = Answer(
             "far from the last one only",
             _scored(lambda d, chosen: d[:, chosen[-1]]),
             "You look at the slice chosen last only, so the choice jumps to and fro between two "
-            "ends. The distance that counts is the one to the nearest of *all* chosen.",
+            "ends. The distance that counts is the one to the nearest of all chosen.",
             CHOICE_SECTION,
         ),
         Mistake(
@@ -798,7 +798,7 @@ CHOOSE_SLICES = Answer(
             "largest distance",
             _scored(lambda d, chosen: d[:, chosen].amax(1)),
             "You take the distance to the farthest chosen slice. New is what is far from the "
-            "*nearest*.",
+            "nearest.",
             CHOICE_SECTION,
         ),
         Mistake(
@@ -811,7 +811,7 @@ CHOOSE_SLICES = Answer(
         Mistake(
             "nearest instead of farthest",
             _scored(lambda d, chosen: -d[:, chosen].amin(1) / 1e6),
-            "You add the slice that is *nearest* to the chosen ones: the neighbours of the first, "
+            "You add the slice that is nearest to the chosen ones: the neighbours of the first, "
             "which show the same once more.",
             CHOICE_SECTION,
         ),
@@ -1082,7 +1082,7 @@ MOST_UNCERTAIN = Answer(
             "the surest slices",
             _uncertain_by(lambda log_p: -_mean_entropy(log_p)),
             "You took the slices the model is surest of: a label there tells it what it knows. "
-            "(Σ p log p without the minus is *minus* the entropy.)",
+            "(Σ p log p without the minus is minus the entropy.)",
             CHOICE_SECTION,
         ),
         Mistake(
@@ -1377,7 +1377,7 @@ CALIBRATION_ERROR = Answer(
         Mistake(
             "largest gap",
             _of_bins(lambda gap, n, c, a: gap.max()),
-            "You took the worst bin: that is the *maximum* calibration error. Asked is the "
+            "You took the worst bin: that is the maximum calibration error. Asked is the "
             "expected one, the weighted mean.",
             CALIBRATION_SECTION,
         ),
@@ -1399,7 +1399,7 @@ CALIBRATION_ERROR = Answer(
             _of_bins(
                 lambda gap, n, c, a: ((c - (1 - a)).abs() * n).where(n > 0, 0).sum() / n.sum()
             ),
-            "You compared confidence with the share of *wrong* pixels. An honest 0.9 is right nine "
+            "You compared confidence with the share of wrong pixels. An honest 0.9 is right nine "
             "times of ten.",
             CALIBRATION_SECTION,
         ),
@@ -1565,13 +1565,13 @@ REJECT_CURVE = Answer(
         Mistake(
             "share right instead of wrong",
             _kept(lambda kept, right: (_share(kept), 1 - _risk(kept, right))),
-            "You gave the share of *right* pixels among the kept. Risk is the share of wrong ones.",
+            "You gave the share of right pixels among the kept. Risk is the share of wrong ones.",
             REJECT_SECTION,
         ),
         Mistake(
             "share rejected",
             _kept(lambda kept, right: (1 - _share(kept), _risk(kept, right))),
-            "Your coverage is the share that is *rejected*. Coverage is the share kept.",
+            "Your coverage is the share that is rejected. Coverage is the share kept.",
             REJECT_SECTION,
         ),
         Mistake(
@@ -1622,7 +1622,7 @@ REJECT_CURVE = Answer(
         Mistake(
             "risk as the model sees it",
             _expected_risk,
-            "You averaged 1 − confidence of the kept pixels: the risk the model *believes* in. "
+            "You averaged 1 − confidence of the kept pixels: the risk the model believes in. "
             "Whether it is right in that is what the curve is for; count the errors.",
             REJECT_SECTION,
         ),

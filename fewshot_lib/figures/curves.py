@@ -349,7 +349,9 @@ def loss_curve(
             )  # fmt: skip
         longest = max(len(values) for values in arrays.values())
         axes.set(xlabel="episode", ylabel=ylabel, xlim=(0, max(total or longest, longest) + 1))
-        axes.set_ylim(0, max(float(np.nanpercentile(v, 99.5)) for v in arrays.values()) * 1.1 or 1)
+        tops = [float(np.nanpercentile(v, 99.5)) for v in arrays.values()]
+        tops += [float(np.nanmax(mean)) for mean in means.values()]
+        axes.set_ylim(0, max(tops) * 1.1 or 1)
         axes.grid(axis="y")
         axes.legend(loc="upper right")
     sentences, rows = [], []

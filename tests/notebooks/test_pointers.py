@@ -44,6 +44,12 @@ def test_pointers_are_found_also_in_broken_strings() -> None:
     assert len(FOUND["04"]) >= 7
 
 
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
+def test_a_section_is_named_by_its_heading_and_never_by_its_subject(source: Path) -> None:
+    text = re.sub(r'"\s*\n\s*f?"', "", source.read_text(encoding="utf-8"))
+    assert re.findall(r"notebook \d\d(?: on|,? the section on) [^\";]+", text) == []
+
+
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_every_section_that_an_exercise_names_is_a_heading(path: Path) -> None:
     there = sections(path)
