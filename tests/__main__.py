@@ -1,7 +1,8 @@
 """Run everything, quickest first: ``make test``, or ``python -m tests [STAGE ...]``.
 
 Each stage is a program of its own, timed. A failed stage does not stop the later ones; the run as a
-whole fails. The last stage is pytest's, so that the last line is its count.
+whole fails. ``unit`` needs one core and runs beside ``nbval``; what it says is shown when it has
+ended. The last stage is pytest's, so that the last line is its count.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTEST = [sys.executable, "-m", "pytest", "-q"]
-ONE_THREAD = ("unit",)  # small work, and programs side by side: a second thread trebles its time
+BESIDE = {
+    "unit": "nbval"
+}  # small work: one thread (a second trebles its time), so another core is free
 LAST = ["tests/browser", "tests/notebooks/test_machine_time.py"]
 REPORT = ROOT / "build" / "nbval.xml"
 PARTS = ("notebooks", "exercises", "solutions")
@@ -55,6 +58,30 @@ def environment(scratch: Path) -> dict[str, str]:
     return own
 
 
+class Stage:
+    """One stage, running: its output goes where ours goes, or waits in a file."""
+
+    def __init__(self, name: str, variables: dict[str, str], later: Path | None = None) -> None:
+        self.name, self.later, self.start = name, later, time.monotonic()
+        how = ", shown when it has ended" if later else ""
+        print(f"\n=== {name}{how}: {' '.join(STAGES[name][2:])}", flush=True)
+        own = variables | ({"OMP_NUM_THREADS": "1"} if name in BESIDE else {})
+        out = later.open("wb") if later else None
+        self.process = subprocess.Popen(STAGES[name], cwd=ROOT, env=own, stdout=out, stderr=out)
+        if out:
+            out.close()
+
+    def ended(self) -> tuple[str, float, str]:
+        """Wait, show what was kept back, and give name, seconds and result."""
+        status = self.process.wait()
+        seconds = time.monotonic() - self.start
+        if self.later:
+            print(f"\n=== {self.name}, which ran beside:", flush=True)
+            sys.stdout.write(self.later.read_text(encoding="utf-8", errors="replace"))
+            sys.stdout.flush()
+        return self.name, seconds, "passed" if status == 0 else "FAILED"
+
+
 def main(chosen: list[str]) -> int:
     """Run the chosen stages, all when none is named; return the exit status."""
     unknown = set(chosen) - set(STAGES)
@@ -64,16 +91,27 @@ def main(chosen: list[str]) -> int:
     (ROOT / "build").mkdir(exist_ok=True)
     (ROOT / "build" / "test-stages.json").unlink(missing_ok=True)
     done: list[tuple[str, float, str]] = []
+    beside: Stage | None = None
+    names = chosen or list(STAGES)
     with tempfile.TemporaryDirectory(prefix="fewshot-test-") as scratch:
         variables = environment(Path(scratch))
-        for name in chosen or STAGES:
-            print(f"\n=== {name}: {' '.join(STAGES[name][2:])}", flush=True)
-            start = time.monotonic()
-            own = variables | ({"OMP_NUM_THREADS": "1"} if name in ONE_THREAD else {})
-            status = subprocess.run(STAGES[name], cwd=ROOT, env=own, check=False).returncode
-            result = "passed" if status == 0 else "FAILED"
-            done.append((name, time.monotonic() - start, result))
+
+        def record(stage: Stage) -> None:
+            done.append(stage.ended())
             Path(variables["FEWSHOT_TEST_STAGES"]).write_text(json.dumps(done), encoding="utf-8")
+
+        try:
+            for name in names:
+                if BESIDE.get(name) in names:
+                    beside = Stage(name, variables, Path(scratch) / f"{name}.txt")
+                    continue
+                record(Stage(name, variables))
+                if beside and name == BESIDE[beside.name]:
+                    record(beside)
+                    beside = None
+        finally:
+            if beside:  # interrupted
+                beside.process.kill()
     failed = [name for name, _, result in done if result == "FAILED"]
     if failed:
         print(f"Failed: {', '.join(failed)}. One stage alone: python -m tests {failed[0]}")

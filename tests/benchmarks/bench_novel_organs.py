@@ -140,6 +140,7 @@ def test_novel_organs_of_unseen_people(bench: Callable[..., None]) -> None:
         ("background in parts", "pixel classification, then background in parts", ""),
     ):
         ahead = stacked[first] - stacked[other]
+        note = f"{len(ahead)} × {TESTS} episodes of {len(people.unique())} people"
         bench(
             f"{first} − {other}", float(ahead.mean()), interval=interval(ahead, people), goal=goal,
             note=note,
