@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -61,25 +62,35 @@ def environment(scratch: Path) -> dict[str, str]:
 class Stage:
     """One stage, running: its output goes where ours goes, or waits in a file."""
 
-    def __init__(self, name: str, variables: dict[str, str], later: Path | None = None) -> None:
+    def __init__(
+        self, name: str, variables: dict[str, str], later: Path | None = None, shared: bool = False
+    ) -> None:
         self.name, self.later, self.start = name, later, time.monotonic()
         how = ", shown when it has ended" if later else ""
         print(f"\n=== {name}{how}: {' '.join(STAGES[name][2:])}", flush=True)
-        own = variables | ({"OMP_NUM_THREADS": "1"} if name in BESIDE else {})
+        alone = name not in BESIDE and not shared
+        own = variables | ({} if alone else {"OMP_NUM_THREADS": "1"})
         out = later.open("wb") if later else None
         self.process = subprocess.Popen(STAGES[name], cwd=ROOT, env=own, stdout=out, stderr=out)
         if out:
             out.close()
+        self.seconds = 0.0
+        self.clock = threading.Thread(target=self._wait, daemon=True)
+        self.clock.start()
+
+    def _wait(self) -> None:
+        self.process.wait()
+        self.seconds = time.monotonic() - self.start
 
     def ended(self) -> tuple[str, float, str]:
         """Wait, show what was kept back, and give name, seconds and result."""
-        status = self.process.wait()
-        seconds = time.monotonic() - self.start
+        self.clock.join()
+        status = self.process.returncode
         if self.later:
             print(f"\n=== {self.name}, which ran beside:", flush=True)
             sys.stdout.write(self.later.read_text(encoding="utf-8", errors="replace"))
             sys.stdout.flush()
-        return self.name, seconds, "passed" if status == 0 else "FAILED"
+        return self.name, self.seconds, "passed" if status == 0 else "FAILED"
 
 
 def main(chosen: list[str]) -> int:
@@ -105,8 +116,9 @@ def main(chosen: list[str]) -> int:
                 if BESIDE.get(name) in names:
                     beside = Stage(name, variables, Path(scratch) / f"{name}.txt")
                     continue
-                record(Stage(name, variables))
-                if beside and name == BESIDE[beside.name]:
+                shared = beside is not None and name == BESIDE[beside.name]
+                record(Stage(name, variables, shared=shared))
+                if beside and shared:
                     record(beside)
                     beside = None
         finally:

@@ -44,8 +44,8 @@ def explore(
         _varies: True when what is seen differs from machine to machine (something was trained):
             the text that nbval compares then leaves it out, the saved page keeps it.
         parameters: name → what it may be:
-            a list: these values (numbers make a slider, anything else a menu);
-            a dictionary: label → value, a menu;
+            a list: these values (numbers make a slider, anything else a row of buttons);
+            a dictionary: label → value, a row of buttons;
             a tuple (low, high) of whole numbers or (low, high, step): a slider, ends included;
             True or False: a switch that starts so;
             a string: a line of text that starts so.

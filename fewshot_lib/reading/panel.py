@@ -179,7 +179,9 @@ def _knob(control: Control) -> Any:
     if control.kind == "text":
         return widgets.Text(value=control.values[0], continuous_update=False, **how)
     if control.kind == "menu":
-        return widgets.Dropdown(options=options, index=control.start, **how)
+        # not a drop-down: JupyterLab takes the arrows and letters that one needs for its own
+        how["style"] = {"description_width": "11em", "button_width": "auto"}
+        return widgets.ToggleButtons(options=options, index=control.start, **how)
     if control.kind == "range" and len(control.values) > 1:  # its handle tells screen readers
         low, high = control.values[0], control.values[-1]  # the value, not its place
         how |= {"min": low, "max": high, "step": control.values[1] - low}

@@ -126,32 +126,42 @@ class NotebookPage:
         return self.page.locator(".fewshot-explore").all()
 
     def move(self, explorer: Locator, seconds: float = 10.0) -> float | None:
-        """Move the first slider of an explorer by one key press; where it has none, its first menu.
+        """Move the first slider of an explorer by a key; where it has none, press a button.
 
         Returns:
             Seconds until the picture had changed; None when it never did.
         """
         sliders = explorer.locator('[role="slider"]')
-        control = (sliders if sliders.count() else explorer.locator("select")).first
-        before = self.pictures(explorer)
-        for key in ("ArrowRight", "ArrowLeft") if sliders.count() else ("ArrowDown", "ArrowUp"):
+        if not sliders.count():
+            before = self.pictures(explorer)
+            other = explorer.locator(".widget-toggle-button:not(.mod-active)").first
+            other.focus()
+            start = time.monotonic()
+            self.page.keyboard.press("Enter")
+            return self._changed(explorer, before, start, seconds)
+        control, before = sliders.first, self.pictures(explorer)
+        for key in ("ArrowRight", "ArrowLeft"):
             value = self.value(control)
             control.focus()
             start = time.monotonic()
             self.page.keyboard.press(key)
             self.page.wait_for_timeout(10)
-            if self.value(control) == value:
-                continue  # it stood at this end
-            while time.monotonic() - start < seconds:
-                if self.pictures(explorer) != before:
-                    return time.monotonic() - start
-                self.page.wait_for_timeout(10)
-            return None
+            if self.value(control) != value:  # else it stood at this end
+                return self._changed(explorer, before, start, seconds)
+        return None
+
+    def _changed(
+        self, explorer: Locator, before: list[str], start: float, seconds: float
+    ) -> float | None:
+        while time.monotonic() - start < seconds:
+            if self.pictures(explorer) != before:
+                return time.monotonic() - start
+            self.page.wait_for_timeout(10)
         return None
 
     @staticmethod
     def value(control: Locator) -> str:
-        """Read where a slider or a menu stands; a slider's number is rounded, its text is not."""
+        """Read where a slider stands; its number is rounded, its text is not."""
         script = (
             "e => e.getAttribute('aria-valuetext') ?? e.getAttribute('aria-valuenow') ?? e.value"
         )

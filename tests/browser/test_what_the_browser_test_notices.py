@@ -43,16 +43,17 @@ def test_a_sound_notebook_has_no_failures_and_its_slider_moves_the_picture(
     assert page.failures() == []
 
 
+@pytest.mark.parametrize("values", ["[1, 5, 20]", "{'one': 1, 'five': 5, 'twenty': 20}"])
 def test_an_explorer_works_from_the_keyboard_and_leaves_no_pile_of_pictures(
-    served: tuple[Server, Path], visit: Callable[[str], NotebookPage]
+    served: tuple[Server, Path], visit: Callable[[str], NotebookPage], values: str
 ) -> None:
-    source = """
+    source = f"""
 from fewshot_lib import figures
 from fewshot_lib.reading import explore
 def ceiling(scale): return figures.softmax_ceiling((2, 5), [1, scale])
-explore(ceiling, scale=[1, 5, 20])
+explore(ceiling, scale={values})
 """
-    page = visit(write(served, "explorer.ipynb", source))
+    page = visit(write(served, f"explorer-{len(values)}.ipynb", source))
     page.run_all(60)
     [explorer] = page.explorers()
     assert page.move(explorer) is not None

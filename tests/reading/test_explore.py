@@ -323,7 +323,7 @@ def test_every_control_has_a_name_and_sliders_a_readout() -> None:
         "k shot", "scale", "alpha", "distance", "on", "text",
     ]  # fmt: skip
     assert [type(knob).__name__ for knob in panel.knobs] == [
-        "IntSlider", "FloatSlider", "SelectionSlider", "Dropdown", "Checkbox", "Text",
+        "IntSlider", "FloatSlider", "SelectionSlider", "ToggleButtons", "Checkbox", "Text",
     ]  # fmt: skip
     assert all(knob.readout for knob in panel.knobs[:3])
     assert panel.knobs[1].readout_format == ".2f"
