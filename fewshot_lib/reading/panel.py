@@ -181,6 +181,7 @@ def _knob(control: Control) -> Any:
     if control.kind == "menu":
         # not a drop-down: JupyterLab takes the arrows and letters that one needs for its own
         how["style"] = {"description_width": "11em", "button_width": "auto"}
+        how["layout"] = widgets.Layout(width="98%")
         return widgets.ToggleButtons(options=options, index=control.start, **how)
     if control.kind == "range" and len(control.values) > 1:  # its handle tells screen readers
         low, high = control.values[0], control.values[-1]  # the value, not its place
