@@ -48,6 +48,7 @@ _MS_REC, _MS_PRIVATE = 0x4000, 1 << 18
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
 _NOBODY = 65534
+_STUMBLED = 70
 _NOT_MADE = 255  # how init ends when it could not make a place; no student's process seems to
 _CLONE_NUMBERS = {"x86_64": 56, "aarch64": 220, "riscv64": 220, "ppc64le": 120}
 
@@ -291,15 +292,18 @@ def _init(talk: int, not_mine: list[int], limits: dict[str, Any]) -> NoReturn:
             _private_mounts(libc, limits)
         else:
             os.chdir(tempfile.mkdtemp(prefix="fewshot-answer-"))
+        # the one signal with a handler: without it the kernel keeps all of them from process 1
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         student = os.fork()
     except BaseException as error:
         os.write(2, f"init: {error}\n".encode())
         os._exit(_NOT_MADE)
     if student == 0:
         try:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             _student(talk, limits, libc)
         except BaseException:
-            os._exit(70)
+            os._exit(_STUMBLED)
     try:
         os.close(talk)
         libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
@@ -307,8 +311,8 @@ def _init(talk: int, not_mine: list[int], limits: dict[str, Any]) -> NoReturn:
             process, status = os.wait()
             if process == student:
                 break
-    except BaseException:
-        os._exit(_NOT_MADE)
+    except BaseException:  # the place was made: whatever this is, it is the submission's doing
+        os._exit(_STUMBLED)
     code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
     os._exit(min(code, _NOT_MADE - 1))
 

@@ -45,6 +45,26 @@ def test_no_exit_status_of_a_student_passes_for_a_fault_of_the_machine(warm, sta
     assert answers(warm.run(RIGHT, CALLS)) == [4, 6]
 
 
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "[os.kill(1, s) for s in range(1, 65) if s not in (32, 33)]",
+        "os.kill(-1, signal.SIGKILL)",
+        "os.kill(os.getppid(), signal.SIGINT)",
+        "signal.raise_signal(signal.SIGINT)",
+        "[os.kill(os.getpid(), s) for s in (signal.SIGTERM, signal.SIGKILL)]",
+    ],
+)
+def test_signals_cost_only_the_submission_that_sends_them(warm, attack):
+    before = warm._process.pid
+    source = f"import os, signal\n{attack}\ndef double(x): return 2 * x"
+    ended = warm.run([{"id": "double", "source": source}], CALLS)
+    assert ended.why in ("done", "died")
+    again = warm.run(RIGHT, CALLS)
+    assert (again.why, answers(again)) == ("done", [4, 6])
+    assert warm._process.pid == before
+
+
 def test_a_place_that_cannot_be_made_is_not_the_students_fault(warm, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(warm, "limits", SandboxLimits(wall_seconds=5, disk_mb=-1))
