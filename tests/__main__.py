@@ -18,9 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTEST = [sys.executable, "-m", "pytest", "-q"]
-BESIDE = {
-    "unit": "nbval"
-}  # small work: one thread (a second trebles its time), so another core is free
+#: Small work, on which a second thread is lost: it runs beside, and each of the two has a core.
+BESIDE = {"unit": "nbval"}
 LAST = ["tests/browser", "tests/notebooks/test_machine_time.py"]
 REPORT = ROOT / "build" / "nbval.xml"
 PARTS = ("notebooks", "exercises", "solutions")

@@ -270,7 +270,7 @@ class Pool:
         modules = (*WARM_MODULES, *imported(one_plan.built))
         self.setting = Setting(one_plan.exercise.stem, modules, isolation, limits)
         self._crew: Crew
-        self._threads = torch.get_num_threads()
+        self._threads: int
 
     def __enter__(self) -> Pool:
         """Warm the first sandbox, so that a machine that cannot says so at once.
@@ -278,13 +278,13 @@ class Pool:
         Meanwhile torch computes with one thread in this process: the cases are small, and a second
         thread costs three times the processor time, which the sandboxes need.
         """
-        self._threads = torch.get_num_threads()
-        torch.set_num_threads(1)
         self._crew = (
             Elsewhere(self.setting, self.scheduler)
             if self.scheduler
             else Here(self.setting, self.workers)
         )
+        self._threads = torch.get_num_threads()
+        torch.set_num_threads(1)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -49,7 +49,7 @@ _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
 _NOBODY = 65534
 _STUMBLED = 70
-_NOT_MADE = 255  # how init ends when it could not make a place; no student's process seems to
+_NOT_MADE = 255  # init's exit status when it could not make the place; never passed on from below
 _CLONE_NUMBERS = {"x86_64": 56, "aarch64": 220, "riscv64": 220, "ppc64le": 120}
 
 #: The one place that a submission can write to. Not ``/tmp``: the interpreter may lie below it.

@@ -7,10 +7,10 @@ same verdict (no times, no counts of attempts), so that saved notebooks can be c
 from __future__ import annotations
 
 import html
-import re
 import textwrap
 from dataclasses import dataclass
 
+from fewshot_lib.reading.frontend import emphasised
 from fewshot_lib.exercises.diagnosis import FAILED, MISSING, PASSED, CheckVerdict, Verdict
 from fewshot_lib.exercises.spec import Answer
 
@@ -175,7 +175,7 @@ def _html_sentence(sentence: str) -> str:
     return "".join(
         f"<code>{part}</code>"
         if position % 2 and position < len(parts) - (len(parts) + 1) % 2
-        else re.sub(r"\*(\w[^*]*)\*", r"<em>\1</em>", part)
+        else emphasised(part)
         for position, part in enumerate(parts)
     )
 

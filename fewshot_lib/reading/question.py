@@ -22,7 +22,7 @@ from typing import Any
 
 from fewshot_lib.reading import progress
 from fewshot_lib.reading.expression import BadExpression, evaluate
-from fewshot_lib.reading.frontend import choose_form, emit
+from fewshot_lib.reading.frontend import choose_form, emit, emphasised
 
 KINDS = ("single", "multiple", "number", "expression")
 #: After so many misses the hint is given.
@@ -356,12 +356,8 @@ _FRAME = "border-left:4px solid #4c5f7a;padding:.3em 1em;max-width:52em;line-hei
 def _inline(text: str) -> str:
     parts = html.escape(text, quote=False).split("`")
     if len(parts) % 2 == 0:
-        return _emphasised("`".join(parts))
-    return "".join(f"<code>{p}</code>" if i % 2 else _emphasised(p) for i, p in enumerate(parts))
-
-
-def _emphasised(words: str) -> str:
-    return re.sub(r"\*(\w[^*]*)\*", r"<em>\1</em>", words)
+        return emphasised("`".join(parts))
+    return "".join(f"<code>{p}</code>" if i % 2 else emphasised(p) for i, p in enumerate(parts))
 
 
 def _reply_html(reply: Reply) -> str:
