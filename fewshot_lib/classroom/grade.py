@@ -1,17 +1,22 @@
-"""Grade submissions: find, assemble, run in the sandbox, judge outside it, write receipts.
+"""Grade submissions: collect, read, run in the sandbox, judge outside it, write rows.
 
-Nothing that decides a mark is where a student's code runs. The sandbox gets code and arguments and
-gives back plain data; this module draws the cases, from a seed that no student knows, and judges.
+Nothing that decides a mark is where a student's code runs. The sandbox gets the notebook and
+arguments and gives back plain data; this module draws the cases, from a seed that no student knows,
+and judges. One submission may take several runs:
 
-**A wrong answer does not cost the answers that call it.** First everything runs as written. An
-answer that then lacks points gets a second run if an earlier one is wrong and is called somewhere
-outside its own cell: in it the course's own source of each wrong earlier answer stands in, as
-``carry_on`` does in the notebook, and only the later answer is called and judged; the better of its
-two verdicts counts. What stands in can win nothing for its own answer: that one was judged before,
-in a process that had ended and never held it; no reply about it counts in the second run, and no
-word of a second run reaches feedback, so that our source cannot be carried out and handed in later.
-What it gives a *later* answer is what the notebook gives; that it is not that answer itself is held
-by ``tests/classroom/test_standing_in.py``.
+- **As handed in.** The whole notebook, then the calls of every answer.
+- **Without what ended it.** If the process died or was stopped before all answers were called, the
+  notebook runs again without the cell, or without the answer, in which that happened: it costs
+  itself only.
+- **With the course's own answers in place of wrong ones.** An answer that lacks points gets another
+  run if an earlier wrong answer is called somewhere outside its own cell: in it the course's own
+  source of each wrong earlier answer stands in, as ``carry_on`` does in the notebook, and only the
+  later answer is called and judged; the better of its two verdicts counts. What stands in can win
+  nothing for its own answer: that one was judged before, in a process that had ended and never held
+  it; no reply about it counts in this run, and no word of this run reaches feedback, so that our
+  source cannot be carried out and handed in later. What it gives a *later* answer is what the
+  notebook gives; that it is not that answer itself is held by
+  ``tests/classroom/test_standing_in.py``.
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ from __future__ import annotations
 import ast
 import json
 import logging
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -71,13 +77,15 @@ from fewshot_lib.exercises.spec import Answer, Exercise
 log = logging.getLogger(__name__)
 
 #: What the warm worker imports before its first fork.
-WARM_MODULES = (
-    "numpy",
-    "fewshot_lib.exercises.running",
-    "fewshot_lib.exercises.given",
-    "fewshot_lib.episodes",
-    "fewshot_lib.prototypes",
+WARM_IMPORTS = (
+    "import numpy",
+    "import fewshot_lib.exercises.running",
+    "import fewshot_lib.exercises.given",
+    "import fewshot_lib.episodes",
+    "import fewshot_lib.prototypes",
 )
+#: A notebook is run again without what ended it at most so often.
+MOST_LEFT_OUT = 3
 
 
 class NotBuilt(ValueError):
@@ -91,14 +99,18 @@ class Plan:
     Arguments:
         exercise: its specification.
         built: the notebook as handed out.
+        template: the same, in the form in which submissions are compared with it.
         specification: hash of everything that a mark depends on.
-        standing_in: the course's own source of each answer, by name.
+        own: the course's own source of each answer, by name.
+        definitions: what those sources rely on: imports and constants of the handed-out cells.
     """
 
     exercise: Exercise
     built: Mapping[str, Any]
+    template: Template
     specification: str
-    standing_in: Mapping[str, str] = field(default_factory=dict)
+    own: Mapping[str, str]
+    definitions: Sequence[str]
 
 
 @dataclass
@@ -142,12 +154,22 @@ def plan(name: str, folder: Path) -> Plan:
     specification = receipts.digest(
         source_digest(exercise.name), file.read_bytes(), receipts.canonical(own)
     )
-    return Plan(exercise, built, specification, own)
+    handed_out = [
+        source_of(cell)
+        for cell in built["cells"]
+        if cell["cell_type"] == "code" and not grading(cell).get("solution")
+    ]
+    template = Template.of(exercise, built)
+    return Plan(exercise, built, template, specification, own, definitions(handed_out))
 
 
-def student_seed(run_seed: int, student: str, exercise: str) -> int:
-    """Derive the seed of one student's cases from the seed of the run."""
-    return int(receipts.digest(str(run_seed), student, exercise)[:12], 16)
+def student_seed(run_seed: int, submission: Submission) -> int:
+    """Derive the seed of a submission's cases from the seed of the run.
+
+    It depends on the submission, too: what is handed in again is asked other cases.
+    """
+    parts = (submission.student, submission.exercise, submission.digest())
+    return int(receipts.digest(str(run_seed), *parts)[:12], 16)
 
 
 def grade(
@@ -267,8 +289,8 @@ class Pool:
         if workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers}")
         self.plan, self.workers, self.scheduler = one_plan, workers, scheduler
-        modules = (*WARM_MODULES, *imported(one_plan.built))
-        self.setting = Setting(one_plan.exercise.stem, modules, isolation, limits)
+        imports = (*WARM_IMPORTS, *imports_of(one_plan.built))
+        self.setting = Setting(one_plan.exercise.stem, imports, isolation, limits)
         self._crew: Crew
         self._threads: int
 
@@ -283,6 +305,7 @@ class Pool:
             if self.scheduler
             else Here(self.setting, self.workers)
         )
+        self._reader = Reader()
         self._threads = torch.get_num_threads()
         torch.set_num_threads(1)
         return self
@@ -290,6 +313,7 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         """End every sandbox."""
         torch.set_num_threads(self._threads)
+        self._reader.close()
         self._crew.close()
 
     def grade(self, submissions: Iterable[Submission], seed: int) -> Iterator[dict[str, Any]]:
@@ -303,127 +327,198 @@ class Pool:
                 if submission is None:
                     more = False
                     break
-                prepared = prepare(self.plan, submission, seed)
-                if prepared.assembled is None:
-                    yield unread_row(self.plan, prepared)
-                    continue
-                underway = Underway(prepared, prepared.assembled)
-                future = self._crew.start(prepared.assembled.cells, prepared.calls)
-                waiting[future] = underway
+                begun = self._begin(submission, seed)
+                if isinstance(begun, Underway):
+                    waiting[self._crew.start(begun.job)] = begun
+                else:
+                    yield begun
             if not waiting:
                 continue
             ready, _ = wait(waiting, return_when=FIRST_COMPLETED)
             for future in ready:
                 underway = waiting.pop(future)
-                self._take(underway, future)
-                cells = underway.second_run(self.plan)
-                if cells is not None:
-                    waiting[self._crew.start(cells, underway.calls)] = underway
-                    continue
-                yield row_of(self.plan, underway)
+                row = self._go_on(underway, future)
+                if row is None:
+                    waiting[self._crew.start(underway.job)] = underway
+                else:
+                    yield row
 
-    def _take(self, underway: Underway, future: Future[Any]) -> None:
-        calls = underway.calls
+    def _begin(self, submission: Submission, seed: int) -> Underway | dict[str, Any]:
+        """Read a submission; give what is to be run, or the row of what cannot be."""
         try:
-            done = self._crew.finish(future.result(), calls)
+            return Underway(self.plan, prepare(self.plan, submission, seed, self._reader))
+        except Unreadable as error:
+            return unread_row(self.plan, submission, seed, "not read", str(error))
+        except Exception as error:
+            return self._fault(submission, seed, error)
+
+    def _go_on(self, underway: Underway, future: Future[Any]) -> dict[str, Any] | None:
+        """Take what came of a run; give the row, or None if there is another run to make."""
+        try:
+            done = self._crew.finish(future.result(), underway.job)
         except (NoSandbox, OtherCourse):  # a machine that cannot: nothing to blame on a student
             raise
         except Exception as error:
             if not self.scheduler:
-                raise
-            done = lost(calls, f"no worker could finish it: {type(error).__name__}: {error}"[:300])
-        underway.take(self.plan, done)
+                return self._fault(underway.prepared.submission, underway.prepared.run_seed, error)
+            said = f"no worker could finish it: {type(error).__name__}: {error}"[:300]
+            done = lost(underway.job, said)
+        try:
+            underway.take(done)
+            if underway.next_run():
+                return None
+            return row_of(self.plan, underway)
+        except Exception as error:
+            return self._fault(underway.prepared.submission, underway.prepared.run_seed, error)
+
+    def _fault(self, submission: Submission, seed: int, error: Exception) -> dict[str, Any]:
+        """Give the row of a submission over which the grader itself stumbled; the rest goes on."""
+        log.exception("the grader stumbled over %s of %s", submission.exercise, submission.student)
+        said = (
+            f"The grader failed on this submission ({type(error).__name__}: {str(error)[:200]}). "
+            "This is a fault of the grader; a person must look at it."
+        )
+        return unread_row(self.plan, submission, seed, "fault", said)
 
 
-@dataclass
 class Underway:
     """A submission between its first run and its row.
 
     Arguments:
+        one_plan: the exercise.
         prepared: what was read and drawn.
-        assembled: what of it is run.
-        ended: its first run.
-        versions: what the worker of the first run says of itself.
-        verdicts: the better one of each answer so far.
-        stood_in: for each answer that counts with something standing in: the names of that.
-        seconds: of all runs.
-        asked: the answer that the run under way is for; "" in the first run.
-        with_others: what stands in, in the run under way.
     """
 
-    prepared: Prepared
-    assembled: Assembled
-    ended: Ended | None = None
-    versions: Mapping[str, Any] = field(default_factory=dict)
-    verdicts: dict[str, Verdict] = field(default_factory=dict)
-    stood_in: dict[str, list[str]] = field(default_factory=dict)
-    seconds: float = 0.0
-    asked: str = ""
-    with_others: list[str] = field(default_factory=list)
-    _looked_at: set[str] = field(default_factory=set)
+    def __init__(self, one_plan: Plan, prepared: Prepared) -> None:
+        self.plan, self.prepared = one_plan, prepared
+        self.job = Job(prepared.assembled.cells, prepared.calls)
+        self.seconds = 0.0
+        self.why, self.detail = "done", ""  # how the first run that did not reach the end ended
+        self.versions: Mapping[str, Any] = {}
+        self.notes: dict[int, Mapping[str, Any]] = {}
+        self.verdicts: dict[str, Verdict] = {}
+        #: Sentences about cells and answers that the notebook was run without.
+        self.left_out: list[str] = []
+        #: For each answer that counts with something standing in: the names of that.
+        self.stood_in: dict[str, list[str]] = {}
+        self._ended: Ended | None = None
+        self._outcomes: dict[str, Sequence[Outcome]] = {}
+        self._asked = ""  # the answer that the run under way is for, with others standing in
+        self._others: list[str] = []
+        self._looked_at: set[str] = set()
 
     @property
-    def calls(self) -> Sequence[Calls]:
-        """The calls of the run under way."""
-        return [one for one in self.prepared.calls if self.asked in ("", one.answer)]
+    def complete(self) -> bool:
+        """Whether every answer was called and replied to."""
+        return all(
+            any(outcome.status != LOST for outcome in outcomes) or not outcomes
+            for outcomes in self._outcomes.values()
+        )
 
-    def take(self, one_plan: Plan, done: Done) -> None:
-        """Judge what came of the run under way."""
-        ended = done.ended
+    def take(self, done: Done) -> None:
+        """Note what came of the run under way."""
+        ended = self._ended = done.ended
         self.seconds += ended.seconds
-        found = {
-            asked.answer: _judged(
-                one_plan, asked.answer, ended.outcomes[asked.answer], self.prepared.seed
-            )
-            for asked in self.calls
-        }
-        if self.ended is None:
-            self.ended, self.versions, self.verdicts = ended, done.versions, found
+        if self._asked:
+            self._take_second(ended)
             return
-        old, new = self.verdicts[self.asked], found[self.asked]
-        if (new.points, bool(new.mistakes)) > (old.points, bool(old.mistakes)):
-            self.verdicts[self.asked] = _in_our_words(new, self.with_others)
-            self.stood_in[self.asked] = self.with_others
+        self.versions = self.versions or done.versions
+        if self.why == "done" and ended.why != "done":
+            self.why, self.detail = ended.why, ended.detail
+        for note in ended.cells:
+            self.notes.setdefault(note["index"], note)
+        for asked in self.job.calls:
+            self._outcomes[asked.answer] = ended.outcomes[asked.answer]
 
-    def second_run(self, one_plan: Plan) -> Sequence[Mapping[str, str]] | None:
-        """Give the cells of the next run that an answer has a right to; None when there is none.
+    def next_run(self) -> bool:
+        """Prepare the next run that this submission has a right to; False when there is none."""
+        if self._asked == "" and not self.verdicts:
+            if self._without_what_ended_it():
+                return True
+            for answer in self.plan.exercise.answers:
+                self.verdicts[answer.name] = _judged(
+                    self.plan, answer.name, self._outcomes[answer.name], self.prepared.seed
+                )
+        return self._with_others()
+
+    def _without_what_ended_it(self) -> bool:
+        ended = self._ended
+        assert ended is not None
+        kind, where = ended.at
+        enough = self.seconds > 2 * self.prepared.seconds or len(self.left_out) >= MOST_LEFT_OUT
+        if ended.why not in ("time", "memory", "died") or not kind or enough:
+            return False
+        calls = list(self.job.calls)
+        if kind == "cell":
+            index = int(where) if where.isdecimal() and len(where) < 7 else -1
+            places = self.prepared.assembled.places
+            if not 0 <= index < len(places) or index in self.job.skip:
+                return False
+            self.left_out.append(f"{_upper(places[index])} {_how(ended)}. It was left out.")
+            self.job = replace(self.job, skip=(*self.job.skip, index))
+            return True
+        names = [asked.answer for asked in calls]
+        if where not in names:
+            return False
+        self.left_out.append(f"Calling {where} {_how(ended)}. The other answers were called.")
+        self.job = replace(self.job, calls=calls[names.index(where) + 1 :])
+        return bool(self.job.calls)
+
+    def _take_second(self, ended: Ended) -> None:
+        name = self._asked
+        old = self.verdicts[name]
+        new = _judged(self.plan, name, ended.outcomes[name], self.prepared.seed)
+        if (new.points, bool(new.mistakes)) > (old.points, bool(old.mistakes)):
+            self.verdicts[name] = _in_our_words(new, self._others)
+            self.stood_in[name] = self._others
+
+    def _with_others(self) -> bool:
+        """Prepare a run with the course's own answers in place of wrong ones.
 
         Answers that were stubs, that had all points, or whose process gave no reply have none.
         """
-        assert self.ended is not None
         wrong: list[str] = []
-        for answer in one_plan.exercise.answers:
+        for position, answer in enumerate(self.plan.exercise.answers):
             name, verdict = answer.name, self.verdicts[answer.name]
-            answered = any(o.status not in (LOST, TOO_SLOW) for o in self.ended.outcomes[name])
+            answered = any(o.status not in (LOST, TOO_SLOW) for o in self._outcomes[name])
             if verdict.status == FAILED and answered and name not in self._looked_at:
                 self._looked_at.add(name)
                 called = [other for other in wrong if self._is_called(other)]
                 if called:
-                    self.asked, self.with_others = name, called
-                    return self._standing_in(one_plan, called)
+                    self._asked, self._others = name, called
+                    before = [one.name for one in self.plan.exercise.answers[:position]]
+                    own = [self.plan.own[other] for other in before]
+                    self.job = replace(
+                        self.job,
+                        calls=[one for one in self.prepared.calls if one.answer == name],
+                        stand_in={"names": called, "sources": [*self.plan.definitions, *own]},
+                    )
+                    return True
             if verdict.status != PASSED:
                 wrong.append(name)
-        return None
+        return False
 
     def _is_called(self, name: str) -> bool:
-        return any(name in cell["source"] for cell in self.assembled.cells if cell["id"] != name)
+        cells = self.prepared.assembled.cells
+        return any(name in cell["source"] for cell in cells if cell["answer"] != name) or any(
+            cell["source"].count(name) > 1 for cell in cells
+        )
 
-    def _standing_in(self, one_plan: Plan, names: Sequence[str]) -> list[Mapping[str, str]]:
-        """Put the course's own source behind the cells of answers, and once more at the end."""
-        own = {
-            name: {"id": f"the course's {name}", "source": one_plan.standing_in[name]}
-            for name in names
-        }
-        cells: list[Mapping[str, str]] = []
-        for cell in self.assembled.cells:
-            cells.append(cell)
-            if cell["id"] in own:
-                cells.append(own[cell["id"]])
-        return [*cells, *own.values()]
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _how(ended: Ended) -> str:
+    if ended.why == "time":
+        return "took longer than it may"
+    if ended.why == "memory":
+        return "used more memory than it may"
+    return f"ended the process ({ended.detail})"
 
 
 def _judged(one_plan: Plan, name: str, outcomes: Sequence[Outcome], seed: int) -> Verdict:
-    """Judge; a reply over which the judge itself stumbles costs that answer, not the batch."""
+    """Judge; if judging a reply fails, only that answer loses points."""
     answer = one_plan.exercise[name]
     try:
         return judge(one_plan.exercise, answer, outcomes, seed)
@@ -450,93 +545,137 @@ def _in_our_words(verdict: Verdict, others: Sequence[str]) -> Verdict:
     return replace(verdict, checks=tuple(lines), notes=(), relation="")
 
 
-def imported(built: Mapping[str, Any]) -> list[str]:
-    """List the modules that a handed-out notebook imports: warm workers have them at hand."""
-    names: dict[str, None] = {}
+def imports_of(built: Mapping[str, Any]) -> list[str]:
+    """List the import statements of a handed-out notebook: warm workers have them at hand."""
+    found: dict[str, None] = {}
     for cell in built["cells"]:
-        if cell["cell_type"] != "code" or grading(cell).get("solution"):
-            continue
-        for statement in ast.parse(python(source_of(cell))).body:
-            if isinstance(statement, ast.Import):
-                names.update(dict.fromkeys(alias.name for alias in statement.names))
-            elif isinstance(statement, ast.ImportFrom) and statement.module:
-                names[statement.module] = None
-                below = [f"{statement.module}.{alias.name}" for alias in statement.names]
-                names.update(dict.fromkeys(below))
-    return list(names)
+        if cell["cell_type"] == "code" and not grading(cell).get("solution"):
+            for statement in ast.parse(source_of(cell)).body:
+                if isinstance(statement, ast.Import | ast.ImportFrom):
+                    found[ast.unparse(statement)] = None
+    return list(found)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A submission with its seed and calls; ``assembled`` is None if it cannot be read."""
+    """A submission that was read, with its seed, its calls and the seconds that it may take."""
 
     submission: Submission
+    run_seed: int
     seed: int
-    assembled: Assembled | None
+    assembled: Assembled
     calls: Sequence[Calls]
-    problem: str = ""
+    seconds: float = 60.0
 
 
-def prepare(one_plan: Plan, submission: Submission, run_seed: int) -> Prepared:
-    """Read a submission, decide what of it is run, and draw its cases."""
-    seed = student_seed(run_seed, submission.student, submission.exercise)
-    if submission.data is None:
-        return Prepared(submission, seed, None, (), submission.problem)
-    try:
-        assembled = assemble(one_plan.exercise, one_plan.built, notebook(submission.data))
-    except Unreadable as error:
-        return Prepared(submission, seed, None, (), str(error))
+def prepare(
+    one_plan: Plan, submission: Submission, run_seed: int, reader: Reader, seconds: float = 60.0
+) -> Prepared:
+    """Read a submission, say what is what in it, and draw its cases.
+
+    Raises:
+        Unreadable: it is no notebook that can be graded; says what it is instead.
+    """
+    handed = reader.read(submission.read())
+    assembled = assemble(one_plan.template, handed.cells)
+    seed = student_seed(run_seed, submission)
     calls = [Calls(one.name, sheet(one, seed).flat) for one in one_plan.exercise.answers]
-    return Prepared(submission, seed, assembled, calls)
+    return Prepared(submission, run_seed, seed, assembled, calls, seconds)
 
 
-def unread_row(one_plan: Plan, prepared: Prepared) -> dict[str, Any]:
-    """Make the row of a submission that is no notebook that can be graded."""
+def unread_row(
+    one_plan: Plan, submission: Submission, run_seed: int, status: str, problem: str
+) -> dict[str, Any]:
+    """Make the row of a submission that was not graded."""
     checks = [
-        _check_row(answer, CheckVerdict(line.name, 0.0, line.points, FAILED), None, "not read")
+        _check_row(answer, CheckVerdict(line.name, 0.0, line.points, FAILED), None, problem)
         for answer in one_plan.exercise.answers
         for line in answer.checks
     ]
-    return _row(one_plan, prepared, "not read", checks, [prepared.problem], {}, 0.0, {})
+    seed = student_seed(run_seed, submission)
+    return _row(one_plan, submission, seed, status=status, checks=checks, notes=[problem])
 
 
 def row_of(one_plan: Plan, underway: Underway) -> dict[str, Any]:
     """Make the row of a submission that was run and judged."""
-    ended, assembled = underway.ended, underway.assembled
-    assert ended is not None
-    checks: list[dict[str, Any]] = []
-    reason = "" if ended.why == "done" else ended.detail
-    for answer in one_plan.exercise.answers:
-        verdict = underway.verdicts[answer.name]
-        checks += [_check_row(answer, line, verdict, reason) for line in verdict.checks]
-    notes = list(assembled.remarks)
-    if ended.why != "done":
-        notes.insert(0, f"The submission was stopped: {ended.detail or ended.why}.")
+    assembled = underway.prepared.assembled
+    status = "graded" if underway.complete else underway.why
+    reason = "" if status == "graded" else underway.detail
+    checks = [
+        _check_row(answer, line, underway.verdicts[answer.name], reason)
+        for answer in one_plan.exercise.answers
+        for line in underway.verdicts[answer.name].checks
+    ]
+    notes = [*assembled.remarks]
+    look_at = [*underway.left_out]
+    if status != "graded":
+        look_at.insert(0, f"The submission was stopped: {underway.detail or underway.why}.")
     for name, others in underway.stood_in.items():
         notes.append(
             f"{name} was judged with the course's own {' and '.join(others)} in place of "
             f"{'yours, which is' if len(others) == 1 else 'yours, which are'} not right yet."
         )
-    names = set(assembled.sources)
-    notes += [
-        f"The cell of {note['id']!r} ended with {note['error']}"
-        for note in ended.cells
-        if note["error"] and (note["id"] in names or note["id"].startswith("added"))
-    ][:20]
-    printed = {
-        note["id"][:80]: note["printed"][:500] for note in ended.cells if note["printed"].strip()
-    }
-    status = "graded" if ended.why == "done" else ended.why
+    said = []
+    for index, note in sorted(underway.notes.items()):
+        place = assembled.places[index] if 0 <= index < len(assembled.places) else "a cell"
+        said.append({"cell": place, "error": note["error"], "printed": note["printed"][:500]})
+        look_at += not_available(place, note["error"], note["not_run"])
+    for check in checks:
+        look_at += not_available(f"the answer {check['answer']}", check["message"], ())
+        if "a person must look at it" in check["message"]:
+            look_at.append(f"{check['answer']}: {check['message']}")
     return _row(
         one_plan,
-        underway.prepared,
-        status,
-        checks,
-        notes,
-        printed,
-        underway.seconds,
-        underway.versions,
+        underway.prepared.submission,
+        underway.prepared.seed,
+        status=status,
+        checks=checks,
+        notes=[*dict.fromkeys(look_at), *notes],
+        look_at=list(dict.fromkeys(look_at)),
+        said=said[:40],
+        code={name: source[:20_000] for name, source in assembled.sources.items()},
+        texts={name: text[:20_000] for name, text in assembled.texts.items()},
+        seconds=underway.seconds,
+        worker=underway.versions,
     )
+
+
+#: What a notebook may ask for and grading does not give: how its errors look, and what to say.
+_NOT_GIVEN = (
+    (
+        r"gaierror|URLError|HTTPError|ConnectionError|MaxRetryError|NewConnectionError|"
+        r"getaddrinfo|Temporary failure in name resolution|ScansUnavailable",
+        "a network",
+    ),
+    (r"ModuleNotFoundError: No module named '(?!fewshot_lib)([\w.]+)'", "the package {}"),
+    (r"FileNotFoundError: .*'([^']+)'", "the file {}"),
+    (r"EOFError|StdinNotImplementedError", "somebody who types"),
+    (r"PermissionError|Operation not permitted", "what the operating system keeps from it here"),
+    (r"BackendCompilerFailed|InvalidCxxCompiler", "a compiler"),
+)
+
+
+def not_available(place: str, error: str, programs: Sequence[str]) -> list[str]:
+    """Say what a cell asked for and did not get because it is not there while grading.
+
+    >>> not_available("the cell of dice", "URLError: <urlopen error ...>", ())[0][:47]
+    'The cell of dice asks for a network, which is n'
+    """
+    said = []
+    for pattern, what in _NOT_GIVEN:
+        found = re.search(pattern, error)
+        if found:
+            thing = what.format(*(part[:60] for part in found.groups()))
+            said.append(
+                f"{_upper(place)} asks for {thing}, which is not there while grading. A person "
+                "must look at what depends on it."
+            )
+            break
+    for program in programs:
+        said.append(
+            f"{_upper(place)} starts {program[:60]!r}, which needs a network and was not run."
+        )
+    return said
 
 
 def _check_row(
@@ -548,7 +687,9 @@ def _check_row(
     message = line.sentence
     if mistake is not None:
         message = f"{mistake.says} ({mistake.pointer})" if mistake.pointer else mistake.says
-    elif reason and line.status == FAILED:
+    elif reason and line.status == FAILED and "no result came back" in message:
+        message = reason
+    elif reason and not message:
         message = reason
     return {
         "id": f"{answer.name}: {line.name}",
@@ -563,15 +704,20 @@ def _check_row(
 
 def _row(
     one_plan: Plan,
-    prepared: Prepared,
+    submission: Submission,
+    seed: int,
+    *,
     status: str,
     checks: list[dict[str, Any]],
-    notes: list[str],
-    printed: Mapping[str, str],
-    seconds: float,
-    worker: Mapping[str, Any],
+    notes: Sequence[str],
+    look_at: Sequence[str] | None = None,
+    said: Sequence[Mapping[str, str]] = (),
+    code: Mapping[str, str] | None = None,
+    texts: Mapping[str, str] | None = None,
+    seconds: float = 0.0,
+    worker: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    submission = prepared.submission
+    notes = [*submission.notes, *notes]
     return {
         "student": submission.student,
         "exercise": submission.exercise,
@@ -580,14 +726,19 @@ def _row(
         "max_points": sum(check["max_points"] for check in checks),
         "checks": checks,
         "notes": notes,
-        "printed": dict(printed),
+        "look_at": list(notes if look_at is None else look_at),
+        "said": [dict(one) for one in said],
+        "code": dict(code or {}),
+        "texts": dict(texts or {}),
         "seconds": round(seconds, 3),
         "file": submission.name,
+        "handed_in": submission.handed_in,
+        "lms": dict(submission.lms),
         "receipt": {
-            "submission": submission_digest(submission),
+            "submission": submission.digest(),
             "specification": one_plan.specification,
-            "seed": prepared.seed,
-            "versions": receipts.versions(worker),
+            "seed": seed,
+            "versions": receipts.versions(worker or {}),
         },
     }
 

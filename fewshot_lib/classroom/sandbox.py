@@ -73,14 +73,66 @@ class Calls:
 
 
 @dataclass(frozen=True)
-class Ended:
-    """What came of one submission.
+class Job:
+    """One run of a notebook.
 
     Arguments:
-        outcomes: for each answer one outcome a case; LOST where no reply came.
+        cells: its code cells in order: ``{"index": …, "source": …, "answer": …}``, the last the
+            name of the answer that the cell holds, or ""; an unchanged handed-out cell also has
+            ``"binds"`` and ``"reads"``, see :func:`student.needed`.
+        calls: the answers to call, in order.
+        skip: indices of cells that are left out.
+        stand_in: what stands in for wrong answers: ``{"names": […], "sources": […]}``, or None.
+    """
+
+    cells: Sequence[Mapping[str, Any]]
+    calls: Sequence[Calls]
+    skip: Sequence[int] = ()
+    stand_in: Mapping[str, Any] | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """Give the job as a plain value, to cross to another process."""
+        return {
+            "cells": [dict(cell) for cell in self.cells],
+            "skip": list(self.skip),
+            "stand_in": self.stand_in and {k: list(part) for k, part in self.stand_in.items()},
+            "answers": [
+                {
+                    "name": asked.answer,
+                    "cases": [
+                        {"name": c.name, "args": list(c.args), "kwargs": dict(c.kwargs)}
+                        for c in asked.cases
+                    ],
+                }
+                for asked in self.calls
+            ],
+        }
+
+    @classmethod
+    def from_plain(cls, data: Mapping[str, Any]) -> Job:
+        """Read a job that came from the grader."""
+        calls = [
+            Calls(
+                asked["name"],
+                [Case(c["name"], tuple(c["args"]), c["kwargs"]) for c in asked["cases"]],
+            )
+            for asked in data["answers"]
+        ]
+        return cls(data["cells"], calls, data["skip"], data["stand_in"])
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What came of one run.
+
+    Arguments:
+        outcomes: for each answer one outcome per case; LOST where no reply came.
         why: "done", "time", "memory", "died" or "sandbox" (could not be made).
         detail: a sentence for the teacher, "" if done.
-        cells: a note for each cell: its id, the error it raised, what it printed.
+        cells: a note on each cell of the student's that raised an error or printed: ``index``,
+            ``error``, ``printed``, ``not_run`` (programs that were not started).
+        at: where it was when it ended before all answers were called: ("cell", index) or
+            ("answer", name); ("", "") if it never said, or reached the end.
         seconds: wall time, from the request to the end.
         memory_mb: the highest use seen, beyond what was inherited.
     """
@@ -88,7 +140,8 @@ class Ended:
     outcomes: Mapping[str, Sequence[Outcome]]
     why: str
     detail: str
-    cells: Sequence[Mapping[str, str]] = ()
+    cells: Sequence[Mapping[str, Any]] = ()
+    at: tuple[str, str] = ("", "")
     seconds: float = 0.0
     memory_mb: float = 0.0
 
@@ -212,12 +265,14 @@ class Sandbox:
                 command += ["--ro-bind", str(place), str(place)]
         for name in ("/etc/ld.so.cache", "/etc/localtime", "/etc/ssl/certs"):
             command += ["--ro-bind-try", name, name]
-        command += ["--proc", "/proc", "--dev", "/dev", "--dir", "/tmp", "--dir", SCRATCH]
+        # the warm parent's own scratch; each submission has another one mounted over it
+        command += ["--proc", "/proc", "--dev", "/dev", "--dir", "/tmp", "--tmpfs", SCRATCH]
         for folder in interpreter_folders():
             command += ["--ro-bind", str(folder), str(folder)]
         for folder in _library_in_packages():
             command += ["--tmpfs", str(folder)]
-        command += ["--ro-bind", str(worker), "/grader/worker.py"]
+        for file in (worker, worker.with_name("student.py")):
+            command += ["--ro-bind", str(file), f"/grader/{file.name}"]
         command += ["--ro-bind", str(self.edition), "/grader/library"]
         # nothing that outlives a submission may be written to: each gets a scratch of its own
         return [*command, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", SCRATCH, "--"]
@@ -227,18 +282,14 @@ class Sandbox:
         """Whether the worker still runs."""
         return self._process is not None and self._process.poll() is None
 
-    def run(self, cells: Sequence[Mapping[str, str]], calls: Sequence[Calls]) -> Ended:
-        """Run one submission's cells, then make the calls of each answer.
+    def run(self, job: Job) -> Ended:
+        """Run one notebook's cells, then make the calls of each answer.
 
         A worker that is gone is started anew first; one that goes meanwhile, once more.
-
-        Arguments:
-            cells: ``{"id": …, "source": …}`` in order.
-            calls: the answers to call, in order.
         """
         if self.alive:
             try:
-                ended = self._run(cells, calls)
+                ended = self._run(job)
             except ConnectionError:  # it ended since it was last looked at
                 pass
             else:
@@ -246,7 +297,7 @@ class Sandbox:
                     return ended
         self.close()
         self._start()
-        return self._run(cells, calls)
+        return self._run(job)
 
     def _gone_soon(self) -> bool:
         """Say whether the worker has ended; it is given a second, for the kernel has to tell."""
@@ -255,46 +306,38 @@ class Sandbox:
                 self._process.wait(1.0)
         return not self.alive
 
-    def _run(self, cells: Sequence[Mapping[str, str]], calls: Sequence[Calls]) -> Ended:
+    def _run(self, job: Job) -> Ended:
         begun = time.monotonic()
         self._ticket += 1
         ours, theirs = socket.socketpair()
         heard, told = os.pipe()
+        limits = self.limits
         try:
             try:
                 self._announce(theirs.fileno(), told)
             finally:
                 theirs.close()
                 os.close(told)
-            request = values.pack(
-                {
-                    "cells": [{"id": c["id"], "source": c["source"]} for c in cells],
-                    "cell_seconds": self.limits.answer_seconds,
-                    "answers": [
-                        {
-                            "name": asked.answer,
-                            "seconds": self.limits.answer_seconds,
-                            "cases": [
-                                {"name": c.name, "args": list(c.args), "kwargs": dict(c.kwargs)}
-                                for c in asked.cases
-                            ],
-                        }
-                        for asked in calls
-                    ],
-                }
-            )
-            deadline = begun + self.limits.wall_seconds + _GRACE_SECONDS
-            replies, notes, odd = _converse(ours, request, deadline, len(calls))
+            request = job.plain() | {
+                "seconds": limits.wall_seconds,
+                "cell_seconds": limits.answer_seconds,
+            }
+            for asked in request["answers"]:
+                asked["seconds"] = limits.answer_seconds
+            deadline = begun + limits.wall_seconds + _GRACE_SECONDS
+            talk = Conversation(len(job.calls))
+            talk.hold(ours, values.pack(request), deadline)
             report = self._report(heard, deadline)
         finally:
             ours.close()
             os.close(heard)
-        why, detail = _reason(report, odd, len(replies) == len(calls))
+        why, detail = _reason(report, talk.odd, talk.complete)
         return Ended(
-            {c.answer: _outcomes(replies.get(c.answer), c, why) for c in calls},
+            {c.answer: _outcomes(talk.replies.get(c.answer), c, why) for c in job.calls},
             why,
             detail,
-            notes,
+            talk.notes,
+            ("", "") if talk.complete else talk.at,
             time.monotonic() - begun,
             float(report.get("memory_mb", 0.0)),
         )
@@ -354,35 +397,66 @@ def _library_in_packages() -> list[Path]:
     return sorted(place for place in places if place.is_dir())
 
 
-def _converse(
-    connection: socket.socket, request: bytes, deadline: float, expected: int
-) -> tuple[dict[str, Any], list[Mapping[str, str]], str]:
-    """Send the request and read replies until all came, the other side closes, or time is up."""
-    replies: dict[str, Any] = {}
-    notes: list[Mapping[str, str]] = []
-    try:
-        _send_all(connection, struct.pack("<Q", len(request)) + request, deadline)
-        while len(replies) < expected or not notes:
-            frame = _frame(connection, deadline)
-            if frame is None:
-                break
-            message = values.unpack(frame, REPLY_LIMITS)
-            if isinstance(message, dict) and isinstance(message.get("cells"), list):
-                notes = notes or [_note(note) for note in message["cells"][:1000]]
-            elif isinstance(message, dict) and isinstance(message.get("answer"), str):
-                # the first reply counts: what comes after it cannot take it back
-                replies.setdefault(message["answer"][:200], message.get("outcomes"))
-            else:
-                return replies, notes, "a reply was no reply"
-            if len(replies) > expected:
-                return replies, notes, "more replies came than were asked for"
-    except values.NotPlain as error:
-        return replies, notes, f"a reply could not be read: {error}"
-    except TimeoutError:
-        return replies, notes, "time"
-    except OSError:
-        return replies, notes, ""
-    return replies, notes, ""
+class Conversation:
+    """What is heard from a student's process; none of it is believed.
+
+    Arguments:
+        expected: how many answers were asked.
+    """
+
+    #: More messages than this are not read: a cell and an answer send one or two each.
+    MOST = 10_000
+
+    def __init__(self, expected: int) -> None:
+        self.expected = expected
+        self.replies: dict[str, Any] = {}
+        self.notes: list[dict[str, Any]] = []
+        self.at = ("", "")
+        self.odd = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every answer has been replied to."""
+        return len(self.replies) >= self.expected
+
+    def hold(self, connection: socket.socket, request: bytes, deadline: float) -> None:
+        """Send the request and listen until all is told, the other side closes or time is up."""
+        try:
+            _send_all(connection, struct.pack("<Q", len(request)) + request, deadline)
+            for _ in range(self.MOST):
+                if self.complete:
+                    return
+                frame = _frame(connection, deadline)
+                if frame is None:
+                    return
+                self.take(values.unpack(frame, REPLY_LIMITS))
+            self.odd = "it sent more messages than a notebook has cells and answers"
+        except values.NotPlain as error:
+            self.odd = f"a reply could not be read: {error}"
+        except TimeoutError:
+            self.odd = "time"
+        except OSError:  # the other side is gone
+            return
+
+    def take(self, message: Any) -> None:
+        """Take one message.
+
+        Raises:
+            NotPlain: it is none.
+        """
+        if not isinstance(message, dict):
+            raise values.NotPlain("it is no message")
+        at, answer = message.get("at"), message.get("answer")
+        if isinstance(at, list) and len(at) == 2 and all(isinstance(part, str) for part in at):
+            self.at = (at[0][:20], at[1][:200])
+        elif isinstance(message.get("cell"), dict):
+            if len(self.notes) < 200:
+                self.notes.append(read_note(message["cell"]))
+        elif isinstance(answer, str):
+            # the first reply counts: what comes after it cannot take it back
+            self.replies.setdefault(answer[:200], message.get("outcomes"))
+        else:
+            raise values.NotPlain("it is no message")
 
 
 def _send_all(connection: socket.socket, data: bytes, deadline: float) -> None:
@@ -419,9 +493,20 @@ def _receive(connection: socket.socket, size: int, deadline: float) -> bytes:
     return bytes(data)
 
 
-def _note(note: Any) -> dict[str, str]:
+def read_note(note: Any) -> dict[str, Any]:
+    """Read a note on a cell; whatever it holds becomes short texts and a number."""
     note = note if isinstance(note, dict) else {}
-    return {key: str(note.get(key, ""))[:2000] for key in ("id", "error", "printed")}
+    index, programs = note.get("index"), note.get("not_run")
+    return {
+        "index": index if type(index) is int and 0 <= index < 10**6 else -1,
+        "error": _text(note.get("error"), 300),
+        "printed": _text(note.get("printed"), 2000),
+        "not_run": [_text(one, 200) for one in programs[:5]] if isinstance(programs, list) else [],
+    }
+
+
+def _text(value: Any, limit: int) -> str:
+    return value[:limit] if isinstance(value, str) else ""
 
 
 def _reason(report: Mapping[str, Any], odd: str, complete: bool) -> tuple[str, str]:
@@ -455,6 +540,7 @@ __all__ = [
     "NOT_ATTEMPTED",
     "Calls",
     "Ended",
+    "Job",
     "NoSandbox",
     "Sandbox",
     "SandboxLimits",
