@@ -190,6 +190,9 @@ class Sandbox:
             self.close()
             raise NoSandbox(f"the worker did not start in its sandbox: {said}")
         self.warm: dict[str, Any] = json.loads(message)
+        if "problem" in self.warm:
+            self.close()
+            raise NoSandbox(f"the worker did not start in its sandbox: {self.warm['problem']}")
 
     def _said(self) -> str:
         self._log.seek(0)
@@ -212,7 +215,9 @@ class Sandbox:
                 command += ["--ro-bind", str(place), str(place)]
         for name in ("/etc/ld.so.cache", "/etc/localtime", "/etc/ssl/certs"):
             command += ["--ro-bind-try", name, name]
-        command += ["--proc", "/proc", "--dev", "/dev", "--dir", "/tmp", "--dir", SCRATCH]
+        command += ["--proc", "/proc", "--dev", "/dev", "--dir", "/tmp"]
+        # for the imports of the warm parent; each submission mounts one of its own over it
+        command += ["--tmpfs", SCRATCH]
         for folder in interpreter_folders():
             command += ["--ro-bind", str(folder), str(folder)]
         for folder in _library_in_packages():

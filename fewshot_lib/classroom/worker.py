@@ -110,8 +110,12 @@ def main(arguments: list[str]) -> None:
     with contextlib.suppress(RuntimeError):
         torch.set_num_interop_threads(1)
     for name in ("fewshot_lib.exercises.running", *json.loads(arguments[2])):
-        with contextlib.suppress(Exception):  # a name that is no module, or not in this edition
-            importlib.import_module(name)
+        try:
+            warm_import(name)
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}"[:500]
+            control.sendall(json.dumps({"problem": f"{name} cannot be imported: {said}"}).encode())
+            return
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     warm = {
         "virtual_kb": _own_kilobytes("VmSize"),
@@ -140,6 +144,20 @@ def main(arguments: list[str]) -> None:
         with contextlib.suppress(OSError):
             os.write(report, json.dumps(ended).encode())
         os.close(report)
+
+
+def warm_import(name: str) -> None:
+    """Import a module, or the module that a dotted name is defined in.
+
+    Raises:
+        Exception: whatever the import raises; an ImportError if there is no such name at all.
+    """
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        module, _, inner = name.rpartition(".")
+        if error.name != name or not hasattr(importlib.import_module(module), inner):
+            raise
 
 
 def _own_kilobytes(field: str) -> int:
