@@ -243,6 +243,9 @@ class Sandbox:
             self.close()
             raise NoSandbox(f"the worker did not start in its sandbox: {said}")
         self.warm: dict[str, Any] = json.loads(message)
+        if "problem" in self.warm:
+            self.close()
+            raise NoSandbox(f"the worker did not start in its sandbox: {self.warm['problem']}")
 
     def _said(self) -> str:
         self._log.seek(0)
