@@ -36,23 +36,20 @@ from typing import Any
 import torch
 
 from fewshot_lib.classroom import results as receipts
-from fewshot_lib.classroom.assemble import Assembled, assemble, python
+from fewshot_lib.classroom.assemble import Assembled, Template, assemble, definitions
 from fewshot_lib.classroom.edition import source_digest
+from fewshot_lib.classroom.reader import Reader, Unreadable
+from fewshot_lib.classroom.recognise import Known
 from fewshot_lib.classroom.report import fingerprint, write_all
 from fewshot_lib.classroom.sandbox import (
     Calls,
     Ended,
+    Job,
     NoSandbox,
     SandboxLimits,
     require_sandbox,
 )
-from fewshot_lib.classroom.submissions import (
-    NoSubmissions,
-    Submission,
-    Unreadable,
-    find,
-    notebook,
-)
+from fewshot_lib.classroom.submissions import NoSubmissions, Submission, find
 from fewshot_lib.classroom.workplace import Crew, Done, Elsewhere, Here, OtherCourse, Setting, lost
 from fewshot_lib.exercises import catalogue
 from fewshot_lib.exercises.diagnosis import (
@@ -161,6 +158,27 @@ def plan(name: str, folder: Path) -> Plan:
     ]
     template = Template.of(exercise, built)
     return Plan(exercise, built, template, specification, own, definitions(handed_out))
+
+
+def course_exercises(folder: Path) -> list[Known]:
+    """Say what each exercise of a course is recognised by.
+
+    Arguments:
+        folder: the course's, with ``exercises/``.
+
+    Raises:
+        NotBuilt: an exercise was never built here.
+    """
+    known = []
+    for exercise in catalogue.exercises():
+        try:
+            built = read(folder / "exercises" / f"{exercise.stem}.ipynb")
+        except BadSolution as error:
+            raise NotBuilt(f"{error}; build it with `fewshot build {exercise.stem}`") from None
+        ids = {str(grading(cell)["grade_id"]) for cell in built["cells"] if grading(cell)}
+        answers = frozenset(answer.name for answer in exercise.answers)
+        known.append(Known(exercise.stem, exercise.name, frozenset(ids), answers))
+    return known
 
 
 def student_seed(run_seed: int, submission: Submission) -> int:
@@ -687,9 +705,7 @@ def _check_row(
     message = line.sentence
     if mistake is not None:
         message = f"{mistake.says} ({mistake.pointer})" if mistake.pointer else mistake.says
-    elif reason and line.status == FAILED and "no result came back" in message:
-        message = reason
-    elif reason and not message:
+    elif reason and (not message or message.startswith("no result came back")):
         message = reason
     return {
         "id": f"{answer.name}: {line.name}",

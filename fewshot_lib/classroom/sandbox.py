@@ -169,7 +169,7 @@ class Sandbox:
 
     Arguments:
         edition: the folder with the student edition of the library (the package's parent).
-        modules: what the worker imports before the first fork.
+        imports: import statements that the worker executes before the first fork.
         isolation: "bubblewrap", or "none".
         limits: for each submission.
 
@@ -180,12 +180,12 @@ class Sandbox:
     def __init__(
         self,
         edition: Path,
-        modules: Sequence[str] = (),
+        imports: Sequence[str] = (),
         isolation: str = "bubblewrap",
         limits: SandboxLimits | None = None,
     ) -> None:
         require_sandbox(isolation)
-        self.edition, self.modules, self.isolation = edition, tuple(modules), isolation
+        self.edition, self.imports, self.isolation = edition, tuple(imports), isolation
         self.limits = limits or SandboxLimits()
         self._ticket = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -219,7 +219,7 @@ class Sandbox:
         command = [
             *(self._bubblewrap(worker) if self.isolation == "bubblewrap" else []),
             *(sys.executable, "-I", "-B", inside),
-            *(str(theirs.fileno()), library, json.dumps(self.modules), self.isolation),
+            *(str(theirs.fileno()), library, json.dumps(self.imports), self.isolation),
         ]
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
@@ -336,7 +336,7 @@ class Sandbox:
             os.close(heard)
         why, detail = _reason(report, talk.odd, talk.complete)
         return Ended(
-            {c.answer: _outcomes(talk.replies.get(c.answer), c, why) for c in job.calls},
+            {c.answer: outcomes_of(talk.replies.get(c.answer), c, why) for c in job.calls},
             why,
             detail,
             talk.notes,
@@ -529,7 +529,8 @@ def _reason(report: Mapping[str, Any], odd: str, complete: bool) -> tuple[str, s
     return "died", f"its process ended before it had answered (exit status {code})"
 
 
-def _outcomes(reply: Any, calls: Calls, why: str) -> list[Outcome]:
+def outcomes_of(reply: Any, calls: Calls, why: str) -> list[Outcome]:
+    """Read the reply about an answer: an outcome per call, LOST or TOO_SLOW where none came."""
     if isinstance(reply, list) and len(reply) == len(calls.cases):
         return [Outcome.from_dict(part) for part in reply]
     status = TOO_SLOW if why == "time" else LOST

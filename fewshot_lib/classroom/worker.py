@@ -328,9 +328,7 @@ def _exact_kilobytes(process: int, otherwise: int) -> int:
     return sum(int(words[1]) for words in parts if words[0] in ("Pss_Anon:", "Pss_Shmem:"))
 
 
-def _init(
-    talk: int, not_mine: list[int], limits: dict[str, Any], notebook: Notebook
-) -> NoReturn:
+def _init(talk: int, not_mine: list[int], limits: dict[str, Any], notebook: Notebook) -> NoReturn:
     """Be process 1: prepare the place, start the student, end when it ends. Never returns."""
     try:
         libc = _c_library()

@@ -52,13 +52,13 @@ class Setting:
 
     Arguments:
         exercise: the exercise's file name without ending.
-        modules: what the warm worker imports.
+        imports: the import statements that the warm worker executes.
         isolation: see ``sandbox.ISOLATIONS``.
         limits: for each submission.
     """
 
     exercise: str
-    modules: tuple[str, ...]
+    imports: tuple[str, ...]
     isolation: str
     limits: SandboxLimits
 
@@ -101,7 +101,7 @@ class Workplace:
 
     def _sandbox(self) -> Sandbox:
         setting = self.setting
-        sandbox = Sandbox(self.edition, setting.modules, setting.isolation, setting.limits)
+        sandbox = Sandbox(self.edition, setting.imports, setting.isolation, setting.limits)
         with self._lock:
             self._made.append(sandbox)
         return sandbox
@@ -230,7 +230,7 @@ def pack_job(setting: Setting, digest: str, job: Job) -> bytes:
     return values.pack(
         {
             "exercise": setting.exercise,
-            "modules": list(setting.modules),
+            "imports": list(setting.imports),
             "isolation": setting.isolation,
             "limits": vars(setting.limits),
             "course": digest,
@@ -277,7 +277,7 @@ def work_there(job: bytes) -> bytes:
         )
     setting = Setting(
         wanted["exercise"],
-        tuple(wanted["modules"]),
+        tuple(wanted["imports"]),
         wanted["isolation"],
         SandboxLimits(**wanted["limits"]),
     )
