@@ -21,13 +21,21 @@ from typing import IO, Any
 
 from fewshot_lib.classroom import student
 from fewshot_lib.classroom.assemble import assemble
+from fewshot_lib.classroom.conversation import (
+    REPLY_LIMITS,
+    Calls,
+    Conversation,
+    Ended,
+    Job,
+    outcomes_of,
+)
 from fewshot_lib.classroom.edition import build_edition
-from fewshot_lib.classroom.grade import Plan, Prepared, Underway, course_exercises, plan
 from fewshot_lib.classroom.machine import course_folder
+from fewshot_lib.classroom.plan import Plan, course_exercises, plan
 from fewshot_lib.classroom.reader import Reader, Unreadable
 from fewshot_lib.classroom.recognise import Recogniser
-from fewshot_lib.classroom.sandbox import REPLY_LIMITS, Calls, Conversation, Ended, Job, outcomes_of
 from fewshot_lib.classroom.submissions import Held, Submission
+from fewshot_lib.classroom.underway import Prepared, Underway
 from fewshot_lib.classroom.workplace import Done
 from fewshot_lib.exercises import values
 from fewshot_lib.exercises.checking import PUBLIC_SEED, remember

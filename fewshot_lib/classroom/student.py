@@ -39,13 +39,17 @@ from traitlets.config import Config
 
 #: What a code cell that looks names up by other ways than by writing them calls.
 _LOOKS_AROUND = frozenset(
-    ("globals", "locals", "vars", "dir", "eval", "exec", "inspect", "get_ipython")
-    + ("__main__", "__import__", "In", "Out", "_ih", "_i")
+    (
+        *("globals", "locals", "vars", "dir", "eval", "exec", "inspect", "get_ipython"),
+        *("__main__", "__import__", "In", "Out", "_ih", "_i"),
+    )
 )
 #: Programs that need a network, which is not there: they are not started.
 _NEEDS_NETWORK = frozenset(
-    ("pip", "pip3", "conda", "mamba", "uv", "apt", "apt-get")
-    + ("wget", "curl", "git", "npm", "kaggle", "gdown")
+    (
+        *("pip", "pip3", "conda", "mamba", "uv", "apt", "apt-get"),
+        *("wget", "curl", "git", "npm", "kaggle", "gdown"),
+    )
 )
 _WHOLE = 0.7  # this share of the time may be used by cells; the rest is for the answers
 

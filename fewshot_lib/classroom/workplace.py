@@ -20,15 +20,9 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
+from fewshot_lib.classroom.conversation import REPLY_LIMITS, Ended, Job, read_note
 from fewshot_lib.classroom.edition import build_edition, source_digest
-from fewshot_lib.classroom.sandbox import (
-    REPLY_LIMITS,
-    Ended,
-    Job,
-    Sandbox,
-    SandboxLimits,
-    read_note,
-)
+from fewshot_lib.classroom.sandbox import Sandbox, SandboxLimits
 from fewshot_lib.exercises import catalogue, values
 from fewshot_lib.exercises.running import LOST, Outcome
 
