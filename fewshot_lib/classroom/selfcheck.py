@@ -82,7 +82,7 @@ def check_notebook(path: Path, say: Callable[[str], None] = print) -> int:
             say(f"{path.name}: {error}.")
             return 2
         found = Recogniser(course_exercises(course), reader).file(path.name, data)
-    if not found.exercise:
+    if not found.by_content:
         say(f"{path.name} is none of the course's exercises (exercises/*.ipynb).")
         return 2
     return _checked(path, plan(found.exercise, course), handed.cells, say)
