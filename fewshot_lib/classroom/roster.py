@@ -128,7 +128,7 @@ def _entry(row: Mapping[str, str]) -> RosterEntry | None:
     both = " ".join([*some(_FIRST)[:1], *some(_LAST)[:1]])
     name = next(iter(some(_NAMES[:-1])), "") or both or row.get("student", "")
     email = next(iter(some(_EMAILS)), "")
-    student = next(iter([*ids, name, email]), "")
+    student = next((one for one in (*ids, name, email) if one), "")
     # a column "student" beside names is the label
     if row.get("student") and row["student"] != name:
         student = row["student"]
