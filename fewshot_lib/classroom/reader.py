@@ -252,9 +252,7 @@ def parse(data: bytes) -> dict[str, Any]:
     left = MAX_COMPARED
     for cell in (cell for cell in kept if cell["cell_type"] == "code"):
         left -= len(cell["source"])
-        cell["runs"], cell["defines"] = map(
-            list, _looked_at(cell["source"]) if left >= 0 else ((), ())
-        )
+        cell["runs"], cell["defines"] = _looked_at(cell["source"]) if left >= 0 else ([], [])
     if left < 0:
         remarks.append(
             f"The code is longer than {MAX_COMPARED // 1000} kB; what comes later was not compared "
