@@ -276,14 +276,58 @@ def grade(
     scheduler: Annotated[
         str, typer.Option(help="Of Dask, tcp://HOST:8786: its workers run the submissions.")
     ] = "",
+    regrade: Annotated[
+        list[str] | None,
+        typer.Option(help="Grade this student again, or «all»; may be repeated."),
+    ] = None,
+    with_status: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--status", help="Grade rows that ended so again, as «time»; may be repeated."
+        ),
+    ] = None,
+    due: Annotated[
+        str, typer.Option(help='When what is graded now was due: "2026-12-01 23:59".')
+    ] = "",
+    late_per_day: Annotated[
+        float | None,
+        typer.Option(help="Percent of the points taken off per begun day after --due; default 0."),
+    ] = None,
+    roster: Annotated[
+        Path | None, typer.Option(help="CSV of all students; who handed in nothing is listed.")
+    ] = None,
     verify: Annotated[
         Path | None, typer.Option(help="Repeat every row of this results folder and compare.")
     ] = None,
 ) -> None:
-    """Grade notebooks of strangers in a sandbox; an interrupted run goes on where it stood."""
+    """Grade notebooks of strangers in a sandbox; an interrupted run goes on where it stood.
+
+    Of one student and exercise the last submission counts; its earlier marks stay in the report.
+    --due, --late-per-day and --roster are remembered. Exit status 1: something could not be graded
+    or was not recognised; it is listed.
+    """
     from fewshot_lib.classroom import grading_command
 
     if verify is not None:
+        others = {
+            "SUBMISSIONS": submissions,
+            "--results": results,
+            "--exercise": exercise,
+            "--seed": seed,
+            "--scheduler": scheduler,
+            "--regrade": regrade,
+            "--status": with_status,
+            "--due": due,
+            "--late-per-day": late_per_day,
+            "--roster": roster,
+        }
+        given = [name for name, value in others.items() if value not in (None, "", [])]
+        if given:
+            end(
+                WRONG_USE,
+                f"--verify repeats a results folder as it was graded, so it takes no "
+                f"{' and no '.join(given)}",
+            )
         status, said = grading_command.verify(verify, workers, str(isolation))
     elif submissions is None or results is None:
         status, said = WRONG_USE, "fewshot grade SUBMISSIONS --results DIR, or --verify DIR"
@@ -298,6 +342,11 @@ def grade(
             memory_limit=memory_limit,
             isolation=str(isolation),
             scheduler=scheduler,
+            regrade=regrade or (),
+            status=with_status or (),
+            due=due,
+            late_per_day=late_per_day,
+            roster=roster,
         )
     if status:
         end(status, said)
@@ -306,15 +355,19 @@ def grade(
 
 @app.command(
     short_help="Write feedback and the teacher's report again.",
-    epilog="Example: fewshot report marks",
+    epilog="Examples: fewshot report marks; fewshot report --repair marks",
 )
 def report(
     results: Annotated[Path, typer.Argument(help="A results folder of `fewshot grade`.")],
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Take damaged rows out first; a copy of the file is kept."),
+    ] = False,
 ) -> None:
-    """Write grades.csv, feedback, Gradescope's files and report.html from the rows."""
+    """Write grades.csv, feedback, report.html and the files for Gradescope, Moodle and Canvas."""
     from fewshot_lib.classroom import grading_command
 
-    status, said = grading_command.report(results)
+    status, said = grading_command.report(results, repair)
     if status:
         end(status, said)
     print(said)

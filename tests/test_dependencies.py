@@ -23,7 +23,12 @@ OWN = canonicalize_name(PROJECT["name"])
 #: What conda calls a package that pip knows under another name.
 CONDA_NAMES = {"pytorch-cpu": "torch", "distributed": "dask", "playwright-python": "playwright"}
 #: Import names that differ from the name of the distribution.
-IMPORT_NAMES = {"sklearn": "scikit-learn", "IPython": "ipython", "yaml": "PyYAML"}
+IMPORT_NAMES = {
+    "sklearn": "scikit-learn",
+    "IPython": "ipython",
+    "yaml": "PyYAML",
+    "markdown_it": "markdown-it-py",
+}
 #: Brought by another declared package, of which it is a part for our purposes.
 BROUGHT = {
     "IPython": "ipykernel",
@@ -36,6 +41,7 @@ BROUGHT = {
     "contourpy": "matplotlib",
     "packaging": "pytest",
     "yaml": "myst-nb",
+    "markupsafe": "jinja2",
     "sqlalchemy": "nbgrader",
 }
 

@@ -1,39 +1,51 @@
 """Bring marks into nbgrader's gradebook, through its own API; formgrader then shows them.
 
 An exercise becomes an assignment with one notebook of the same name. The marks of an answer go to
-its check's grade cell as the automatic score; texts wait for a person. What a person has entered by
-hand (manual scores, extra credit, comments) is never touched, however often marks are brought anew.
+its check's grade cell as the automatic score; texts that somebody wrote wait for a person. What a
+person has entered by hand (manual scores, extra credit, comments) is never touched, however often
+marks are brought anew. Notebooks for formgrader hold what students wrote, made harmless: formgrader
+shows them in the teacher's browser, where a text could otherwise act as the teacher.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fewshot_lib.classroom.assemble import assemble
-from fewshot_lib.classroom.results import current, read_rows
-from fewshot_lib.classroom.submissions import Unreadable, find, notebook
+from fewshot_lib.classroom.assemble import Assembled, assemble
+from fewshot_lib.classroom.marks import lateness
+from fewshot_lib.classroom.reader import Reader, Unreadable
+from fewshot_lib.classroom.results import current, read_rows, read_settings, write_whole
+from fewshot_lib.classroom.words import harmless, pictures, visible, written_texts
 from fewshot_lib.exercises import catalogue
-from fewshot_lib.exercises.notebook import grading
+from fewshot_lib.exercises.notebook import BadSolution, grading, read, source_of
 from fewshot_lib.exercises.spec import Exercise
+
+# what no folder of a student may be called on some system, or what acts instead of being seen
+_UNFIT = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|\u2028\u2029\ud800-\udfff]|^\.+')
+_TAGGED = re.compile(r"-[0-9a-f]{8}$")  # a name that looks so gets a tag, too: none meets another's
 
 
 class NoGradebook(ValueError):
     """The gradebook's database cannot be used; says why, and what to do."""
 
 
-def export(folder: Path, url: str) -> tuple[int, int]:
+def export(folder: Path, url: str, course: Path) -> tuple[int, int]:
     """Write the current rows of a results folder into a gradebook.
 
     Arguments:
         folder: with ``results.jsonl``.
         url: of the database, as SQLAlchemy has it: ``sqlite:///gradebook.db``, ``postgresql://…``.
+        course: the course's folder, with ``exercises/``.
 
     Returns:
         How many submissions were written, and how many texts wait for a person.
@@ -43,6 +55,7 @@ def export(folder: Path, url: str) -> tuple[int, int]:
         BadResults: the rows are damaged.
     """
     rows = current(read_rows(folder / "results.jsonl"))
+    due = read_settings(folder).get("due", {})
     try:
         from nbgrader.api import Gradebook, InvalidEntry
         from sqlalchemy.exc import SQLAlchemyError
@@ -50,18 +63,52 @@ def export(folder: Path, url: str) -> tuple[int, int]:
         raise NoGradebook(
             'nbgrader is not installed: pip install -c constraints.txt -e ".[classroom]"'
         ) from None
+    handed_out = {
+        name: _handed_out(course, catalogue.exercise(name))
+        for name in sorted({row["exercise"] for row in rows})
+    }
     try:
         address = with_driver(url)
         with _programs_beside_python(), contextlib.closing(Gradebook(address)) as gradebook:
-            for name in sorted({row["exercise"] for row in rows}):
-                _define(gradebook, catalogue.exercise(name))
-            waiting = sum(_enter(gradebook, row) for row in rows)
+            for name in handed_out:
+                _define(gradebook, catalogue.exercise(name), due.get(name))
+            waiting = sum(_enter(gradebook, row, handed_out[row["exercise"]], due) for row in rows)
     except (SQLAlchemyError, InvalidEntry, ImportError, OSError, ValueError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().split("\n")[0][:200]
         raise NoGradebook(
             f"the database refuses: {reason}. Nothing of the results is lost."
         ) from None
     return len(rows), waiting
+
+
+def _handed_out(course: Path, exercise: Exercise) -> dict[str, str]:
+    try:
+        built = read(course / "exercises" / f"{exercise.stem}.ipynb")
+    except BadSolution as error:
+        raise NoGradebook(f"{error}; build it with `fewshot build {exercise.stem}`") from None
+    return {
+        str(grading(cell)["grade_id"]): source_of(cell)
+        for cell in built["cells"]
+        if grading(cell).get("solution")
+    }
+
+
+def label(student: str) -> str:
+    """Give the name by which nbgrader knows a student: its folder and its key in the gradebook.
+
+    nbgrader takes no slash and no leading dot, and its keys hold 128 characters; a folder's name
+    holds 255 bytes. A name that fits stays as it is.
+
+    >>> label("anna (right)"), label("a/b")
+    ('anna (right)', 'a-b-c14cddc0')
+    """
+    fits = len(student) <= 120 and len(student.encode("utf-8", "replace")) <= 200
+    safe = _UNFIT.sub("-", student).strip()
+    if fits and safe == student and student and not _TAGGED.search(student):
+        return student
+    tag = hashlib.sha256(student.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    short = safe.encode("utf-8", "ignore")[:100].decode("utf-8", "ignore").lstrip(".") or "student"
+    return f"{short}-{tag}"
 
 
 def write_notebooks(folder: Path, course: Path, root: Path) -> int:
@@ -82,42 +129,46 @@ def write_notebooks(folder: Path, course: Path, root: Path) -> int:
         NoSubmissions: they are no longer where they were graded from.
         OSError: a file cannot be written.
     """
-    from fewshot_lib.classroom.grade import plan, results_settings, submission_digest
+    from fewshot_lib.classroom import grade as grader
 
-    rows = {
-        (row["student"], row["exercise"]): row
-        for row in current(read_rows(folder / "results.jsonl"))
-    }
+    settings = grader.results_settings(folder)
+    rows = current(read_rows(folder / "results.jsonl"))
     plans: dict[str, Any] = {}
     count = 0
-    for one in find(Path(results_settings(folder)["submissions"])):
-        row = rows.get((one.student, one.exercise))
-        plain = one.student not in (".", "..") and "/" not in one.student and one.data is not None
-        if row is None or not plain or submission_digest(one) != row["receipt"]["submission"]:
+    reader = Reader()
+    for row, one in grader.submissions_of(rows, settings, course):
+        if one is None or one.digest() != row["receipt"]["submission"]:
             continue
-        one_plan = plans.setdefault(one.exercise, plan(one.exercise, course))
+        exercise = row["exercise"]
+        one_plan = plans.setdefault(exercise, grader.plan(exercise, course))
         try:
-            found = assemble(one_plan.exercise, one_plan.built, notebook(one.data or b""))
+            found = assemble(one_plan.template, reader.read(one.read()).cells)
         except Unreadable:
-            continue
-        place = root / "autograded" / one.student / one.exercise
-        place.mkdir(parents=True, exist_ok=True)
-        written = _filled_in(one_plan.built, {**found.sources, **found.texts}, row["checks"])
-        file = place / f"{one.exercise}.ipynb"
-        file.write_text(json.dumps(written, ensure_ascii=False, indent=1), encoding="utf-8")
+            continue  # its row says so
+        written = filled_in(one_plan.built, found, row["checks"])
+        file = root / "autograded" / label(row["student"]) / exercise / f"{exercise}.ipynb"
+        write_whole(file, json.dumps(written, ensure_ascii=False, indent=1))
         count += 1
+    reader.close()
     return count
 
 
-def _filled_in(
-    built: Mapping[str, Any], sources: Mapping[str, str], checks: Sequence[Mapping[str, Any]]
+def filled_in(
+    built: Mapping[str, Any], found: Assembled, checks: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
+    """Put a student's answers into the built exercise, so that nothing of it can act.
+
+    Arguments:
+        built: the exercise as handed out.
+        found: the student's code, which is shown and not run, and texts, whose tags and unsafe
+            links are broken; pictures come along.
+        checks: of its row.
+    """
     filled: dict[str, Any] = json.loads(json.dumps(built))
     for cell in filled["cells"]:
         name = str(grading(cell).get("grade_id", ""))
-        if name in sources:
-            cell["source"] = sources[name]
         if cell["cell_type"] == "code":
+            cell["source"] = found.sources.get(name, source_of(cell))
             said = [
                 f"{check['status']} ({check['points']:g} of {check['max_points']:g}) "
                 f"{check['id']}{': ' if check['message'] else ''}{check['message']}\n"
@@ -125,8 +176,15 @@ def _filled_in(
                 if name == f"check-{check['answer']}"
             ]
             cell["outputs"] = (
-                [{"output_type": "stream", "name": "stdout", "text": said}] if said else []
+                [{"output_type": "stream", "name": "stdout", "text": visible("".join(said))}]
+                if said
+                else []
             )
+        elif found.texts.get(name):
+            attached = pictures(found.attachments.get(name))
+            cell["source"] = harmless(found.texts[name], attached)
+            if attached:
+                cell["attachments"] = attached
     return filled
 
 
@@ -155,10 +213,10 @@ def _programs_beside_python() -> Iterator[None]:
         os.environ["PATH"] = before
 
 
-def _define(gradebook: Any, exercise: Exercise) -> None:
+def _define(gradebook: Any, exercise: Exercise, due: Mapping[str, Any] | None) -> None:
     """Enter an exercise's assignment, notebook and cells, or bring them up to date."""
     name = exercise.stem
-    gradebook.update_or_create_assignment(name)
+    gradebook.update_or_create_assignment(name, duedate=_utc(due["at"]) if due else None)
     gradebook.update_or_create_notebook(name, name)
     for answer in exercise.answers:
         gradebook.update_or_create_grade_cell(
@@ -172,21 +230,40 @@ def _define(gradebook: Any, exercise: Exercise) -> None:
         gradebook.update_or_create_solution_cell(text.name, name, name)
 
 
-def _enter(gradebook: Any, row: Mapping[str, Any]) -> int:
+def _utc(at: str) -> datetime:
+    """Read an ISO time as nbgrader keeps it: in UTC, without saying so."""
+    return datetime.fromisoformat(at).astimezone(UTC).replace(tzinfo=None)
+
+
+def _enter(
+    gradebook: Any,
+    row: Mapping[str, Any],
+    handed_out: Mapping[str, str],
+    due: Mapping[str, Mapping[str, Any]],
+) -> int:
     """Enter one submission's automatic scores; give how many texts wait for a person."""
-    name, student = row["exercise"], row["student"]
+    name, student = row["exercise"], label(row["student"])
     exercise = catalogue.exercise(name)
     gradebook.update_or_create_student(student)
-    gradebook.update_or_create_submission(name, student)
+    handed_in = row.get("handed_in")
+    gradebook.update_or_create_submission(
+        name, student, timestamp=_utc(handed_in) if handed_in else None
+    )
+    lost = row["points"] - lateness(row, due).points
+    gradebook.find_submission_notebook(name, name, student).late_submission_penalty = lost or None
     for answer, points in _by_answer(row["checks"]).items():
         grade = gradebook.find_grade(f"check-{answer}", name, name, student)
         grade.auto_score = points
         grade.needs_manual_grade = False
     waiting = 0
+    written = written_texts(row, handed_out)
     for text in exercise.prose:
         grade = gradebook.find_grade(text.name, name, name, student)
-        grade.needs_manual_grade = grade.manual_score is None
-        waiting += grade.manual_score is None
+        # a row that holds no texts says nothing about them: a person has to see
+        there = text.name in written or "texts" not in row
+        grade.auto_score = None if there else 0.0
+        grade.needs_manual_grade = there and grade.manual_score is None
+        waiting += grade.needs_manual_grade
     gradebook.db.commit()
     return waiting
 

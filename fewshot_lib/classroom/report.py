@@ -1,48 +1,58 @@
-"""Write what people read of the results: marks, feedback, Gradescope's file, the teacher's report.
+"""Write what people read of the results: grades, feedback, the teacher's report, forms to upload.
 
-Everything is made from ``results.jsonl`` alone and can be made again at any time. Students' words
-are escaped, and the pages forbid scripts.
+Everything is made from ``results.jsonl`` and ``run.json`` and can be made again at any time.
+Students' words are escaped and shown as quotations, and the pages forbid scripts and need no other
+file, so that a page can be sent by mail.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import re
-import statistics
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from itertools import combinations
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 
-from fewshot_lib.classroom.results import current, read_rows
-from fewshot_lib.exercises.diagnosis import FAILED, MISSING, PASSED
+from fewshot_lib.classroom import marks
+from fewshot_lib.classroom.item_analysis import analyse
+from fewshot_lib.classroom.likeness import Group, fingerprint, groups, side_by_side
+from fewshot_lib.classroom.results import (
+    current,
+    earlier,
+    read_rows,
+    read_settings,
+    unfinished,
+    write_whole,
+)
+from fewshot_lib.classroom.words import rendered, visible, written_texts
 
-#: Pairs of submissions at least this alike are shown to the teacher.
-ALIKE = 0.9
-_UNSAFE = re.compile(r"[^\w.-]+")
+_PLAIN = re.compile(r"(?!(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$))[a-z0-9][a-z0-9_.]{0,59}(?<!\.)")
+_UNSAFE = re.compile(r"[^\w.]+")
 
 
 def file_name(student: str) -> str:
-    """Make a student's name a safe, unique file name.
+    """Make a student's name a safe file name; no two students share one.
 
-    >>> file_name("../Zoë")
-    'Zoë-8840d1'
+    >>> file_name("anna"), file_name("../Zoë")
+    ('anna', 'Zoë-8840d1f496')
     """
-    safe = _UNSAFE.sub("-", student).strip(".-")[:60]
-    if safe == student:
-        return safe
-    tag = hashlib.sha256(student.encode("utf-8", "replace")).hexdigest()[:6]
-    return f"{safe}-{tag}" if safe else tag
+    if _PLAIN.fullmatch(student):
+        return student
+    # a plain name holds no hyphen, so that it is never one of these
+    tag = hashlib.sha256(student.encode("utf-8", "surrogatepass")).hexdigest()[:10]
+    safe = _UNSAFE.sub("-", student).strip(".-").encode()[:60].decode("utf-8", "ignore")
+    return f"{safe}-{tag}" if safe else f"student-{tag}"
 
 
-def _number(points: float) -> str:
-    return f"{points:g}"
+def feedback_file(row: Mapping[str, Any]) -> str:
+    """Give the path of a row's feedback below the results folder."""
+    return f"feedback/{file_name(row['student'])}/{row['exercise']}.html"
 
 
 def _templates() -> jinja2.Environment:
@@ -52,212 +62,180 @@ def _templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=lambda value: visible(value) if type(value) is str else value,
     )
-    environment.filters["number"] = _number
+    environment.filters["number"] = marks.number
+    environment.filters["markdown"] = rendered
+    environment.filters["page"] = lambda row: quote(feedback_file(row))
+    environment.filters["when"] = lambda at: str(at or "")[:16].replace("T", " ")
     return environment
 
 
-def write_all(folder: Path, prints: Mapping[tuple[str, str], frozenset[int]] | None = None) -> Path:
+def write_all(
+    folder: Path,
+    handed_out: Mapping[str, Mapping[str, str]],
+    code: Mapping[tuple[str, str], Mapping[str, str]],
+) -> Path:
     """Write every file below a results folder.
 
     Arguments:
         folder: with ``results.jsonl`` and ``run.json``.
-        prints: code fingerprints of submissions, for the comparison; see ``fingerprint``.
+        handed_out: by exercise, the sources of its answers as handed out, by name.
+        code: by student and exercise, the sources of answers as handed in, by name.
 
     Returns:
         The teacher's report.
+
+    Raises:
+        BadResults: the folder is none of ours, or rows are damaged.
     """
-    rows = current(read_rows(folder / "results.jsonl"))
-    settings = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    _write(folder / "grades.csv", grades_csv(rows))
+    every = list(read_rows(folder / "results.jsonl"))
+    rows, settings = current(every), read_settings(folder)
+    due = settings.get("due", {})
+    isolation = settings["isolation"]
+    missing, unrecognised = missing_ones(rows, settings), unrecognised_ones(settings)
     templates = _templates()
-    page = templates.get_template("feedback.html.j2")
-    for row in rows:
-        answers: dict[str, list[dict[str, Any]]] = {}
-        for check in row["checks"]:
-            answers.setdefault(check["answer"], []).append(check)
-        text = page.render(row=row, answers=answers.items(), isolation=settings["isolation"])
-        student = file_name(row["student"])
-        _write(folder / "feedback" / student / f"{row['exercise']}.html", text)
+    pages = _write_feedback(folder, templates, rows, due, code, isolation)
+    grades = marks.grades_csv(rows, due, missing, unrecognised)
+    write_whole(folder / "grades.csv", grades.encode("utf-8-sig"))  # else Excel takes it for ANSI
     by_student: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         by_student.setdefault(row["student"], []).append(row)
     for student, theirs in by_student.items():
         place = folder / "gradescope" / file_name(student) / "results.json"
-        _write(place, json.dumps(gradescope(theirs), ensure_ascii=False, indent=1))
+        written = json.dumps(marks.gradescope(theirs, due), ensure_ascii=False, indent=1)
+        write_whole(place, written)
+    for platform, made in (
+        ("moodle", marks.moodle(rows, due, pages)),
+        ("canvas", marks.canvas(rows, due, pages)),
+    ):
+        for name, content in made.items():
+            write_whole(folder / platform / name, content)
+    prints = {
+        key: fingerprint(sources, handed_out.get(key[1], {})) for key, sources in code.items()
+    }
+    found = groups(prints)
+    by_key = {(row["student"], row["exercise"]): row for row in rows}
+    _write_groups(folder, templates, found, by_key, code, isolation)
     report = templates.get_template("report.html.j2").render(
         rows=rows,
         students=len(by_student),
         seed=settings["seed"],
-        isolation=settings["isolation"],
-        troubled=[row for row in rows if row["status"] != "graded"],
+        isolation=isolation,
+        look=to_look_at(rows),
+        texts=_texts(rows, handed_out),
+        missing=missing,
+        unrecognised=unrecognised,
+        cut_off=unfinished(folder / "results.jsonl"),
+        late=[(row, late) for row in rows if (late := marks.lateness(row, due)).said],
+        earlier=[(by_key[key], theirs) for key, theirs in earlier(every).items()],
         exercises=[
-            _exercise(name, [row for row in rows if row["exercise"] == name])
+            analyse(name, [row for row in rows if row["exercise"] == name])
             for name in sorted({row["exercise"] for row in rows})
         ],
-        similar=similar(prints or {}),
+        groups=[
+            (number, group, [by_key[student, group.exercise] for student in group.students])
+            for number, group in enumerate(found, 1)
+        ],
     )
-    return _write(folder / "report.html", report)
+    return write_whole(folder / "report.html", report)
 
 
-def _write(file: Path, text: str) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(file.name + ".new")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(file)
-    return file
-
-
-def _cell(text: str) -> str:
-    # a spreadsheet would take these for a formula
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
-
-
-def grades_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Write a table: a line a student, a column an exercise, and the sum."""
-    names = sorted({row["exercise"] for row in rows})
-    marks = {(row["student"], row["exercise"]): row["points"] for row in rows}
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["student", *names, "total"])
-    for student in sorted({row["student"] for row in rows}):
-        theirs = [marks.get((student, name)) for name in names]
-        total = sum(points for points in theirs if points is not None)
-        written = ["" if points is None else _number(points) for points in theirs]
-        writer.writerow([_cell(student), *written, _number(total)])
-    return text.getvalue()
-
-
-def gradescope(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Make one student's results in the form that Gradescope's autograder reads."""
-    return {
-        "score": sum(row["points"] for row in rows),
-        "output": "\n".join(note for row in rows for note in row["notes"]),
-        "output_format": "text",
-        "visibility": "visible",
-        "tests": [
-            {
-                "name": f"{row['exercise']}: {check['id']}",
-                "score": check["points"],
-                "max_score": check["max_points"],
-                "status": "passed" if check["status"] == PASSED else "failed",
-                "output": check["message"],
-                "output_format": "text",
-            }
-            for row in rows
-            for check in row["checks"]
-        ],
-    }
-
-
-def _exercise(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    points = [row["points"] for row in rows]
-    highest = max(row["max_points"] for row in rows)
-    counts: dict[str, Counter[str]] = {}
-    mistakes: Counter[tuple[str, str]] = Counter()
+def _write_feedback(
+    folder: Path,
+    templates: jinja2.Environment,
+    rows: Sequence[Mapping[str, Any]],
+    due: Mapping[str, Any],
+    code: Mapping[tuple[str, str], Mapping[str, str]],
+    isolation: str,
+) -> dict[tuple[str, str], str]:
+    page, pages = templates.get_template("feedback.html.j2"), {}
     for row in rows:
+        key = row["student"], row["exercise"]
+        answers: dict[str, list[dict[str, Any]]] = {}
         for check in row["checks"]:
-            counts.setdefault(check["id"], Counter())[check["status"]] += 1
-        named = {(check["answer"], check["mistake"]) for check in row["checks"] if check["mistake"]}
-        mistakes.update(named)
-    return {
-        "name": name,
-        "count": len(rows),
-        "median": statistics.median(points),
-        "max_points": highest,
-        "bins": _bins(points, highest),
-        "checks": [
-            {
-                "id": check,
-                "passed": found[PASSED],
-                "failed": found[FAILED],
-                "missing": found[MISSING],
-                "percent": round(100 * found[PASSED] / len(rows)),
-            }
-            for check, found in counts.items()
-        ],
-        "mistakes": [
-            {"answer": answer, "name": mistake, "count": count}
-            for (answer, mistake), count in mistakes.most_common()
-        ],
-        "slowest": sorted(rows, key=lambda row: -row["seconds"])[:5],
-    }
+            answers.setdefault(check["answer"], []).append(check)
+        pages[key] = page.render(
+            row=row,
+            answers=answers.items(),
+            late=marks.lateness(row, due),
+            code=code.get(key, {}),
+            said=said_by(row),
+            isolation=isolation,
+        )
+        write_whole(folder / feedback_file(row), pages[key])
+    return pages
 
 
-def _bins(points: Sequence[float], highest: float, number: int = 8) -> list[dict[str, Any]]:
-    """Count submissions with no points, with all, and in equal steps between."""
-    step = highest / number if highest else 1.0
-    labels = ["0"] + [
-        f"over {_number(round(index * step, 2))}"
-        + (f" to {_number(round((index + 1) * step, 2))}" if index < number - 1 else ", not all")
-        for index in range(number)
+def said_by(row: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Give what a student's cells said: for each its name, its error and what it printed."""
+    if "said" in row:
+        return [
+            {name: str(said.get(name) or "") for name in ("cell", "error", "printed")}
+            for said in row["said"]
+        ]
+    printed = row.get("printed", {}).items()
+    return [{"cell": cell, "error": "", "printed": text} for cell, text in printed]
+
+
+def _write_groups(
+    folder: Path,
+    templates: jinja2.Environment,
+    found: Sequence[Group],
+    rows: Mapping[tuple[str, str], Mapping[str, Any]],
+    code: Mapping[tuple[str, str], Mapping[str, str]],
+    isolation: str,
+) -> None:
+    shutil.rmtree(folder / "alike", ignore_errors=True)  # groups of an earlier report
+    page = templates.get_template("alike.html.j2")
+    for number, group in enumerate(found, 1):
+        text = page.render(
+            group=group,
+            rows=[rows[student, group.exercise] for student in group.students],
+            answers=side_by_side(group, code),
+            isolation=isolation,
+        )
+        write_whole(folder / "alike" / f"{number}.html", text)
+
+
+# ------------------------------------------------------------------------------- for a person's eye
+
+
+def to_look_at(rows: Iterable[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], list[str]]]:
+    """List the rows that a person must look at, each with every sentence that says so."""
+    return [(row, row["look_at"]) for row in rows if row["look_at"]]
+
+
+def _texts(
+    rows: Iterable[Mapping[str, Any]], handed_out: Mapping[str, Mapping[str, str]]
+) -> list[tuple[str, str, list[Mapping[str, Any]]]]:
+    waiting: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        for name in written_texts(row, handed_out.get(row["exercise"], {})):
+            waiting.setdefault((row["exercise"], name), []).append(row)
+    return [(*key, theirs) for key, theirs in sorted(waiting.items())]
+
+
+def missing_ones(
+    rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    """Give student and exercise of what the roster expects and no row has."""
+    if not settings.get("roster"):
+        return []
+    from fewshot_lib.classroom.roster import RosterEntry, missing
+
+    entries = [RosterEntry(**entry) for entry in settings["roster"]]
+    graded = [
+        SimpleNamespace(student=row["student"], exercise=row["exercise"], lms=row.get("lms") or {})
+        for row in rows
     ]
-    labels.append(f"all {_number(highest)}")
-    counts = [0] * len(labels)
-    for got in points:
-        if got <= 0:
-            counts[0] += 1
-        elif got >= highest:
-            counts[-1] += 1
-        else:
-            counts[1 + min(int(got / step - 1e-9), number - 1)] += 1
-    most = max(counts) or 1
+    return list(missing(entries, SimpleNamespace(submissions=graded)))
+
+
+def unrecognised_ones(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Give file and reason of everything in the submissions folders that was not recognised."""
     return [
-        {"label": label, "count": count, "percent": round(100 * count / most)}
-        for label, count in zip(labels, counts, strict=True)
+        (str(name), str(why))
+        for folder in settings.get("folders", [])
+        for name, why in folder.get("unrecognised", [])
     ]
-
-
-def fingerprint(sources: Mapping[str, str], stubs: Mapping[str, str]) -> frozenset[int]:
-    """Take the fingerprint of answers: hashes of runs of tokens, without names, words and layout.
-
-    Arguments:
-        sources: answers as handed in.
-        stubs: as handed out; runs of tokens that stand there do not count.
-    """
-    given = {run for source in stubs.values() for run in _runs(source)}
-    return frozenset(run for source in sources.values() for run in _runs(source)) - given
-
-
-def _runs(source: str, length: int = 8) -> set[int]:
-    import keyword
-    import tokenize
-
-    kinds: list[str] = []
-    try:
-        for token in tokenize.generate_tokens(io.StringIO(source).readline):
-            if token.type == tokenize.NAME:
-                kinds.append(token.string if keyword.iskeyword(token.string) else "name")
-            elif token.type == tokenize.STRING:
-                kinds.append("text")
-            elif token.type in (tokenize.OP, tokenize.NUMBER):
-                kinds.append(token.string)
-    except (tokenize.TokenError, SyntaxError, ValueError):
-        pass  # compare what could be read
-    pieces = (" ".join(kinds[at : at + length]) for at in range(max(len(kinds) - length + 1, 0)))
-    return {int(hashlib.blake2b(piece.encode(), digest_size=8).hexdigest(), 16) for piece in pieces}
-
-
-def similar(
-    prints: Mapping[tuple[str, str], frozenset[int]], least: float = ALIKE
-) -> list[dict[str, Any]]:
-    """Find pairs of students whose code is alike.
-
-    Runs of tokens that a tenth of all submissions share are the typical answer and do not count.
-
-    Arguments:
-        prints: by (student, exercise), from ``fingerprint``.
-        least: the share of common runs from which on a pair is named.
-    """
-    pairs = []
-    for exercise in sorted({name for _, name in prints}):
-        theirs = {student: runs for (student, name), runs in prints.items() if name == exercise}
-        common = Counter(run for runs in theirs.values() for run in runs)
-        usual = {run for run, count in common.items() if count > max(2, len(theirs) / 10)}
-        rare = {student: runs - usual for student, runs in theirs.items()}
-        rare = {student: runs for student, runs in rare.items() if len(runs) >= 12}
-        for one, other in combinations(sorted(rare), 2):
-            share = len(rare[one] & rare[other]) / len(rare[one] | rare[other])
-            if share >= least:
-                pairs.append({"exercise": exercise, "one": one, "other": other, "share": share})
-    return sorted(pairs, key=lambda pair: -pair["share"])

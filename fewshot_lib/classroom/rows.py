@@ -79,7 +79,7 @@ _NOT_GIVEN = (
         "a network",
     ),
     (r"ModuleNotFoundError: No module named '(?!fewshot_lib)([\w.]+)'", "the package {}"),
-    (r"FileNotFoundError: .*'([^']+)'", "the file {}"),
+    (r"FileNotFoundError: .*'([^']+)'", "the file {!r}"),
     (r"EOFError|StdinNotImplementedError", "somebody who types"),
     (r"PermissionError|Operation not permitted", "what the operating system keeps from it here"),
     (r"BackendCompilerFailed|InvalidCxxCompiler", "a compiler"),

@@ -13,13 +13,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from fewshot_lib.classroom.choice import Candidate, choose
 from fewshot_lib.classroom.labels import label, labels, printable, safe_file_name
 from fewshot_lib.classroom.layouts import Owner, Unrecognised, decide, shown
 from fewshot_lib.classroom.places import FolderPlace, NoSubmissions, Place, ZipPlace
-from fewshot_lib.classroom.reader import Reader, Unreadable, parse
+from fewshot_lib.classroom.reader import Reader, Unreadable
 from fewshot_lib.classroom.recognise import Known, Recogniser
 from fewshot_lib.classroom.roster import BadRoster, RosterEntry, missing, read_roster
 
@@ -84,11 +84,6 @@ class Submission:
         except Unreadable as error:
             data = str(error).encode("utf-8", "replace")
         return hashlib.sha256(data).hexdigest()
-
-    @property
-    def data(self) -> bytes | None:
-        """To be deleted with ``find``: the bytes, None if there are none."""
-        return None if self.problem else self.read()
 
 
 @dataclass(frozen=True)
@@ -258,30 +253,6 @@ def _submission(
     )
 
 
-# To be deleted when grade.py, gradebook.py and their tests call ``collect`` and ``Reader.read``.
-
-
-def find(place: Path, only: str = "") -> list[Submission]:
-    """Collect the submissions of the course's own exercises."""
-    from fewshot_lib.exercises import catalogue
-
-    course = []
-    for one in catalogue.exercises():
-        answers = frozenset(answer.name for answer in one.answers)
-        grade_ids = answers | {f"check-{name}" for name in answers} | {t.name for t in one.prose}
-        course.append(Known(one.stem, one.name, grade_ids, answers))
-    return collect(place, course, catalogue.exercise(only).stem if only else "").submissions
-
-
-def notebook(data: bytes) -> dict[str, Any]:
-    """Read a notebook in this process."""
-    cells = []
-    for cell in parse(data)["cells"]:
-        grading = {"nbgrader": {"grade_id": cell["grade_id"]}} if cell["grade_id"] else {}
-        cells.append({**cell, "metadata": grading})
-    return {"nbformat": 4, "cells": cells}
-
-
 __all__ = [
     "BadRoster",
     "Collected",
@@ -292,9 +263,7 @@ __all__ = [
     "Unreadable",
     "Unrecognised",
     "collect",
-    "find",
     "missing",
-    "notebook",
     "read_roster",
     "safe_file_name",
 ]

@@ -192,7 +192,7 @@ def test_verify_repeats_every_row_and_sees_a_changed_submission(graded):
         file.write_bytes(before)
 
 
-def test_a_changed_row_breaks_the_chain(graded, tmp_path):
+def test_a_changed_row_is_named_and_not_read(graded, tmp_path):
     folder, _, _ = graded
     lines = (folder / "results" / "results.jsonl").read_text(encoding="utf-8").splitlines()
     row = json.loads(lines[1])

@@ -20,6 +20,7 @@ from fewshot_lib.classroom.machine import find_postgresql, is_root
 from fewshot_lib.exercises import catalogue
 
 NAME = "03_prototypes"
+ROOT = Path(__file__).parents[2]
 
 
 def row(student: str, share: float) -> dict:
@@ -54,10 +55,10 @@ def row(student: str, share: float) -> dict:
 
 @pytest.fixture
 def folder(tmp_path):
-    kept = results.Results(tmp_path / "results", "course")
-    kept.remember(seed=1, submissions="", isolation="bubblewrap", limits={})
-    kept.append(row("anna", 1.0))
-    kept.append(row("ben", 0.5))
+    with results.Results(tmp_path / "results", "course") as kept:
+        kept.remember(seed=1, isolation="bubblewrap", limits={})
+        kept.append(row("anna", 1.0))
+        kept.append(row("ben", 0.5))
     return tmp_path / "results"
 
 
@@ -122,7 +123,7 @@ def scores(url: str) -> dict[str, tuple[float, float, bool]]:
 
 def test_marks_arrive_and_texts_wait_for_a_person(folder, url):
     exercise = catalogue.exercise(NAME)
-    assert gradebook.export(folder, url) == (2, 2 * len(exercise.prose))
+    assert gradebook.export(folder, url, ROOT) == (2, 2 * len(exercise.prose))
     highest = exercise.points + sum(text.points for text in exercise.prose)
     assert scores(url) == {
         "anna": (exercise.points, highest, True),
@@ -131,7 +132,7 @@ def test_marks_arrive_and_texts_wait_for_a_person(folder, url):
 
 
 def test_a_persons_marks_survive_when_marks_are_brought_again(folder, url):
-    gradebook.export(folder, url)
+    gradebook.export(folder, url, ROOT)
     text = catalogue.exercise(NAME).prose[0].name
     with contextlib.closing(Gradebook(gradebook.with_driver(url))) as book:
         written = book.find_grade(text, NAME, NAME, "ben")
@@ -139,8 +140,9 @@ def test_a_persons_marks_survive_when_marks_are_brought_again(folder, url):
         overruled = book.find_grade("check-log_posterior", NAME, NAME, "ben")
         overruled.manual_score = 6.0
         book.db.commit()
-    results.Results(folder, "course").append(row("ben", 0.0))
-    gradebook.export(folder, url)
+    with results.Results(folder, "course") as kept:
+        kept.append(row("ben", 0.0))
+    gradebook.export(folder, url, ROOT)
     assert scores(url)["ben"][0] == 1.5 + 6.0
     assert scores(url)["anna"][0] == catalogue.exercise(NAME).points
     with contextlib.closing(Gradebook(gradebook.with_driver(url))) as book:
@@ -149,10 +151,10 @@ def test_a_persons_marks_survive_when_marks_are_brought_again(folder, url):
 
 def test_a_database_that_refuses_is_one_sentence(folder, tmp_path):
     with pytest.raises(gradebook.NoGradebook, match="the database refuses"):
-        gradebook.export(folder, f"sqlite:///{tmp_path}/no/such/folder/gradebook.db")
+        gradebook.export(folder, f"sqlite:///{tmp_path}/no/such/folder/gradebook.db", ROOT)
     (tmp_path / "text.db").write_text(json.dumps("no database") * 100, encoding="utf-8")
     with pytest.raises(gradebook.NoGradebook, match="Nothing of the results is lost"):
-        gradebook.export(folder, f"sqlite:///{tmp_path}/text.db")
+        gradebook.export(folder, f"sqlite:///{tmp_path}/text.db", ROOT)
 
 
 @pytest.mark.postgresql

@@ -95,7 +95,7 @@ def test_five_students_get_full_nothing_partial_full_and_nothing(marked):
 def test_everything_that_is_promised_is_written(marked):
     folder, _ = marked
     marks = folder / "marks"
-    with (marks / "grades.csv").open(encoding="utf-8") as file:
+    with (marks / "grades.csv").open(encoding="utf-8-sig") as file:
         table = {line["student"]: line["total"] for line in csv.DictReader(file)}
     assert table["anna, a solution"] == "16"
     assert table["eve, hostile"] == "0"
