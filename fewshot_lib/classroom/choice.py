@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from fewshot_lib.classroom.labels import printable
 from fewshot_lib.classroom.layouts import (
     COURSE_FOLDERS,
+    NBGRADER_TIME,
     OLD,
     Found,
     Unrecognised,
@@ -101,7 +102,7 @@ def _sorted_out(
             never[closed, automatic] += is_notebook_name(one.file)
             continue
         of_clone = any(one.inside[: len(clone)] == clone for clone in clones)
-        if is_no_work(one.file) and not one.entry.is_folder:
+        if (is_no_work(one.file) or one.file == NBGRADER_TIME) and not one.entry.is_folder:
             continue
         if looked_at == MAX_CANDIDATES:
             said = f"more than {MAX_CANDIDATES} files could be notebooks; this one and the rest"
@@ -117,11 +118,8 @@ def _sorted_out(
         if not count or (automatic and candidates):
             continue
         whose = "copies that a program made by itself" if automatic else "the course's own"
-        lost.append(
-            Unrecognised(
-                shown(folder), f"{count} notebooks in this folder were not taken: it holds {whose}"
-            )
-        )
+        these = "1 notebook in this folder was" if count == 1 else f"{count} notebooks here were"
+        lost.append(Unrecognised(shown(folder), f"{these} not taken: the folder holds {whose}"))
     return candidates, lost
 
 

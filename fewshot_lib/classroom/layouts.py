@@ -17,6 +17,8 @@ from fewshot_lib.classroom.places import Entry, Place, ZipPlace, below, unpacked
 COURSE_FOLDERS = frozenset(("source", "release", "autograded", "feedback", "solutions"))
 #: Folders inside a student's that are passed over where there is anything else.
 OLD = frozenset(("old", "backup", "backups", "bak", "archive", "previous", "trash"))
+#: What nbgrader writes beside a notebook that it collected.
+NBGRADER_TIME = "timestamp.txt"
 _SYSTEM = frozenset(("__MACOSX", ".ipynb_checkpoints", ".git", ".Trashes", ".fseventsd"))
 
 # Moodle, a folder per student: "Anna Arn_1234567_assignsubmission_file_/03_prototypes.ipynb"
@@ -151,7 +153,7 @@ def decide(place: Place, name: str, stems: frozenset[str]) -> Layout:
     lost: list[Unrecognised] = []
     if kind:
         words.append(f"an export of {kind.capitalize()}: its names say who the students are")
-    elif not nbgrader and _is_one_student(place, base, folders, files):
+    elif not nbgrader and _is_one_student(place, base, folders, files, stems):
         words.append("one student's own folder")
         owners["", name, ""] = Owner(name, folders=[base])
         return Layout("; ".join(words), tuple(owners.values()), base, ())
@@ -236,9 +238,13 @@ def is_clone(folders: list[str] | frozenset[str]) -> bool:
 
 
 def _is_one_student(
-    place: Place, base: tuple[str, ...], folders: list[str], files: list[str]
+    place: Place,
+    base: tuple[str, ...],
+    folders: list[str],
+    files: list[str],
+    stems: frozenset[str],
 ) -> bool:
-    if is_clone(folders):
+    if is_clone(folders) or not stems.isdisjoint(folders):
         return True
     if not any(map(is_notebook_name, files)):
         return False

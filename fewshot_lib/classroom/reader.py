@@ -224,6 +224,11 @@ def parse(data: bytes) -> dict[str, Any]:
     except RecursionError:
         raise Unreadable("the file is nested too deeply to be a notebook") from None
     except ValueError as error:
+        if data.lstrip()[:1] == b"<":
+            raise Unreadable(
+                "the file is a web page, not a notebook: download the notebook itself and hand it "
+                "in again"
+            ) from None
         raise Unreadable(f"the file is damaged or cut off: {str(error)[:120]}") from None
     if not isinstance(found, dict) or "nbformat" not in found:
         raise Unreadable("the file is JSON, but no notebook")
@@ -332,10 +337,16 @@ def _check_sizes(cells: list[dict[str, Any]]) -> None:
             )
 
 
-@lru_cache(maxsize=1024)
 def _looked_at(source: str) -> tuple[list[int], list[str]]:
-    # most cells of most submissions are those that were handed out
+    return _looked_at_before(source) if len(source) < 10_000 else _look_at(source)
+
+
+def _look_at(source: str) -> tuple[list[int], list[str]]:
     return token_runs(source), defined(source)
+
+
+#: Most cells of most submissions are those that were handed out.
+_looked_at_before = lru_cache(maxsize=1024)(_look_at)
 
 
 def token_runs(source: str, length: int = 8) -> list[int]:

@@ -75,7 +75,8 @@ class Recogniser:
             data: its bytes.
         """
         named = self.name(name)
-        found = self._by_grade_ids({key.decode("utf-8", "replace") for key in _grade_ids(data)})
+        keys = {key.decode("utf-8", "replace") for key in _GRADE_ID.findall(data)}
+        found = self._by_grade_ids(keys)
         problem, notes = "", []
         if len(found) != 1:
             try:
@@ -85,6 +86,7 @@ class Recogniser:
             else:
                 found = self._by_cells(handed, found, named)
         by_content = bool(found)
+        others = self._also(keys, found)
         if len(found) > 1:
             chosen = named if named in found else found[0]
             notes.append(
@@ -100,6 +102,11 @@ class Recogniser:
             )
         elif chosen and named and chosen != named:
             notes.append(f"Its name says {named}, but what is in it is {chosen}.")
+        if others:
+            notes.append(
+                f"It also holds cells of {' and '.join(others)}, which were not graded from it: "
+                "each exercise needs a notebook of its own."
+            )
         return Recognised(chosen, by_content, problem, tuple(notes))
 
     def name(self, name: str) -> str:
@@ -133,6 +140,14 @@ class Recogniser:
         hits = {known.stem: len(known.grade_ids & grade_ids) for known in self._exercises}
         return _most(hits)
 
+    def _also(self, grade_ids: set[str], found: list[str]) -> list[str]:
+        """Give the exercises that have several cells here that those found do not have."""
+        taken = {key for one in self._exercises if one.stem in found for key in one.grade_ids}
+        left = grade_ids - taken
+        return (
+            [one.stem for one in self._exercises if len(one.grade_ids & left) > 1] if found else []
+        )
+
     def _by_cells(self, handed: Handed, fitting: list[str], named: str) -> list[str]:
         """Recognise by all that cells hold; if several exercises fit, one of those."""
         among = [k for k in self._exercises if not fitting or k.stem in fitting]
@@ -149,10 +164,6 @@ class Recogniser:
         # one function may have the same name by chance
         hits = {stem: count for stem, count in hits.items() if count > 1 or stem == named}
         return _most(hits) or by_calls or found
-
-
-def _grade_ids(data: bytes) -> list[bytes]:
-    return _GRADE_ID.findall(data)
 
 
 def _most(hits: dict[str, int]) -> list[str]:

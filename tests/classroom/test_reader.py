@@ -188,6 +188,7 @@ def test_a_cell_that_is_none_is_passed_over_and_said(reader):
         (b" \n", "the file is empty"),
         (SOLUTION[: len(SOLUTION) // 2], "damaged or cut off"),
         (b"\xff\xd8\xff\xe0", "is no text"),
+        (b"\n<!DOCTYPE html><title>Log in</title>", "is a web page"),
         (b"[1, 2, 3]", "JSON, but no notebook"),
         (b'{"cells": []}', "JSON, but no notebook"),
         (dump({"nbformat": 3, "worksheets": []}), "format 3, 4 is needed"),

@@ -261,6 +261,15 @@ def test_one_students_own_folder(at, tmp_path):
     assert rows(at(zipped(tmp_path / "ben.zip", members))) == [("ben", NAME)]
 
 
+def test_one_students_folder_of_nbgraders_tree(at, tmp_path):
+    put(tmp_path, "anna/03_prototypes/03_prototypes.ipynb")
+    put(tmp_path, "anna/03_prototypes/timestamp.txt", b"2026-11-28 12:00:00 UTC")
+    put(tmp_path, "anna/04_mixture/04_mixture.ipynb", OTHER)
+    found = at(tmp_path / "anna")
+    assert rows(found) == [("anna", NAME), ("anna", "04_mixture")]
+    assert not found.unrecognised
+
+
 def test_a_notebook_beside_the_students_folders_is_nobodys(at, tmp_path):
     put(tmp_path, "anna/03_prototypes.ipynb")
     put(tmp_path, "04_mixture.ipynb", OTHER)
@@ -436,6 +445,14 @@ def test_what_is_in_it_counts_more_than_its_name_and_is_said(at, tmp_path):
     assert "Its name says 04_mixture" in one.notes[0]
 
 
+def test_a_notebook_of_two_exercises_counts_for_one_and_it_is_said(at, tmp_path):
+    cells = [*SOLUTION["cells"], *OTHER["cells"]]
+    put(tmp_path, "anna/03_prototypes.ipynb", {**SOLUTION, "cells": cells})
+    (one,) = at().submissions
+    assert one.exercise == "04_mixture"
+    assert "It also holds cells of 03_prototypes" in " ".join(one.notes)
+
+
 def test_a_damaged_notebook_still_has_its_row(at, tmp_path):
     put(tmp_path, "anna/03_prototypes.ipynb", dump(SOLUTION)[:20])
     put(tmp_path, "ben/Copy of 03_prototypes (2).ipynb", b"\xff\x00")
@@ -584,7 +601,7 @@ def test_a_copy_of_the_whole_course_gives_its_exercises_and_never_its_solutions(
 @pytest.mark.parametrize("folder", ["solutions", "Release", "source", ".ipynb_checkpoints"])
 def test_some_folders_are_never_taken_even_if_nothing_else_is_there(at, tmp_path, folder):
     put(tmp_path, f"anna/{folder}/03_prototypes.ipynb")
-    with pytest.raises(NoSubmissions, match=rf"anna/{folder} \(1 notebooks in this folder"):
+    with pytest.raises(NoSubmissions, match=rf"anna/{folder} \(1 notebook in this"):
         at()
 
 
