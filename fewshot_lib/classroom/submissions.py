@@ -11,13 +11,14 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 from fewshot_lib.classroom.choice import Candidate, choose
 from fewshot_lib.classroom.labels import label, labels, printable, safe_file_name
-from fewshot_lib.classroom.layouts import Owner, Unrecognised, decide, shown
+from fewshot_lib.classroom.layouts import NBGRADER_TIME, Owner, Unrecognised, decide, shown
 from fewshot_lib.classroom.places import FolderPlace, NoSubmissions, Place, ZipPlace
 from fewshot_lib.classroom.reader import Reader, Unreadable
 from fewshot_lib.classroom.recognise import Known, Recogniser
@@ -138,11 +139,12 @@ def collect(
         lms_zip = bool(owner.kind) and isinstance(where, ZipPlace)
         chosen, lost = choose(owner.found(where), recogniser, lms_zip)
         unrecognised += lost
-        submissions += [
-            _submission(owner, student, candidate, (*remarks, *notes), len(layout.base))
-            for candidate, notes in chosen
-            if not wanted or candidate.exercise == wanted
-        ]
+        for candidate, notes in chosen:
+            if wanted and candidate.exercise != wanted:
+                continue
+            one = _submission(owner, student, candidate, (*remarks, *notes), len(layout.base))
+            in_tree = "submitted" in (*layout.base[-1:], name) and not owner.kind
+            submissions.append(_with_nbgraders_time(one, where, candidate) if in_tree else one)
     unrecognised.sort(key=lambda one: (one.name, one.why))
     if not submissions:
         raise NoSubmissions(_nothing(place, wanted, unrecognised))
@@ -251,6 +253,26 @@ def _submission(
         lms,
         notes,
     )
+
+
+def _with_nbgraders_time(one: Submission, place: Place, candidate: Candidate) -> Submission:
+    """Take the time of handing in from what nbgrader wrote beside the notebook, if it did."""
+    entry = candidate.found.entry
+    folder = entry.parts[: entry.outer - 1]
+    try:
+        if NBGRADER_TIME not in place.listing(folder)[1]:
+            return one
+        said = place.entry((*folder, NBGRADER_TIME)).read().decode("utf-8").strip()
+        moment = datetime.strptime(said.partition(".")[0].removesuffix(" UTC"), "%Y-%m-%d %H:%M:%S")
+        local = moment.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
+    except (
+        ValueError,
+        OverflowError,
+        OSError,
+    ):  # Unreadable and UnicodeDecodeError are ValueErrors
+        note = f"{NBGRADER_TIME} beside it holds no time in UTC; the file's own time was taken."
+        return replace(one, notes=(*one.notes, note))
+    return replace(one, handed_in=local.isoformat(timespec="seconds"))
 
 
 __all__ = [

@@ -10,6 +10,7 @@ import os
 import string
 import subprocess
 import sys
+import time
 import tracemalloc
 import unicodedata
 import zipfile
@@ -170,6 +171,32 @@ def test_nbgraders_tree_gives_its_students_and_never_its_other_folders(at, tmp_p
     expected = [(who, what) for who in ("ann", "ben") for what in (NAME, "04_mixture")]
     assert rows(at()) == rows(at(tmp_path / "submitted")) == expected
     assert "only submitted/" in at().layout
+
+
+@pytest.fixture
+def two_hours_east(monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Etc/GMT-2")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+def test_nbgraders_time_is_the_time_of_handing_in(at, tmp_path, two_hours_east):
+    said = {"ann": b"2026-11-28 12:00:00.123456 UTC", "ben": b"2026-11-28 12:00:00 UTC\n"}
+    said |= {"carl": b"yesterday", "dora": b"\xff", "eve": b"9999-12-31 23:59:59 UTC"}
+    for who, stamp in said.items():
+        put(tmp_path, f"submitted/{who}/a/03_prototypes.ipynb")
+        put(tmp_path, f"submitted/{who}/a/timestamp.txt", stamp)
+    put(tmp_path, "plain/mallory/03_prototypes.ipynb")
+    put(tmp_path, "plain/mallory/timestamp.txt", b"2020-01-01 12:00:00 UTC")
+    for place in (tmp_path, tmp_path / "submitted"):
+        ann, ben, *others = at(place).submissions
+        assert ann.handed_in == ben.handed_in == "2026-11-28T14:00:00"
+        for one in others:
+            assert one.handed_in.startswith("2023-11-1")
+            assert "holds no time" in one.notes[0]
+    assert at(tmp_path / "plain").submissions[0].handed_in.startswith("2023-11-1")
 
 
 def test_without_submitted_a_courses_folders_are_listed_and_no_students(at, tmp_path):
