@@ -129,11 +129,12 @@ def grade(
     there = collected(place, course, only)
     found = there.submissions
     unrecognised = [(one.name, one.why) for one in there.unrecognised]
+    unrecognised += [("names", said) for said in there.clashes]
     _refuse_unknown(wishes, found, place)
     plans = {name: plan(name, course) for name in sorted({one.exercise for one in found})}
     summary = Summary(unrecognised=unrecognised)
     with receipts.Results(folder, course_digest(course)) as kept:
-        summary.remarks = [*kept.remarks, *there.clashes]
+        summary.remarks = kept.remarks
         if seed is None:
             seed = int(kept.settings.get("seed", secrets.randbits(40)))
         if seed != kept.settings.get("seed", seed):

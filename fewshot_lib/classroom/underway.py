@@ -18,6 +18,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -68,7 +69,8 @@ def prepare(
         Unreadable: it is no notebook that can be graded; says what it is instead.
     """
     handed = reader.read(submission.read())
-    assembled = assemble(one_plan.template, handed.cells)
+    found = assemble(one_plan.template, handed.cells)
+    assembled = replace(found, remarks=(*handed.remarks, *found.remarks))
     seed = student_seed(run_seed, submission)
     calls = [Calls(one.name, sheet(one, seed).flat) for one in one_plan.exercise.answers]
     return Prepared(submission, run_seed, seed, assembled, calls, seconds)
@@ -208,7 +210,8 @@ def _how(ended: Ended) -> str:
         return "took longer than it may"
     if ended.why == "memory":
         return "used more memory than it may"
-    return f"ended the process ({ended.detail})"
+    status = re.search(r"exit status -?\d+", ended.detail)
+    return f"ended the process ({status[0] if status else ended.detail})"
 
 
 def _judged(one_plan: Plan, name: str, outcomes: Sequence[Outcome], seed: int) -> Verdict:
