@@ -340,8 +340,12 @@ def _unpack(data: bytes, limits: Limits) -> Any:
         raise NotPlain(f"a header of {length} bytes is announced, {len(data) - 12} bytes came")
     if length > limits.max_header:
         raise NotPlain(f"a header of {length} bytes came, at most {limits.max_header} are read")
+    text = data[12 : 12 + length]
+    # parsed, an empty list takes thirty times its room; the kind and the entry of a part are lists
+    if text.count(b"[") + text.count(b"{") > 8 * limits.max_items:
+        raise NotPlain(f"more parts came than the {limits.max_items} that are read")
     try:
-        header = json.loads(data[12 : 12 + length].decode("utf-8"))
+        header = json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise NotPlain(f"the header cannot be read: {type(error).__name__}") from None
     if not isinstance(header, dict) or header.keys() != {"value", "arrays"}:
@@ -417,7 +421,7 @@ def _from_tree(tree: Any, arrays: list[np.ndarray | None], depth: int, budget: l
             return dict(_entry(entry, arrays, depth, budget) for entry in body)
         case "seed", str():
             return Seed(_int(body))
-        case "given", [str() as name, settings]:
+        case "given", [str() as name, {"dict": list()} as settings]:
             return Given(_text(name), _from_tree(settings, arrays, depth - 1, budget))
         case "opaque", str():
             return Opaque(_text(body))
