@@ -17,8 +17,10 @@ from fewshot_lib.exercises import values
 from fewshot_lib.exercises.running import LOST, TOO_SLOW, Outcome
 from fewshot_lib.exercises.spec import Case
 
-#: A reply may not be larger than this: bytes of one answer's outcomes.
-REPLY_LIMITS = values.Limits(max_bytes=64 * 2**20, max_items=50_000, max_depth=12)
+#: What one message may hold: the outcome of one call, or a note.
+REPLY_LIMITS = values.Limits(max_bytes=64 * 2**20, max_items=25_000, max_depth=12)
+#: What all messages of one run may hold together, bytes, and the processor time to read them.
+MAX_BYTES, MAX_SECONDS = 128 * 2**20, 5.0
 
 
 @dataclass(frozen=True)
@@ -107,36 +109,32 @@ class Conversation:
     """What is heard from a student's process; none of it is believed.
 
     Arguments:
-        expected: how many answers were asked.
+        job: what was asked.
     """
 
-    #: More messages than this are not read: a cell and an answer send one or two each.
-    MOST = 10_000
-
-    def __init__(self, expected: int) -> None:
-        self.expected = expected
-        self.replies: dict[str, Any] = {}
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.outcomes: dict[tuple[str, int], Outcome] = {}
         self.notes: list[dict[str, Any]] = []
         self.at = ("", "")
         self.odd = ""
+        self._expected = {(c.answer, number) for c in job.calls for number in range(len(c.cases))}
+        self._bytes, self._seconds = 0, 0.0
 
     @property
     def complete(self) -> bool:
-        """Whether every answer has been replied to."""
-        return len(self.replies) >= self.expected
+        """Whether every call has been replied to."""
+        return len(self.outcomes) == len(self._expected)
 
     def hold(self, connection: socket.socket, request: bytes, deadline: float) -> None:
         """Send the request and listen until all is told, the other side closes or time is up."""
         try:
             _send_all(connection, struct.pack("<Q", len(request)) + request, deadline)
-            for _ in range(self.MOST):
-                if self.complete:
-                    return
+            while not self.complete:
                 frame = _frame(connection, deadline)
                 if frame is None:
                     return
-                self.take(values.unpack(frame, REPLY_LIMITS))
-            self.odd = "it sent more messages than a notebook has cells and answers"
+                self.read(frame)
         except values.NotPlain as error:
             self.odd = f"a reply could not be read: {error}"
         except TimeoutError:
@@ -144,59 +142,44 @@ class Conversation:
         except OSError:  # the other side is gone
             return
 
-    def take(self, message: Any) -> None:
-        """Take one message.
+    def read(self, frame: bytes) -> None:
+        """Read one message.
 
         Raises:
-            NotPlain: it is none.
+            NotPlain: it is none, or all messages together are too large or take too long to read.
         """
+        begun = time.thread_time()
+        self._bytes += len(frame)
+        if self._bytes > MAX_BYTES:
+            raise values.NotPlain(f"more than {MAX_BYTES >> 20} MiB came in all")
+        self._take(values.unpack(frame, REPLY_LIMITS))
+        self._seconds += time.thread_time() - begun
+        if self._seconds > MAX_SECONDS:
+            raise values.NotPlain(f"it took more than {MAX_SECONDS:.0f} s to read")
+
+    def _take(self, message: Any) -> None:
         if not isinstance(message, dict):
             raise values.NotPlain("it is no message")
-        at, answer = message.get("at"), message.get("answer")
+        at, answer, number = message.get("at"), message.get("answer"), message.get("case")
         if isinstance(at, list) and len(at) == 2 and all(isinstance(part, str) for part in at):
             self.at = (at[0][:20], at[1][:200])
         elif isinstance(message.get("cell"), dict):
             if len(self.notes) < 200:
                 self.notes.append(read_note(message["cell"]))
-        elif isinstance(answer, str):
+        elif isinstance(answer, str) and type(number) is int:
+            if (answer, number) not in self._expected:
+                raise values.NotPlain("it is about a call that was not made")
             # the first reply counts: what comes after it cannot take it back
-            self.replies.setdefault(answer[:200], message.get("outcomes"))
+            self.outcomes.setdefault((answer, number), Outcome.from_dict(message.get("outcome")))
         else:
             raise values.NotPlain("it is no message")
 
-
-def _send_all(connection: socket.socket, data: bytes, deadline: float) -> None:
-    view = memoryview(data)
-    while view:
-        connection.settimeout(max(deadline - time.monotonic(), 0.01))
-        view = view[connection.send(view[: 1 << 20]) :]
-
-
-def _frame(connection: socket.socket, deadline: float) -> bytes | None:
-    head = _receive(connection, 8, deadline)
-    if len(head) < 8:
-        return None
-    (size,) = struct.unpack("<Q", head)
-    if size > REPLY_LIMITS.max_bytes:
-        raise values.NotPlain(f"a reply of {size} bytes was announced")
-    body = _receive(connection, size, deadline)
-    if len(body) < size:
-        raise values.NotPlain("it ended in the middle")
-    return body
-
-
-def _receive(connection: socket.socket, size: int, deadline: float) -> bytes:
-    data = bytearray()
-    while len(data) < size:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        connection.settimeout(left)
-        piece = connection.recv(min(size - len(data), 1 << 20))
-        if not piece:
-            break
-        data += piece
-    return bytes(data)
+    def of(self, calls: Calls, why: str) -> list[Outcome]:
+        """Give an outcome per call of an answer: LOST, or TOO_SLOW, where no reply came."""
+        missing = Outcome(TOO_SLOW if why == "time" else LOST)
+        return [
+            self.outcomes.get((calls.answer, number), missing) for number in range(len(calls.cases))
+        ]
 
 
 def read_note(note: Any) -> dict[str, Any]:
@@ -213,12 +196,3 @@ def read_note(note: Any) -> dict[str, Any]:
 
 def _text(value: Any, limit: int) -> str:
     return value[:limit] if isinstance(value, str) else ""
-
-
-def outcomes_of(reply: Any, calls: Calls, why: str) -> list[Outcome]:
-    """Read the reply about an answer: an outcome per call, LOST or TOO_SLOW where none came."""
-    if isinstance(reply, list) and len(reply) == len(calls.cases):
-        return [Outcome.from_dict(part) for part in reply]
-    status = TOO_SLOW if why == "time" else LOST
-    said = "" if reply is None else "the reply has another length than the calls"
-    return [Outcome(status, message=said)] * len(calls.cases)

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewshot_lib.classroom.conversation import Calls, Conversation, Ended, Job, outcomes_of
+from fewshot_lib.classroom.conversation import Calls, Conversation, Ended, Job
 from fewshot_lib.classroom.machine import bubblewrap_problem
 from fewshot_lib.classroom.worker import SCRATCH
 from fewshot_lib.exercises import values
@@ -243,7 +243,7 @@ class Sandbox:
             for asked in request["answers"]:
                 asked["seconds"] = limits.answer_seconds
             deadline = begun + limits.wall_seconds + _GRACE_SECONDS
-            talk = Conversation(len(job.calls))
+            talk = Conversation(job)
             talk.hold(ours, values.pack(request), deadline)
             report = self._report(heard, deadline)
         finally:
@@ -251,7 +251,7 @@ class Sandbox:
             os.close(heard)
         why, detail = _reason(report, talk.odd, talk.complete)
         return Ended(
-            {c.answer: outcomes_of(talk.replies.get(c.answer), c, why) for c in job.calls},
+            {c.answer: talk.of(c, why) for c in job.calls},
             why,
             detail,
             talk.notes,

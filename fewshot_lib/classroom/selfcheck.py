@@ -27,7 +27,6 @@ from fewshot_lib.classroom.conversation import (
     Conversation,
     Ended,
     Job,
-    outcomes_of,
 )
 from fewshot_lib.classroom.edition import build_edition
 from fewshot_lib.classroom.machine import course_folder
@@ -138,7 +137,7 @@ def _run(job: Job, edition: Path, folder: Path) -> Ended:
         raise CannotRun(f"no Python starts: {error.strerror}") from None
     assert child.stdin is not None
     assert child.stdout is not None
-    talk = Conversation(len(job.calls))
+    talk = Conversation(job)
     alarm = threading.Timer(SECONDS, child.kill)
     alarm.start()
     try:
@@ -147,7 +146,7 @@ def _run(job: Job, edition: Path, folder: Path) -> Ended:
             child.stdin.write(struct.pack("<Q", len(data)) + data)
             child.stdin.close()
         while not talk.complete and (frame := _frame(child.stdout)) is not None:
-            talk.take(values.unpack(frame, REPLY_LIMITS))
+            talk.read(frame)
     except values.NotPlain as error:
         talk.odd = f"a reply could not be read: {error}"
     late = not alarm.is_alive()
@@ -159,7 +158,7 @@ def _run(job: Job, edition: Path, folder: Path) -> Ended:
     child.stdout.close()
     why = "done" if talk.complete else "time" if late else "died"
     detail = "" if talk.complete else talk.odd or f"exit status {child.returncode}"
-    found = {c.answer: outcomes_of(talk.replies.get(c.answer), c, why) for c in job.calls}
+    found = {c.answer: talk.of(c, why) for c in job.calls}
     at = ("", "") if talk.complete else talk.at
     return Ended(found, why, detail, talk.notes, at, time.monotonic() - begun)
 

@@ -210,7 +210,8 @@ def play(request: Mapping[str, Any], shell: Shell, tell: Callable[[Any], None]) 
             ``cell_seconds``, ``answers`` (name, seconds, cases) and ``stand_in`` (None, or what the
             grader puts in the place of wrong answers: ``names`` and ``sources``).
         shell: from :func:`make_shell`.
-        tell: takes plain values: ``{"at": …}``, ``{"cell": …}``, ``{"answer": …}``.
+        tell: takes plain values: ``{"at": …}``, ``{"cell": …}``, ``{"answer": …, "case": …,
+            "outcome": …}``.
     """
     from fewshot_lib.exercises import running
 
@@ -232,7 +233,8 @@ def play(request: Mapping[str, Any], shell: Shell, tell: Callable[[Any], None]) 
             tell({"cell": note})
     for asked in request["answers"]:
         tell({"at": ["answer", asked["name"]]})
-        tell({"answer": asked["name"], "outcomes": _call(asked, variables, running)})
+        for number, outcome in enumerate(_call(asked, variables, running)):
+            tell({"answer": asked["name"], "case": number, "outcome": outcome.as_dict()})
 
 
 class _Clock:
@@ -298,10 +300,8 @@ def _call(asked: Mapping[str, Any], variables: Mapping[str, Any], running: Any) 
     cases = [running.Case(c["name"], tuple(c["args"]), c["kwargs"]) for c in asked["cases"]]
     function = variables.get(asked["name"])
     if function is None:
-        outcomes = [running.Outcome(running.NOT_ATTEMPTED, message="not defined")] * len(cases)
-    else:
-        outcomes = running.run(function, cases, float(asked["seconds"]))
-    return [outcome.as_dict() for outcome in outcomes]
+        return [running.Outcome(running.NOT_ATTEMPTED, message="not defined")] * len(cases)
+    return list(running.run(function, cases, float(asked["seconds"])))
 
 
 def _stand_ins(wanted: Mapping[str, Any] | None) -> dict[str, Any]:

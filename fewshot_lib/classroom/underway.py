@@ -98,17 +98,15 @@ class Underway:
         self.stood_in: dict[str, list[str]] = {}
         self._ended: Ended | None = None
         self._outcomes: dict[str, Sequence[Outcome]] = {}
+        self._uncalled = {asked.answer for asked in prepared.calls}
         self._asked = ""  # the answer that the run under way is for, with others standing in
         self._others: list[str] = []
         self._looked_at: set[str] = set()
 
     @property
     def complete(self) -> bool:
-        """Whether every answer was called and replied to."""
-        return all(
-            any(outcome.status != LOST for outcome in outcomes) or not outcomes
-            for outcomes in self._outcomes.values()
-        )
+        """Whether every answer was called, be it that its call ended the process."""
+        return not self._uncalled
 
     def take(self, done: Done) -> None:
         """Note what came of the run under way."""
@@ -122,8 +120,13 @@ class Underway:
             self.why, self.detail = ended.why, ended.detail
         for note in ended.cells:
             self.notes.setdefault(note["index"], note)
-        for asked in self.job.calls:
-            self._outcomes[asked.answer] = ended.outcomes[asked.answer]
+        names = [asked.answer for asked in self.job.calls]
+        for name in names:
+            self._outcomes[name] = ended.outcomes[name]
+        if ended.why == "done":
+            self._uncalled -= set(names)
+        elif ended.at[0] == "answer" and ended.at[1] in names:
+            self._uncalled -= set(names[: names.index(ended.at[1]) + 1])
 
     def next_run(self) -> bool:
         """Prepare the next run that this submission has a right to; False when there is none."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import math
 import tempfile
 import threading
 from collections import Counter
@@ -20,14 +21,14 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
-from fewshot_lib.classroom.conversation import REPLY_LIMITS, Ended, Job, read_note
+from fewshot_lib.classroom.conversation import MAX_BYTES, REPLY_LIMITS, Ended, Job, read_note
 from fewshot_lib.classroom.edition import build_edition, source_digest
 from fewshot_lib.classroom.sandbox import Sandbox, SandboxLimits
 from fewshot_lib.exercises import catalogue, values
 from fewshot_lib.exercises.running import LOST, Outcome
 
 #: A job is read with these limits: it comes from the grader.
-JOB_LIMITS = values.Limits(max_bytes=2**30, max_items=10**6, max_depth=16)
+JOB_LIMITS = values.Limits(max_bytes=2**30, max_items=10**6, max_depth=16, max_header=2**27)
 #: How often Dask gives a submission to another worker after an error of ours on one.
 RETRIES = 3
 
@@ -308,10 +309,12 @@ def read_reply(reply: Any, job: Job) -> Done:
     'sandbox'
     """
     calls = job.calls
+    number = 1 + sum(len(asked.cases) for asked in calls)
     whole = values.Limits(
-        max_bytes=(len(calls) + 1) * REPLY_LIMITS.max_bytes,
-        max_items=(len(calls) + 1) * REPLY_LIMITS.max_items,
+        max_bytes=2 * MAX_BYTES,
+        max_items=number * REPLY_LIMITS.max_items,
         max_depth=REPLY_LIMITS.max_depth + 4,
+        max_header=number * REPLY_LIMITS.max_header,
     )
     try:
         if not isinstance(reply, bytes):
@@ -329,13 +332,20 @@ def read_reply(reply: Any, job: Job) -> Done:
             str(said["detail"])[:500],
             [read_note(note) for note in said["cells"][:1000]],
             (str(said["at"][0])[:20], str(said["at"][1])[:200]),
-            float(said["seconds"]),
-            float(said["memory_mb"]),
+            _finite(said["seconds"]),
+            _finite(said["memory_mb"]),
         )
         versions = {str(key)[:40]: str(part)[:80] for key, part in said["versions"].items()}
         return Done(ended, versions)
     except (values.NotPlain, LookupError, TypeError, ValueError, AttributeError) as error:
         return lost(job, f"a worker's reply could not be read: {error}")
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("a number is not finite")
+    return number
 
 
 def lost(job: Job, reason: str) -> Done:

@@ -15,11 +15,12 @@ import pytest
 from test_standing_in import CALLS_IT, STUB, WRONG, with_answers
 
 from fewshot_lib.classroom import results
+from fewshot_lib.classroom.conversation import Calls, Job
 from fewshot_lib.classroom.grade import grade, same_mark
 from fewshot_lib.classroom.grading_command import CANNOT
 from fewshot_lib.classroom.grading_command import grade as command
 from fewshot_lib.classroom.machine import course_folder
-from fewshot_lib.classroom.sandbox import Calls, SandboxLimits
+from fewshot_lib.classroom.sandbox import SandboxLimits
 from fewshot_lib.classroom.workplace import (
     NoScheduler,
     OtherCourse,
@@ -163,12 +164,12 @@ def test_a_scheduler_that_is_not_there_is_one_sentence_and_exit_3(address, submi
 
 
 SETTING = Setting(NAME, (), "bubblewrap", LIMITS)
-CALLS = [Calls("squared_euclidean", [Case("one", (1.0,)), Case("two", (2.0,))])]
+JOB = Job([], [Calls("squared_euclidean", [Case("one", (1.0,)), Case("two", (2.0,))])])
 
 
 def test_a_worker_of_another_version_of_the_course_is_refused():
     with pytest.raises(OtherCourse, match="same commit"):
-        work_there(pack_job(SETTING, "another", [], CALLS))
+        work_there(pack_job(SETTING, "another", JOB))
 
 
 def reply(outcomes: object, **changes: object) -> bytes:
@@ -177,6 +178,7 @@ def reply(outcomes: object, **changes: object) -> bytes:
         "why": "done",
         "detail": "",
         "cells": [],
+        "at": ["", ""],
         "seconds": 1.0,
         "memory_mb": 1.0,
         "outcomes": outcomes,
@@ -188,7 +190,7 @@ GOOD = [[Outcome(VALUE, 1.0).as_dict(), Outcome(VALUE, 2.0).as_dict()]]
 
 
 def test_a_reply_is_read():
-    done = read_reply(reply(GOOD), CALLS)
+    done = read_reply(reply(GOOD), JOB)
     assert done.ended.why == "done"
     assert [outcome.value for outcome in done.ended.outcomes["squared_euclidean"]] == [1.0, 2.0]
 
@@ -205,6 +207,8 @@ def test_a_reply_is_read():
         reply(7),
         reply(GOOD, cells=7),
         reply(GOOD, seconds="long"),
+        reply(GOOD, seconds=float("nan")),
+        reply(GOOD, at=[]),
         reply(GOOD, versions=None),
         reply(GOOD)[:-1],
     ],
@@ -212,7 +216,7 @@ def test_a_reply_is_read():
 )
 def test_a_reply_that_is_none_costs_no_student_points_and_says_so(sent):
     """What a worker sends is bytes of plain values; whatever else comes is not believed."""
-    done = read_reply(sent, CALLS)
+    done = read_reply(sent, JOB)
     assert done.ended.why == "sandbox"  # listed for the teacher as not graded
     assert "could not be read" in done.ended.detail
     assert {outcome.status for outcome in done.ended.outcomes["squared_euclidean"]} == {LOST}
