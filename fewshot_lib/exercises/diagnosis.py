@@ -360,9 +360,7 @@ def _recognise(
         return named, [mistake]
 
     failed = [place for place, verdict in enumerate(verdicts) if verdict.status == FAILED]
-    fits = {
-        check: [place for place, same in enumerate(equal) if same[check]] for check in failed
-    }
+    fits = {check: [place for place, same in enumerate(equal) if same[check]] for check in failed}
     found = {
         check: fitting[0]
         for check, fitting in fits.items()

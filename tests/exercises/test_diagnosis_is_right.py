@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from fewshot_lib.exercises import catalogue
 from fewshot_lib.exercises.diagnosis import FAILED, Sheet, judge, sheet
+from fewshot_lib.exercises.proof import verdict_of
 from fewshot_lib.exercises.running import VALUE, Outcome
 from fewshot_lib.exercises.spec import Answer, Exercise
 from fewshot_lib.exercises.values import Opaque
@@ -106,8 +108,7 @@ def is_made(drawn: Sheet, name: str, outcomes: Sequence[Outcome]) -> bool:
     names = [mistake.name for mistake in drawn.answer.mistakes]
     its = [o for group in drawn.mistaken[names.index(name)] for o in group]
     return all(
-        one.status == other.status
-        and (one.status != VALUE or alike(one.value, other.value))
+        one.status == other.status and (one.status != VALUE or alike(one.value, other.value))
         for one, other in zip(its, outcomes, strict=True)
     )
 
@@ -162,3 +163,86 @@ def test_every_mistake_alone_in_a_check_is_told_by_name_or_not_at_all(
                 if others - set(whole):
                     told.append(f"{mistake.name!r} is told {sorted(others)} (seed {seed})")
     assert not told
+
+
+def _thresholded(network: Any, episodes: Any, seen: Any) -> Any:
+    """Call a pixel organ where its logit is above 0, which a log-probability never is."""
+    network.eval()
+    scores = []
+    with torch.no_grad():
+        for support, masks, queries, targets, organ in episodes:
+            for query, target in zip(queries, targets, strict=True):
+                if organ not in seen:
+                    found, truth = network(support, masks, query)[1] > 0, target[1] > 0
+                    scores.append(2 * (found & truth).sum() / (found.sum() + truth.sum()))
+    if not scores:
+        raise ValueError("nothing unseen")
+    return torch.stack(scores).mean()
+
+
+def _one_number(*_: Any) -> float:
+    return 0.0
+
+
+def _refuses_all(*_: Any) -> float:
+    raise ValueError("no")
+
+
+@pytest.mark.parametrize("wrong", [_thresholded, _one_number, _refuses_all])
+def test_a_threshold_or_a_constant_is_not_called_training_mode(wrong: Callable[..., Any]) -> None:
+    exercise, answer = catalogue.answer("training.evaluate_unseen")
+    for seed in range(60):
+        assert not verdict_of(exercise, answer, wrong, seed).mistakes
+
+
+def test_a_samplers_fault_that_has_no_name_loses_points() -> None:
+    """Samplers that prefer some classes or some examples, in ways that no mistake lists."""
+    exercise, answer = catalogue.answer("episodes.draw_episode")
+
+    def drawn(
+        classes: Callable[..., Any] = lambda values, g: values[torch.randperm(9, generator=g)],
+        order: Callable[..., Any] = lambda places, g: places[
+            torch.randperm(len(places), generator=g)
+        ],
+    ) -> Callable[..., Any]:
+        def draw(labels: Any, n_way: int, k_shot: int, n_query: int, g: Any) -> Any:
+            values, counts = labels.unique(return_counts=True)
+            if len(values) < n_way or counts.min() < k_shot + n_query:
+                raise ValueError("no such episode")
+            chosen = (
+                classes(values, g)[:n_way]
+                if len(values) == 9
+                else values[torch.randperm(len(values), generator=g)[:n_way]]
+            )
+            rows = [order((labels == c).nonzero()[:, 0], g)[: k_shot + n_query] for c in chosen]
+            both = torch.stack(rows)
+            return both[:, :k_shot], both[:, k_shot:], chosen
+
+        return draw
+
+    def in_threes(values: Any, g: Any) -> Any:
+        return values.view(3, 3)[int(torch.randint(3, (), generator=g))]
+
+    def never_the_last(values: Any, g: Any) -> Any:
+        return values[torch.randperm(8, generator=g)]
+
+    def around_the_end(values: Any, g: Any) -> Any:
+        return values.roll(int(torch.randint(9, (), generator=g)))
+
+    def preferring(values: Any, g: Any) -> Any:
+        return values[torch.arange(9).flip(0).add(1.0).square().multinomial(9, generator=g)]
+
+    def every_second(places: Any, g: Any) -> Any:
+        turned = places.roll(int(torch.randint(len(places), (), generator=g)))
+        return torch.cat([turned[::2], turned[1::2]])
+
+    def query_first(places: Any, g: Any) -> Any:
+        four = places[torch.randperm(len(places), generator=g)[:4]]
+        return four.sort(descending=True).values
+
+    wrong = [drawn(classes=f) for f in (in_threes, never_the_last, around_the_end, preferring)]
+    wrong += [drawn(order=f) for f in (every_second, query_first)]
+    assert verdict_of(exercise, answer, drawn(), 1).points == answer.points
+    for seed in SEEDS:
+        for function in wrong:
+            assert verdict_of(exercise, answer, function, seed).points < answer.points
