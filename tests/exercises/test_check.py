@@ -528,11 +528,11 @@ def test_the_public_cases_show_one_wrong_number_beside_the_expected_one(capsys):
 
 def test_the_cases_of_another_seed_show_no_expected_number(capsys):
     check("prototypes", named(_nearly), seed=7)
-    assert "expected" not in capsys.readouterr().out
+    assert "yours" not in capsys.readouterr().out
 
 
 def test_a_grades_report_shows_no_expected_number():
-    assert "expected" not in told(_nearly)
+    assert "yours" not in told(_nearly)
 
 
 def test_without_a_recognised_mistake_the_answers_own_section_is_to_be_read():
