@@ -344,7 +344,7 @@ def _recognise(
             same.append(all(map(_equal, its, theirs, tolerances)))
             shows.append(
                 same[-1]
-                and not _constant(theirs)
+                and not _constant(mine, theirs)
                 and any(
                     got.status == VALUE and not _equal(right, got, tolerance)
                     for right, got, tolerance in zip(mine, theirs, tolerances, strict=True)
@@ -378,28 +378,33 @@ def _recognise(
     return named, [answer.mistakes[place] for place, _ in counts.most_common()]
 
 
-def _constant(outcomes: Sequence[Outcome]) -> bool:
-    """Say whether each part of the results is one value throughout, or real 0s and 1s alone.
+def _constant(expected: Sequence[Outcome], outcomes: Sequence[Outcome]) -> bool:
+    """Say whether each part that is wrong is one value throughout, or real 0s and 1s alone.
 
     Constants and thresholds give such results, whatever they are computed from.
     """
     parts: dict[tuple[Any, ...], set[Any]] = {}
 
-    def collect(value: Any, path: tuple[Any, ...]) -> None:
+    def collect(right: Any, value: Any, path: tuple[Any, ...]) -> None:
         array = as_array(value)
+        if difference(right, value, Tolerance()) is None:
+            return
         if array is not None and array.dtype.kind == "f":
             parts.setdefault(path, set()).update(np.unique(array[~np.isnan(array)]).tolist())
         elif array is not None:
             parts.setdefault(path, set()).update(map(str, np.unique(array)))
         elif isinstance(value, dict | tuple | list):
-            for key, part in value.items() if isinstance(value, dict) else enumerate(value):
-                collect(part, (*path, key))
+            pairs = list(value.items() if isinstance(value, dict) else enumerate(value))
+            like = isinstance(right, type(value)) and len(right) == len(value)
+            for key, part in pairs:
+                known = like and (not isinstance(right, dict) or key in right)
+                collect(right[key] if known else None, part, (*path, key))
         else:
             parts.setdefault(path, set()).add(repr(value))
 
-    for outcome in outcomes:
+    for right, outcome in zip(expected, outcomes, strict=True):
         if outcome.status == VALUE:
-            collect(outcome.value, ())
+            collect(right.value, outcome.value, ())
     return all(len(values) < 2 or values == {0.0, 1.0} for values in parts.values())
 
 

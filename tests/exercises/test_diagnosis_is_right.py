@@ -79,7 +79,7 @@ WRONG: dict[str, Callable[[Any], Any]] = {
     "1.3 more": as_floats(lambda a: a + 1.3),
     "above 0": as_floats(lambda a: (a > 0) * 1.0),
     "above its mean": as_floats(lambda a: (a > a.mean()) * 1.0 if a.size else a),
-    "rounded to quarters": as_floats(lambda a: np.round(4 * a) / 4),
+    "rounded to thirds": as_floats(lambda a: np.round(3 * a) / 3),
     "its tanh": as_floats(np.tanh),
     "turned round": everywhere(lambda a: a[::-1].copy() if a.ndim else a),
     "without its first row": everywhere(lambda a: np.roll(a, 1, axis=0) if a.ndim else a),
