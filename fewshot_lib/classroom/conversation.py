@@ -196,3 +196,37 @@ def read_note(note: Any) -> dict[str, Any]:
 
 def _text(value: Any, limit: int) -> str:
     return value[:limit] if isinstance(value, str) else ""
+
+
+def _send_all(connection: socket.socket, data: bytes, deadline: float) -> None:
+    view = memoryview(data)
+    while view:
+        connection.settimeout(max(deadline - time.monotonic(), 0.01))
+        view = view[connection.send(view[: 1 << 20]) :]
+
+
+def _frame(connection: socket.socket, deadline: float) -> bytes | None:
+    head = _receive(connection, 8, deadline)
+    if len(head) < 8:
+        return None
+    (size,) = struct.unpack("<Q", head)
+    if size > REPLY_LIMITS.max_bytes:
+        raise values.NotPlain(f"a reply of {size} bytes was announced")
+    body = _receive(connection, size, deadline)
+    if len(body) < size:
+        raise values.NotPlain("it ended in the middle")
+    return body
+
+
+def _receive(connection: socket.socket, size: int, deadline: float) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        connection.settimeout(left)
+        piece = connection.recv(min(size - len(data), 1 << 20))
+        if not piece:
+            break
+        data += piece
+    return bytes(data)

@@ -42,6 +42,7 @@ class Points:
     """What a check returns: the points, as a number.
 
     Its text is the number alone: nbgrader reads partial credit from the text of a cell's result.
+    Its HTML shows nothing, because the report above it has said the points already.
     The verdict is at hand for those who want more: ``check(...).verdict``.
     """
 
@@ -52,7 +53,7 @@ class Points:
         return number(self.points)
 
     def _repr_html_(self) -> str:
-        return f"{number(self.points)} of {number(self.max_points)} points"
+        return "<span hidden></span>"
 
     def __float__(self) -> float:
         return float(self.points)
@@ -116,7 +117,7 @@ def _check(exercise: Exercise, answer: Answer, function: Any, seed: int) -> Poin
     offers = [remark] if remark else []
     if verdict.status != MISSING and seed == PUBLIC_SEED:
         offers += remember(key, verdict, answer)
-    show(Report(verdict, answer, tuple(offers)))
+    show(Report(verdict, answer, tuple(offers), numbers=seed == PUBLIC_SEED))
     _LAST[key] = (function, verdict)
     return Points(verdict.points, verdict.max_points, verdict)
 

@@ -181,6 +181,65 @@ def same(one: Any, other: Any, tolerance: Tolerance) -> bool:
     return difference(one, other, tolerance) is None
 
 
+def how_many(value: Any) -> int:
+    """Count the numbers of a plain value.
+
+    >>> how_many((np.zeros((2, 3)), True))
+    7
+    """
+    array = as_array(value)
+    if array is not None:
+        return array.size
+    parts = value.values() if isinstance(value, dict) else value
+    return sum(map(how_many, parts)) if isinstance(value, dict | tuple | list) else 1
+
+
+def first_difference(
+    expected: Any, got: Any, tolerance: Tolerance, names: tuple[str, ...] = ()
+) -> tuple[str, str, str] | None:
+    """Find the first number that differs: where it stands, what is expected, what it is.
+
+    Both are written with as many digits as tell them apart.
+
+    >>> first_difference(np.array([0.5, 0.571]), np.array([0.5, 0.582]), Tolerance())
+    (' at [1]', '0.571', '0.582')
+    """
+    mine, theirs = as_array(expected), as_array(got)
+    if isinstance(expected, tuple) and names and len(names) == len(expected):
+        mine = None
+    if mine is None or theirs is None or mine.shape != theirs.shape:
+        if not isinstance(expected, tuple | list) or not isinstance(got, tuple | list | np.ndarray):
+            return None
+        if len(expected) != len(got):
+            return None
+        labels = names if len(names) == len(expected) else _ordinals(len(expected))
+        for label, one, other in zip(labels, expected, got, strict=True):
+            found = first_difference(one, other, tolerance)
+            if found is not None:
+                return f" in «{label}»{found[0]}", *found[1:]
+        return None
+    for place in np.ndindex(mine.shape):
+        one, other = mine[place].item(), theirs[place].item()
+        if difference(one, other, tolerance) is not None:
+            where = f" at {list(place)}" if place else ""
+            return where, *_written(one, other)
+    return None
+
+
+def _written(one: Any, other: Any) -> tuple[str, str]:
+    if not isinstance(one, float) and not isinstance(other, float):
+        return str(one), str(other)
+    for digits in range(3, 18):
+        written = f"{one:.{digits}g}", f"{other:.{digits}g}"
+        if written[0] != written[1]:
+            return written
+    return repr(one), repr(other)
+
+
+def _ordinals(count: int) -> list[str]:
+    return [f"part {index}" for index in range(count)]
+
+
 def _parts(
     labels: list[str],
     expected: list[Any],

@@ -11,6 +11,7 @@ judging one answer takes no longer than :data:`JUDGE_SECONDS`.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -425,54 +426,84 @@ def _recognise(
 ) -> tuple[list[CheckVerdict], list[Mistake]]:
     """Find the typical mistakes whose outcomes are the answer's.
 
-    First one that equals it on every case; else, for each failed check, one that equals it on all
-    of the check's cases, with a wrong *value* among them (two unlike answers often fail by the same
-    exception, seldom by the same numbers).
+    First the one that equals it on every case. Else, for each failed check, the one that equals it
+    on all of the check's cases, if these cases can tell it from all else that comes to mind: from
+    the reference by a *value* (two unlike answers often fail by the same exception, seldom by the
+    same numbers), from every other mistake, and from a constant. A wrong diagnosis is worse than
+    none.
     """
-    tables = []  # mistake × check × case: (equals the answer's, which is wrong here, its status)
+    equal, seen = [], []  # mistake × check: equals the answer on all cases; would be seen there
     for outcomes in mistaken:
-        rows = []
+        same, shows = [], []
         for cases, mine, theirs, its in zip(
             drawn.cases, drawn.expected, groups, outcomes, strict=True
         ):
-            row = []
-            for case, right, got, wrong in zip(cases, mine, theirs, its, strict=True):
-                tolerance = case.tolerance or answer.tolerance
-                row.append(
-                    (_equal(wrong, got, tolerance), not _equal(right, got, tolerance), got.status)
+            tolerances = [case.tolerance or answer.tolerance for case in cases]
+            same.append(all(map(_equal, its, theirs, tolerances)))
+            shows.append(
+                same[-1]
+                and not _constant(mine, theirs)
+                and any(
+                    got.status == VALUE and not _equal(right, got, tolerance)
+                    for right, got, tolerance in zip(mine, theirs, tolerances, strict=True)
                 )
-            rows.append(row)
-        tables.append(rows)
+            )
+        equal.append(same)
+        seen.append(shows)
 
-    for mistake, rows in zip(answer.mistakes, tables, strict=True):
-        cells = [cell for row in rows for cell in row]
-        if all(equal for equal, _, _ in cells) and any(differs for _, differs, _ in cells):
-            named = [
-                _with(verdict, mistake) if verdict.status == FAILED else verdict
-                for verdict in verdicts
-            ]
-            return named, [mistake]
+    whole = [place for place, same in enumerate(equal) if all(same)]
+    if len(whole) == 1:
+        mistake = answer.mistakes[whole[0]]
+        named = [_with(v, mistake) if v.status == FAILED else v for v in verdicts]
+        return named, [mistake]
 
-    found: dict[str, int] = {}
-    named = []
-    for position, verdict in enumerate(verdicts):
-        best: tuple[int, Mistake] | None = None
-        if verdict.status == FAILED:
-            for mistake, rows in zip(answer.mistakes, tables, strict=True):
-                row = rows[position]
-                explains = all(equal for equal, _, _ in row) and any(
-                    differs and status == VALUE for _, differs, status in row
-                )
-                weight = sum(equal for whole in rows for equal, _, _ in whole)
-                if explains and (best is None or weight > best[0]):
-                    best = weight, mistake
-        if best:
-            found[best[1].name] = found.get(best[1].name, 0) + 1
-            verdict = _with(verdict, best[1])
-        named.append(verdict)
-    ordered = sorted(found, key=lambda name: -found[name])
-    by_name = {mistake.name: mistake for mistake in answer.mistakes}
-    return named, [by_name[name] for name in ordered]
+    failed = [place for place, verdict in enumerate(verdicts) if verdict.status == FAILED]
+    fits = {check: [place for place, same in enumerate(equal) if same[check]] for check in failed}
+    found = {
+        check: fitting[0]
+        for check, fitting in fits.items()
+        if len(fitting) == 1 and seen[fitting[0]][check]
+    }
+    for check, fitting in fits.items():  # where several fit, the one that another check shows
+        known = sorted(set(fitting) & set(found.values()))
+        if check not in found and len(known) == 1 and seen[known[0]][check]:
+            found[check] = known[0]
+    counts = Counter(found[check] for check in sorted(found))
+    named = [
+        _with(verdict, answer.mistakes[found[place]]) if place in found else verdict
+        for place, verdict in enumerate(verdicts)
+    ]
+    return named, [answer.mistakes[place] for place, _ in counts.most_common()]
+
+
+def _constant(expected: Sequence[Outcome], outcomes: Sequence[Outcome]) -> bool:
+    """Say whether each part that is wrong is one value throughout, or real 0s and 1s alone.
+
+    Constants and thresholds give such results, whatever they are computed from.
+    """
+    parts: dict[tuple[Any, ...], set[Any]] = {}
+
+    def collect(right: Any, value: Any, path: tuple[Any, ...]) -> None:
+        array = as_array(value)
+        if difference(right, value, Tolerance()) is None:
+            return
+        if array is not None and array.dtype.kind == "f":
+            parts.setdefault(path, set()).update(np.unique(array[~np.isnan(array)]).tolist())
+        elif array is not None:
+            parts.setdefault(path, set()).update(map(str, np.unique(array)))
+        elif isinstance(value, dict | tuple | list):
+            pairs = list(value.items() if isinstance(value, dict) else enumerate(value))
+            like = isinstance(right, type(value)) and len(right) == len(value)
+            for key, part in pairs:
+                known = like and (not isinstance(right, dict) or key in right)
+                collect(right[key] if known else None, part, (*path, key))
+        else:
+            parts.setdefault(path, set()).add(repr(value))
+
+    for right, outcome in zip(expected, outcomes, strict=True):
+        if outcome.status == VALUE:
+            collect(right.value, outcome.value, ())
+    return all(len(values) < 2 or values == {0.0, 1.0} for values in parts.values())
 
 
 def _with(verdict: CheckVerdict, mistake: Mistake) -> CheckVerdict:

@@ -569,6 +569,9 @@ def _undefined(g: Generator) -> Iterator[Case]:
     values = torch.full((20,), math.nan)
     values[torch.randperm(20, generator=g)[:9]] = 5 + _skewed(g, 9)
     yield Case("9 values and 11 NaN, 90%", (values, 0.9, N_RESAMPLES, _seed(g)))
+    values = torch.tensor([math.nan, 0.2, math.nan, 0.8])  # three in ten means lie at each end
+    values[1:] += torch.rand((), generator=g)
+    yield Case("2 values and 2 NaN, 40%", (values, 0.4, N_RESAMPLES, _seed(g)))
 
 
 def _single(g: Generator) -> Iterator[Case]:
@@ -597,7 +600,8 @@ def _right_width(cases: Sequence[Case], results: Sequence[Any]) -> bool | str:
             room = 6 * math.sqrt(level * (1 - level) / n_resamples)
             edges = torch.tensor([level - room, level + room], dtype=torch.float64)
             least, most = means.quantile(edges.clamp(0, 1)).tolist()
-            if not least <= end <= most:
+            rounding = 1e-5 * abs(end)
+            if not least - rounding <= end <= most + rounding:
                 away = "low" if end < least else "high"
                 return (
                     f"the {which} end is too {away} ({case.name}): chance does not move a quantile "
@@ -814,6 +818,18 @@ BOOTSTRAP_INTERVAL = Answer(
             _interval(values_of=lambda v: v),
             "One NaN among the values, and the mean of nearly every resample is NaN. A NaN here is "
             "a slice whose Dice is undefined: leave it out before you resample.",
+            EMPTY_SECTION,
+        ),
+        Mistake(
+            "NaN resampled",
+            _interval(
+                values_of=lambda v: v,
+                means_of=lambda v, b, g: _resamples(v, b, g).nanmean(dim=1),
+                ends=lambda m, v, c: (m.nanquantile((1 - c) / 2), m.nanquantile((1 + c) / 2)),
+            ),
+            "You draw NaN into the resamples and leave it out of their means. The resamples are "
+            "then smaller than the number of values you know, by chance, and some are empty: leave "
+            "NaN out before you draw.",
             EMPTY_SECTION,
         ),
         Mistake(

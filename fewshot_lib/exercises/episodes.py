@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -68,18 +69,22 @@ def _seeds(g: Generator) -> Iterator[Case]:
         yield Case(name, (labels, 4, 3, 3, seed))
 
 
-N_DRAWS = 20
+N_CLASS_DRAWS, N_EXAMPLE_DRAWS = 50, 40
 
 
-def _many(g: Generator) -> Iterator[Case]:
-    labels = _labels(g, {2: 5, 5: 5, 6: 5, 8: 400})
-    for number in range(N_DRAWS):
-        name = f"one class of 4, draw {number + 1} of {N_DRAWS}"
-        yield Case(name, (labels, 1, 2, 2, _seed(g)))
-    labels = _labels(g, {2: 5, 5: 5, 6: 5})
-    for number in range(N_DRAWS):
-        name = f"every class of 3, draw {number + 1} of {N_DRAWS}"
+def _many_classes(g: Generator) -> Iterator[Case]:
+    counts = {1: 4, 2: 5, 4: 4, 5: 6, 8: 4, 9: 90, 12: 4, 13: 5, 15: 4}
+    labels = _labels(g, counts)
+    for number in range(N_CLASS_DRAWS):
+        name = f"3 of 9 classes, draw {number + 1} of {N_CLASS_DRAWS}"
         yield Case(name, (labels, 3, 2, 2, _seed(g)))
+
+
+def _many_examples(g: Generator) -> Iterator[Case]:
+    labels = _labels(g, {2: 12, 5: 12, 6: 6, 8: 12})
+    for number in range(N_EXAMPLE_DRAWS):
+        name = f"all 4 classes, draw {number + 1} of {N_EXAMPLE_DRAWS}"
+        yield Case(name, (labels, 4, 2, 2, _seed(g)))
 
 
 def _impossible(g: Generator) -> Iterator[Case]:
@@ -87,6 +92,9 @@ def _impossible(g: Generator) -> Iterator[Case]:
     yield Case("4 ways, 3 classes", (labels, 4, 1, 1, _seed(g)))
     yield Case("4 examples of a class, 3 shots and 2 queries", (labels, 3, 3, 2, _seed(g)))
     yield Case("4 examples of a class, 4 shots and 1 query", (labels, 3, 4, 1, _seed(g)))
+    labels = _labels(g, {7: 3} | dict.fromkeys(range(20, 29), 6))
+    for _ in range(4):
+        yield Case("1 of 10 classes, of which one is too small", (labels, 1, 3, 2, _seed(g)))
 
 
 def _read(case: Case, result: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -142,35 +150,88 @@ def _from_the_seed(cases: Sequence[Case], results: Sequence[Any]) -> bool | str:
     return True
 
 
-def _even(cases: Sequence[Case], results: Sequence[Any]) -> bool | str:
-    """Count over many draws how often each class and each example came; chance has its room."""
-    for case, result in zip(cases, results, strict=True):
-        if fault := _fault(case, result):
-            return fault
-    read = [_read(case, result) for case, result in zip(cases, results, strict=True)]
-    values = cases[0].args[0].unique().tolist()
-    drawn = np.concatenate([classes for _, _, classes in read[:N_DRAWS]]).tolist()
-    p = 1 / len(values)
-    room = 5.5 * math.sqrt(N_DRAWS * p * (1 - p)) + 1
-    for value in values:
-        if abs(drawn.count(value) - N_DRAWS * p) > room:
-            return (
-                f"class {value} was drawn in {drawn.count(value)} of {N_DRAWS} episodes; each of "
-                f"the {len(values)} should have the same chance, whatever its size"
-            )
-    labels, _, k_shot, n_query, _ = cases[N_DRAWS].args
-    size = len(labels) // 3
-    surprise = 0.0  # χ² of support and query: about 24, in one of a million beyond 100
-    for part, number in ((0, k_shot), (1, n_query)):
-        used = np.bincount(
-            np.concatenate([one[part].ravel() for one in read[N_DRAWS:]]), minlength=len(labels)
+#: Bounds of the sums below. A right sampler exceeds one of them less than once in 10 million
+#: times; from 60,000 simulated sheets, with a gamma distribution for the tail.
+CLASS_COUNTS, CLASS_PAIRS, EXAMPLE_USE, EXAMPLE_PAIRS = 40.0, 115.0, 155.0, 180.0
+SAME_PLACES, SUPPORT_FIRST = 215, (219, 421)  # by six standard deviations
+
+
+def _surprise(counts: np.ndarray, expected: float) -> float:
+    """Sum (count − expected)²/expected: large where counts are more uneven than chance makes."""
+    return float(((counts - expected) ** 2).sum() / expected)
+
+
+def _even_classes(cases: Sequence[Case], results: Sequence[Any]) -> bool | str:
+    """Count over many draws how often each class came, and each pair; chance has its room."""
+    if (sound := _sound(cases, results)) is not True:
+        return sound
+    values = cases[0].args[0].unique().numpy()
+    drawn = np.stack(
+        [np.isin(values, _read(case, one)[2]) for case, one in zip(cases, results, strict=True)]
+    ).astype(int)  # (draws, classes)
+    n_way, count = cases[0].args[1], drawn.sum(0)
+    usual = len(cases) * n_way / len(values)
+    if _surprise(count, usual) > CLASS_COUNTS or not count.all():
+        strangest = int(np.abs(count - usual).argmax())
+        return (
+            f"class {values[strangest]} was drawn in {count[strangest]} of {len(cases)} episodes; "
+            f"each of the {len(values)} should have the same chance, whatever its size"
         )
-        mean = N_DRAWS * number / size
-        surprise += float(((used - mean) ** 2).sum()) / (mean * (1 - number / size))
-    if surprise > 110:
+    upper = np.triu_indices(len(values), 1)
+    usual *= (n_way - 1) / (len(values) - 1)
+    if _surprise((drawn.T @ drawn)[upper], usual) > CLASS_PAIRS:
+        return (
+            "some classes come together far too often and others never: every set of n_way "
+            "classes should have the same chance"
+        )
+    return True
+
+
+def _even_examples(cases: Sequence[Case], results: Sequence[Any]) -> bool | str:
+    """Count over many draws which examples came, and in whose company; chance has its room."""
+    if (apart := _apart(cases, results)) is not True:
+        return apart
+    if (sound := _sound(cases, results)) is not True:
+        return sound
+    labels, _, k_shot, n_query, _ = cases[0].args
+    n, classes = len(cases), labels.unique().tolist()
+    size = {value: int((labels == value).sum()) for value in classes}
+    place = {value: (labels == value).nonzero()[:, 0].numpy() for value in classes}
+    used = {value: np.zeros((2, n, size[value]), dtype=int) for value in classes}
+    first = 0  # pairs of a support example and a query in which the support is first in `labels`
+    for number, (case, result) in enumerate(zip(cases, results, strict=True)):
+        support, query, chosen = _read(case, result)
+        for shots, asked, value in zip(support, query, chosen.tolist(), strict=True):
+            for part, these in enumerate((shots, asked)):
+                used[value][part, number, np.searchsorted(place[value], these)] = 1
+            first += int((shots[:, None] < asked).sum())
+    use = sum(
+        _surprise(used[value][part].sum(0), n * number / size[value])
+        for value in classes
+        for part, number in enumerate((k_shot, n_query))
+    )
+    if use > EXAMPLE_USE:
         return (
             "some examples come far too often and others far too seldom: within a class all should "
             "have the same chance, as support and as query"
+        )
+    if not SUPPORT_FIRST[0] < first < SUPPORT_FIRST[1]:
+        return (
+            f"in {first} of {n * len(classes) * k_shot * n_query} pairs the support example stands "
+            "before the query in `labels`, where half should: the cut depends on the place"
+        )
+    large = [used[value].sum(0) for value in classes if size[value] == max(size.values())]
+    same = sum(int((one * other).sum()) for one, other in itertools.combinations(large, 2))
+    if same > SAME_PLACES:
+        return (
+            "classes of one size have the same places drawn (each its third and its seventh "
+            "example): every class needs a draw of its own"
+        )
+    together = sum(one.T @ one for one in large)[np.triu_indices(max(size.values()), 1)]
+    if _surprise(together, float(together.mean())) > EXAMPLE_PAIRS:
+        return (
+            "some examples of a class come together far too often and others never: every choice "
+            "of examples should have the same chance"
         )
     return True
 
@@ -244,6 +305,39 @@ def _any_query(labels: Tensor, n_way: int, k_shot: int, n_query: int, g: Generat
 def _renumbered(labels: Tensor, n_way: int, k_shot: int, n_query: int, g: Generator) -> Any:
     support, query, _ = _draws()(labels, n_way, k_shot, n_query, g)
     return support, query, torch.arange(n_way)
+
+
+def _run_of_classes(classes: Tensor, n_way: int, labels: Tensor, g: Generator) -> Tensor:
+    first = int(torch.randint(len(classes) - n_way + 1, (), generator=g))
+    return classes[first : first + n_way]
+
+
+def _run_of_places(places: Tensor, number: int, g: Generator) -> Tensor:
+    first = int(torch.randint(len(places), (), generator=g))
+    return places.roll(-first)[:number]
+
+
+def _as_the_smallest(labels: Tensor, n_way: int, k_shot: int, n_query: int, g: Generator) -> Any:
+    least = int(labels.unique(return_counts=True)[1].min())
+    return _draws(pick=lambda p, number, g: _shuffled(p[:least], number, g))(
+        labels, n_way, k_shot, n_query, g
+    )
+
+
+def _one_order(labels: Tensor, n_way: int, k_shot: int, n_query: int, g: Generator) -> Any:
+    keys = torch.rand(int(labels.unique(return_counts=True)[1].max()), generator=g)
+    return _draws(pick=lambda p, number, g: p[keys[: len(p)].argsort()[:number]])(
+        labels, n_way, k_shot, n_query, g
+    )
+
+
+def _refused_when_met(labels: Tensor, n_way: int, k_shot: int, n_query: int, g: Generator) -> Any:
+    chosen = _some(_refuse(labels, n_way, 0), n_way, labels, g)
+    rows = [_shuffled((labels == c).nonzero()[:, 0], k_shot + n_query, g) for c in chosen]
+    if min(map(len, rows)) < k_shot + n_query:
+        raise ValueError("too few examples")
+    drawn = torch.stack(rows)
+    return drawn[:, :k_shot], drawn[:, k_shot:], chosen
 
 
 def _within(labels: Tensor, n_way: int, k_shot: int, n_query: int, g: Generator) -> Any:
@@ -320,7 +414,8 @@ DRAW_EPISODE = Answer(
         Check("distinct classes, and examples of just these", _usual, points=2, law=_sound),
         Check("no example twice: support and query apart", _tight, law=_apart),
         Check("the same seed, the same episode", _seeds, law=_from_the_seed),
-        Check("every class and every example gets its turn", _many, points=2, law=_even),
+        Check("every set of classes has the same chance", _many_classes, law=_even_classes),
+        Check("every choice of examples has the same chance", _many_examples, law=_even_examples),
         Check("what cannot be drawn is refused", _impossible),
     ],
     mistakes=[
@@ -377,6 +472,48 @@ DRAW_EPISODE = Answer(
             _draws(pick=lambda p, n, g: p[:n]),
             "You take the first examples of each class, in every episode the same ones. Shuffle "
             "the places before you cut.",
+            DRAW_SECTION,
+        ),
+        Mistake(
+            "no more than the smallest class",
+            _as_the_smallest,
+            "Of every class you draw from the first examples only, as many as the smallest class "
+            "has. The others would never be seen; draw from all that a class has.",
+            DRAW_SECTION,
+        ),
+        Mistake(
+            "one order for all classes",
+            _one_order,
+            "You draw one random order and use it for every class, so that all classes of an "
+            "episode have the same places drawn. Draw anew for each class.",
+            DRAW_SECTION,
+        ),
+        Mistake(
+            "a run of classes",
+            _draws(_run_of_classes),
+            "Your classes are neighbours in the sorted list: only the first is drawn, the others "
+            "follow it. Classes that are far apart would never meet in an episode.",
+            COVERAGE_SECTION,
+        ),
+        Mistake(
+            "a run of examples",
+            _draws(pick=_run_of_places),
+            "Your examples follow each other in `labels`: only the first is drawn. In a scan these "
+            "are neighbouring slices, which show nearly the same picture.",
+            DRAW_SECTION,
+        ),
+        Mistake(
+            "support before query",
+            _draws(pick=lambda p, n, g: _shuffled(p, n, g).sort().values),
+            "You sort the drawn places and cut them then: the support always comes before the "
+            "query in `labels`. Cut them in the order in which they were drawn.",
+            DRAW_SECTION,
+        ),
+        Mistake(
+            "refused only when met",
+            _refused_when_met,
+            "You refuse a class that is too small only when it happens to be drawn. The same call "
+            "then works with one seed and fails with another; look at all classes first.",
             DRAW_SECTION,
         ),
         Mistake(

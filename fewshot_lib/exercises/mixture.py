@@ -203,6 +203,13 @@ LOG_JOINT = Answer(
             STEPS,
         ),
         Mistake(
+            "σ² for log σ²",
+            _joint(volume=lambda v: 0.5 * (math.log(2 * math.pi) + v)),
+            "Your log normaliser adds σ² itself to log 2π. The logarithm of a product is the sum "
+            "of the logarithms: log 2π + log σ².",
+            STEPS,
+        ),
+        Mistake(
             "2π forgotten",
             _joint(volume=lambda v: 0.5 * math.log(v)),
             "Your normaliser has the variance but not the 2π; the density does not integrate to "
@@ -752,6 +759,13 @@ def _tilted(
     return changed
 
 
+def _bias_of_weights(
+    prototypes: Tensor, variance: float = 0.5, log_prior: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    weights = prototypes / variance
+    return weights, _prior(log_prior, prototypes.shape[-2]) - weights.square().sum(-1) / 2
+
+
 def _linear_by_matrix(
     prototypes: Tensor, variance: float = 0.5, log_prior: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -857,6 +871,13 @@ LINEAR_FORM = Answer(
                 prototypes, math.sqrt(variance), log_prior
             ),
             "You took the root of the variance; σ² divides, as it comes.",
+            LINEAR,
+        ),
+        Mistake(
+            "bias from the weights",
+            _bias_of_weights,
+            "Your bias is −½‖w_k‖². That is right for σ² = 1 alone: w_k has been divided by σ² "
+            "already, so its square is divided by σ² once too often.",
             LINEAR,
         ),
         Mistake(
@@ -1732,6 +1753,13 @@ QUADRATIC_LOG_POSTERIOR = Answer(
             "One fault is left: log(softmax(…)) is −∞ where a probability underflows, and its "
             "gradient NaN.",
             "notebook 03, «From distance to probability»",
+        ),
+        Mistake(
+            "σ² for log σ²",
+            _quadratic_but(lambda v, m: m / 2 * v),
+            "Your volume term holds σ_k² where its logarithm belongs: the log density is lowered "
+            "by (M/2) log σ_k².",
+            BREAKS,
         ),
         Mistake(
             "volume of one feature",

@@ -318,6 +318,13 @@ EP1 = Answer(
             EP_SECTION,
         ),
         Mistake(
+            "chunks in reverse",
+            _ep1(chunk_of=lambda i, n, chunks, n_support: chunks - 1 - i * chunks // n),
+            "Your chunks meet in reverse: the lowest part of the query is segmented by the highest "
+            "part of the support. The first chunk of one meets the first of the other.",
+            EP_SECTION,
+        ),
+        Mistake(
             "first slice of the chunk",
             _ep1(centre=lambda a, b: a),
             "You took the first support slice of each chunk. The centre resembles the others of "

@@ -138,6 +138,17 @@ def _median(embeddings: Tensor, labels: Tensor, n_way: int) -> Tensor:
     return inside.nanmedian(-3).values
 
 
+def _running_halves(embeddings: Tensor, labels: Tensor, n_way: int) -> Tensor:
+    current, seen = _first_shot(embeddings, labels, n_way), torch.zeros(*labels.shape[:-1], n_way)
+    member = _member(labels, n_way)  # (…, N, n_way)
+    for n in range(labels.shape[-1]):
+        now = member[..., n, :]
+        moved = (current + embeddings[..., n, None, :]) / 2
+        current = torch.where((now * seen)[..., None] > 0, moved, current)
+        seen = seen + now
+    return current
+
+
 def _first_shot(embeddings: Tensor, labels: Tensor, n_way: int) -> Tensor:
     _refuse(labels, n_way)
     first = _member(labels, n_way).argmax(-2)  # (…, n_way)
@@ -305,6 +316,13 @@ CLASS_PROTOTYPES = Answer(
             "notebook 04, «Why the mean»",
         ),
         Mistake(
+            "a running half",
+            _running_halves,
+            "You update a running average by halves: each example counts half of all before it "
+            "together, so the last one counts most and the order matters. All shots count alike.",
+            BY_LOOP,
+        ),
+        Mistake(
             "first shot only",
             _first_shot,
             "You took one example of each class, the first; the others are not used. With one shot "
@@ -365,6 +383,9 @@ def _offset(g: Generator) -> Iterator[Case]:
     yield Case("40 queries, everything moved by 2000", (queries + 2000, prototypes + 2000))
     points = torch.randn(30, 4, generator=g) + 500
     yield Case("every point against itself", (points, points.clone()))
+    queries, prototypes = _pairs(g, 5, 3, 4)
+    far = (queries.double() + 1e6, prototypes.double() + 1e6)
+    yield Case("float64, moved by a million", far)
 
 
 def _unsquared(queries: Tensor, prototypes: Tensor) -> Tensor:
@@ -464,6 +485,13 @@ SQUARED_EUCLIDEAN = Answer(
             "`torch.cdist` switches to a matrix product for more than 25 points, and far from the "
             "origin that loses the digits that matter. Subtract first, then square, or ask cdist "
             "not to use it (`compute_mode`).",
+            "notebook 04, «Two formulas that differ in float32»",
+        ),
+        Mistake(
+            "in float32",
+            lambda q, p: library.squared_euclidean(q.float(), p.float()),
+            "You made float32 of float64 vectors. What they have in digits beyond the seventh is "
+            "lost before you subtract; compute in the precision that is handed to you.",
             "notebook 04, «Two formulas that differ in float32»",
         ),
         Mistake(

@@ -1,7 +1,8 @@
 """The report of a check in its three forms: plain text, HTML, and a coloured terminal.
 
-All three say the same; none shows an expected value or a solution. The text is the same for the
-same verdict (no times, no counts of attempts), so that saved notebooks can be compared.
+All three say the same; none shows a solution, and none an expected value but for one number of the
+public cases. The text is the same for the same verdict (no times, no counts of attempts), so that
+saved notebooks can be compared.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import textwrap
 from dataclasses import dataclass
 
 from fewshot_lib.reading.frontend import emphasised
+from fewshot_lib.exercises.compare import first_difference, how_many
 from fewshot_lib.exercises.diagnosis import FAILED, MISSING, PASSED, CheckVerdict, Verdict
 from fewshot_lib.exercises.spec import Answer
 
@@ -33,11 +35,14 @@ class Report:
         verdict: what was found.
         answer: the specification, for sections, pointers and pictures.
         offers: lines on what the reader may do next (hints left, solution open).
+        numbers: show one wrong number beside the expected one. For the public cases only: the
+            report of a grade shows no expected number.
     """
 
     verdict: Verdict
     answer: Answer
     offers: tuple[str, ...] = ()
+    numbers: bool = False
 
     @property
     def title(self) -> str:
@@ -56,7 +61,23 @@ class Report:
         causes = [
             (name, mistake.says) for name, mistake in zip(names, verdict.mistakes, strict=False)
         ]
-        return causes + ([("what we see", verdict.relation)] if verdict.relation else [])
+        causes += [("what we see", verdict.relation)] if verdict.relation else []
+        return causes + (
+            [("in numbers", said)] if self.numbers and (said := self._number()) else []
+        )
+
+    def _number(self) -> str:
+        """Say of the smallest wrong result, in numbers, what it is and what is expected."""
+        drawn = [check.drawn for check in self.verdict.checks if check.drawn is not None]
+        if not drawn:
+            return ""
+        case, expected, got = min(drawn, key=lambda one: how_many(one[1]))
+        tolerance = case.tolerance or self.answer.tolerance
+        found = first_difference(expected, got, tolerance, tuple(self.answer.returns))
+        if found is None:
+            return ""
+        where, wanted, yours = found
+        return f"yours {yours}, expected {wanted}{where} [{case.name}]"
 
     @property
     def advice(self) -> list[tuple[str, str]]:
@@ -70,11 +91,9 @@ class Report:
         if verdict.status == PASSED:
             return said + offers
         pointers = [mistake.pointer for mistake in verdict.mistakes[:2] if mistake.pointer]
-        pointers += [
-            check.pointer
-            for check in verdict.checks
-            if check.status == FAILED and check.pointer and not verdict.mistakes
-        ]
+        if not verdict.mistakes:
+            first = next(check for check in verdict.checks if check.status != PASSED)
+            pointers += [first.pointer] if first.pointer else []
         said.append(("read again", "; ".join(dict.fromkeys(pointers)) or self.answer.section))
         return said + offers
 

@@ -653,6 +653,11 @@ def _absent(g: Generator) -> Iterator[Case]:
     one = _masks(g, 2, 3, 5, 5)
     one[1, 0] = 0
     yield Case("class 0 is in one of two shots", (torch.randn(2, 3, 5, 5, generator=g), one))
+    soft = _masks(g, 2, 3, 5, 5)
+    soft[:, 1] = 0
+    soft[0, 1, 2, 1:4] = 0.05 + 0.2 * torch.rand(3, generator=g)
+    features = torch.randn(2, 3, 5, 5, generator=g)
+    yield Case("class 1 has less than a pixel, in soft masks", (features, soft))
 
 
 def _pooled_episodes(g: Generator) -> Iterator[Case]:
@@ -734,6 +739,25 @@ def _large_organs_only(features: Tensor, masks: Tensor) -> Any:
     means, _ = _pool(large, weights)
     enough = weights.sum((-4, -2, -1)) > 1
     return torch.where(enough[..., None], means, 0.0), enough
+
+
+def _whole_pixels(features: Tensor, masks: Tensor) -> Any:
+    large, weights = _large(features, masks)
+    means, _ = _pool(large, weights)
+    enough = weights.sum((-4, -2, -1)) >= 1
+    return torch.where(enough[..., None], means, 0.0), enough
+
+
+def _at_least_one(features: Tensor, masks: Tensor) -> Any:
+    large, weights = _large(features, masks)
+    sums = torch.einsum("...skhw,...sdhw->...kd", weights, large)
+    mass = weights.sum((-4, -2, -1))
+    return sums / mass.clamp_min(1)[..., None], mass > 0
+
+
+def _whole_pixels_divided(features: Tensor, masks: Tensor) -> Any:
+    means, _ = _at_least_one(features, masks)
+    return means, _whole_pixels(features, masks)[1]
 
 
 def _all_episodes(features: Tensor, masks: Tensor) -> Any:
@@ -909,6 +933,29 @@ COMPUTE_PROTOTYPES = Answer(
             EMPTY,
         ),
         Mistake(
+            "less than a pixel thrown out",
+            _whole_pixels,
+            "You call a class valid from a whole pixel on. The weights of a soft mask may add up "
+            "to less than 1 and still say where the class is: any mass above zero makes a mean.",
+            EMPTY,
+        ),
+        Mistake(
+            "divided by at least 1",
+            _at_least_one,
+            "You divide by the mass or by 1, whichever is larger. A class whose soft weights add "
+            "up to less than 1 gets a prototype that is too short; only a mass of zero needs "
+            "another denominator.",
+            EMPTY,
+        ),
+        Mistake(
+            "less than a pixel, twice",
+            _whole_pixels_divided,
+            "Soft weights that add up to less than 1 count as nothing: the class is called "
+            "invalid, and its sum is divided by 1 instead of its mass. Any mass above zero makes "
+            "a mean.",
+            EMPTY,
+        ),
+        Mistake(
             "masks made hard",
             lambda f, m: _pool(*_large(f, (m > 0.5).to(f.dtype))),
             "You rounded the masks to 0 and 1. Soft masks are weights: a pixel of 0.3 counts 0.3.",
@@ -1052,6 +1099,12 @@ def _paired_and_spread(
     if queries.shape[-4] != prototypes.shape[-2]:
         return right
     return _paired(queries, prototypes, valid, scale)[..., None, :, :, :].expand(right.shape)
+
+
+def _standardised(queries: Tensor) -> Tensor:
+    """Give each feature of each query mean 0 and spread 1 over its positions."""
+    mean, spread = queries.mean((-2, -1), keepdim=True), queries.std((-2, -1), keepdim=True)
+    return (queries - mean) / spread
 
 
 def _axis_from_the_front(
@@ -1222,6 +1275,14 @@ MATCH_FEATURES = Answer(
             EMPTY,
         ),
         Mistake(
+            "a large number for −∞",
+            lambda q, p, v, scale=20.0: match_features(q, p, v, scale).clamp_min(-1e9),
+            "You filled invalid classes with a large negative number. A softmax rounds their share "
+            "to 0, but whoever looks for −∞ (the loss, to leave such pixels out) does not find it, "
+            "and where no class is valid all of them tie.",
+            EMPTY,
+        ),
+        Mistake(
             "flag turned round",
             lambda q, p, v, scale=20.0: scale * _matched(*_units(q, p), ~v),
             "You filled the valid classes with −inf and left the others: `masked_fill` fills where "
@@ -1247,6 +1308,20 @@ MATCH_FEATURES = Answer(
             lambda q, p, v, scale=20.0: match_features(q, p, v, scale).softmax(-3),
             "You returned probabilities. Asked are the logits, scaled cosines; the loss takes the "
             "softmax, in logs.",
+            MATCHING,
+        ),
+        Mistake(
+            "log-probabilities",
+            lambda q, p, v, scale=20.0: match_features(q, p, v, scale).log_softmax(-3),
+            "You returned log-probabilities: the logits after a log_softmax over the classes. "
+            "Asked are the logits themselves; the loss normalises them once.",
+            MATCHING,
+        ),
+        Mistake(
+            "queries standardised",
+            lambda q, p, v, scale=20.0: match_features(_standardised(q), p, v, scale),
+            "You standardised each query's features over its positions before the cosine. The "
+            "prototypes come from features as they are, so the two no longer fit each other.",
             MATCHING,
         ),
         Mistake(
@@ -1440,6 +1515,14 @@ PREDICT = Answer(
             "You replaced −inf by −1, the smallest cosine. Logits are scaled cosines and can be "
             "far below; only −inf is below all.",
             EMPTY,
+        ),
+        Mistake(
+            "softmax before upsampling",
+            lambda logits, size: _up(logits.softmax(-3), size).argmax(-3),
+            "You took the softmax first and upsampled probabilities. Between two positions the "
+            "class that is surer then wins more ground than its logits give it; upsample the "
+            "logits.",
+            WHOLE,
         ),
         Mistake(
             "labels upsampled",

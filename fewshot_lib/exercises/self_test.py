@@ -355,11 +355,19 @@ def _proof(
 
 
 def _gaussian(
-    z: Tensor, c: Tensor, v: float, lp: Tensor, half: float = 2.0, m: int = 0, root: bool = False
+    z: Tensor,
+    c: Tensor,
+    v: float,
+    lp: Tensor,
+    half: float = 2.0,
+    m: int = 0,
+    root: bool = False,
+    volume: float | None = None,
 ) -> Tensor:
     distance = library.squared_euclidean(z, c)
-    volume = (m or z.shape[-1]) / 2 * math.log(2 * math.pi * v)
-    return lp - (distance.sqrt() if root else distance) / (half * v) - volume
+    log_volume = math.log(2 * math.pi * v) if volume is None else volume
+    exponent = (distance.sqrt() if root else distance) / (half * v)
+    return lp - exponent - (m or z.shape[-1]) / 2 * log_volume
 
 
 def _one_for_each(z: Tensor, c: Tensor, variance: float = 0.5, log_prior: Any = None) -> Any:
@@ -453,6 +461,18 @@ MIXTURE_PROOF = Answer(
             _proof(joint=lambda z, c, v, lp: _gaussian(z, c, v, lp, m=1)),
             "Your joint has the normaliser of one dimension. z has M features, so its logarithm "
             "appears M times.",
+            STEPS,
+        ),
+        Mistake(
+            "σ² for log σ²",
+            _proof(
+                joint=lambda z, c, v, lp: _gaussian(z, c, v, lp, volume=math.log(2 * math.pi) + v),
+                shared=lambda z, v, joint: (
+                    -z.square().sum(-1) / (2 * v) - z.shape[-1] / 2 * (math.log(2 * math.pi) + v)
+                ),
+            ),
+            "Your log normaliser adds σ² itself to log 2π. The logarithm of a product is the sum "
+            "of the logarithms: log 2π + log σ².",
             STEPS,
         ),
         Mistake(
@@ -690,6 +710,15 @@ def _minus_distance(queries: Tensor, prototypes: Tensor) -> Tensor:
     return -(queries[:, None] - prototypes[:, :, None, None]).square().sum(2)
 
 
+def _queries_upsampled(
+    features: Tensor, masks: Tensor, queries: Tensor, scale: float = 20.0
+) -> Tensor:
+    prototypes, valid = library.masked_prototypes(features, masks)
+    if not valid.any():
+        raise ValueError("no class has a pixel")
+    return _probabilities(scale * _alike(_upsampled(queries, masks), prototypes), valid)
+
+
 def _first_query(features: Tensor, masks: Tensor, queries: Tensor, scale: float = 20.0) -> Any:
     return segment(features, masks, queries[:1].expand_as(queries), scale)
 
@@ -831,6 +860,21 @@ SEGMENT = Answer(
             ),
             "You took the softmax at the features' size and upsampled probabilities. Upsample the "
             "similarities first, as the note does: the border then lies where two of them cross.",
+            WHOLE,
+        ),
+        Mistake(
+            "queries upsampled before the cosine",
+            _queries_upsampled,
+            "You upsampled the query features and took the cosine then. Between two positions the "
+            "cosine of a mixed feature is not the mixture of the cosines; compare at the features' "
+            "size and upsample the similarities.",
+            WHOLE,
+        ),
+        Mistake(
+            "queries standardised",
+            lambda f, m, q, scale=20.0: segment(f, m, segmentation._standardised(q), scale),
+            "You standardised each query's features over its positions before the cosine. The "
+            "prototypes come from features as they are, so the two no longer fit each other.",
             WHOLE,
         ),
         Mistake(

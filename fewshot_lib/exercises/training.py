@@ -72,6 +72,7 @@ def _uncounted(g: Generator) -> Iterator[Case]:
 def _large(g: Generator) -> Iterator[Case]:
     yield Case("logits of thousands", (_logits(g, 2, 3, 4, 4) * 1000, _masks(g, 2, 3, 4, 4)))
     yield Case("sure and wrong", (_logits(g, 2, 3, 3) * 30, _masks(g, 2, 3, 3)))
+    yield Case("logits of millions", (_logits(g, 2, 3, 4, 4) * 1e6, _masks(g, 2, 3, 4, 4)))
 
 
 _IMAGE = (-3, -2, -1)
@@ -212,6 +213,20 @@ SEGMENTATION_LOSS = Answer(
             "You took the logarithm of probabilities with a small number added. Where the network "
             "is sure and wrong the probability is 0 in float32 and the loss stops growing, and "
             "learning with it. There is a function that takes softmax and log together.",
+            LOSS,
+        ),
+        Mistake(
+            "logits clamped",
+            _wrong_loss(lambda z: z.clamp_min(-1e4).log_softmax(-3)),
+            "You cut logits off at a large negative number to be rid of −∞. Real logits can lie "
+            "below it, and what they cost is lost, and their gradient is 0. Treat −∞ alone.",
+            LOSS,
+        ),
+        Mistake(
+            "log-probabilities clamped",
+            _wrong_loss(lambda z: z.log_softmax(-3).clamp_min(-100.0)),
+            "You cut log-probabilities off at a negative number. A pixel that is surely wrong then "
+            "costs the same however wrong it is, and its gradient is 0. Treat −∞ alone.",
             LOSS,
         ),
         Mistake(
@@ -1038,9 +1053,12 @@ def _unseen_only(g: Generator) -> Iterator[Case]:
 
 
 def _as_trained(g: Generator) -> Iterator[Case]:
-    weight = [[1.5, -1.0], [0.2, 0.3], [0.1, 0.4]]  # the first feature, which is dropped, decides
+    # the first feature, which is dropped, decides; what the others leave is not one class alone
+    weight = [[3.0, -2.0], [1.0, 2.2], [0.6, 2.0]]
     net = Given("matching_network", {"weight": weight, "drops": True})
-    yield Case("a network with dropout", (net, _asked(g, [1, 2, 3], [6, 5, 7]), [2]))
+    for organs, queries, seen in (([1, 2, 3], [6, 5, 7], [2]), ([4, 5], [5, 6], [])):
+        name = f"a network with dropout, {sum(queries)} queries"
+        yield Case(name, (net, _asked(g, organs, queries), seen))
 
 
 def _much(g: Generator) -> Iterator[Case]:

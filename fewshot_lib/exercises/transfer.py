@@ -48,6 +48,9 @@ def _volumes(g: Generator) -> Iterator[Case]:
     yield Case("5 slices of 7 by 6", (_scan(g, 5, 7, 6), 1.0, 99.0))
     yield Case("3 slices of 8 by 9, 10 to 80 percent", (_scan(g, 3, 8, 9), 10.0, 80.0))
     yield Case("4 slices, 0 to 100 percent", (_scan(g, 4, 5, 6), 0.0, 100.0))
+
+
+def _in_double(g: Generator) -> Iterator[Case]:
     yield Case("3 slices in float64", (_scan(g, 3, 6, 5).double(), 5.0, 90.0))
 
 
@@ -191,7 +194,8 @@ NORMALISE = Answer(
     reference=normalise,
     section=INTENSITY_SECTION,
     checks=[
-        Check("percentiles of the whole volume, cut off beyond", _volumes, points=2),
+        Check("percentiles of the whole volume, cut off beyond", _volumes, points=1.5),
+        Check("a volume in float64 as well", _in_double, points=0.5),
         Check(
             "a scanner that amplifies and shifts gives the same",
             _other_scanner,
@@ -405,6 +409,14 @@ def _one_vector(source: Tensor, embeddings: Tensor, labels: Tensor, strength: fl
     return source + shift
 
 
+def _running_half(source: Tensor, embeddings: Tensor, labels: Tensor, strength: float) -> Tensor:
+    current = adapt_prototypes(source, embeddings[:0], labels[:0], strength).clone()
+    adapt_prototypes(source, embeddings, labels, strength)
+    for z, k in zip(embeddings, labels, strict=True):
+        current[k] = (current[k] + z) / 2
+    return current
+
+
 def _adapt_loop(source: Tensor, embeddings: Tensor, labels: Tensor, strength: float) -> Any:
     if strength < 0 or any(not 0 <= k < len(source) for k in labels.tolist()):
         raise ValueError("unusable")
@@ -478,6 +490,14 @@ ADAPT_PROTOTYPES = Answer(
             _mixed(lambda s, t, n, m: (s + t / n) / 2),
             "You took the middle between the old prototype and the new mean, however many labels "
             "there are. One label must count less than a hundred.",
+            ADAPT_SECTION,
+        ),
+        Mistake(
+            "a running half",
+            _running_half,
+            "Each new label moves its prototype half-way to itself. The last label then counts as "
+            "much as all before it, and `strength` does not enter; all labels of a class count "
+            "alike.",
             ADAPT_SECTION,
         ),
         Mistake(
@@ -953,6 +973,11 @@ def _certain(g: Generator) -> Iterator[Case]:
     log_p[:, :, 0, 0] = torch.tensor([0.0, -math.inf, -math.inf])
     log_p[4] = torch.tensor([0.0, -math.inf, -math.inf])[:, None, None]
     yield Case("probabilities of exactly 0 and 1", (log_p, 3, 1))
+    order = torch.randperm(14, generator=g)
+    log_p = torch.randn(14, 3, 4, 5, generator=g) * (0.3 + 0.4 * order).view(-1, 1, 1, 1)
+    log_p = log_p.log_softmax(1)
+    log_p[:, :, 1, 1] = torch.tensor([-math.inf, 0.0, -math.inf])
+    yield Case("one pixel certain in each of 14 slices", (log_p, 5, 0))
 
 
 def _not_to_be_found(g: Generator) -> Iterator[Case]:
@@ -1256,6 +1281,10 @@ def _ends(g: Generator) -> Iterator[Case]:
     right |= confidence >= 0.75  # the others of the last bin are better than they think
     confidence[:15], right[:15] = 1.0, torch.arange(15) < 6
     yield Case("confidences of exactly 1", (confidence, right, 4))
+    confidence, right, _ = _judged(g, 50, 4, 0.5)
+    right &= confidence >= 0.25  # the others of the first bin are worse than they think
+    confidence[:15], right[:15] = 0.0, torch.arange(15) < 11
+    yield Case("confidences of exactly 0", (confidence, right, 4))
     wrong = torch.zeros(10, dtype=torch.bool)
     yield Case("always sure, always wrong", (torch.ones(10), wrong, 10))
     yield Case("always sure, always right", (torch.ones(10), ~wrong, 10))
@@ -1311,6 +1340,12 @@ def _one_lost(confidence: Tensor, right: Tensor, n_bins: int) -> Tensor:
     return (gap * count).sum() / len(confidence)
 
 
+def _zero_lost(confidence: Tensor, right: Tensor, n_bins: int) -> Tensor:
+    inside = confidence > 0
+    gap, count, _, _ = _bins(confidence[inside], right[inside], n_bins)
+    return (gap * count).sum() / len(confidence)
+
+
 def _equal_counts(confidence: Tensor, right: Tensor, n_bins: int) -> Tensor:
     order = confidence.argsort(stable=True)
     gap = (confidence.double() - right.double())[order]
@@ -1329,7 +1364,7 @@ CALIBRATION_ERROR = Answer(
     checks=[
         Check("gaps of the bins, weighted by their pixels", _over_and_under, points=2),
         Check("an empty bin counts nothing", _with_gaps),
-        Check("a confidence of 1 has its bin", _ends),
+        Check("confidences of 0 and of 1 have their bins", _ends),
     ],
     mistakes=[
         Mistake(
@@ -1408,6 +1443,13 @@ CALIBRATION_ERROR = Answer(
             _one_lost,
             "Pixels with a confidence of exactly 1 fall into no bin with you (each bin ends just "
             "before its upper edge). They are the surest; the last bin is theirs.",
+            CALIBRATION_SECTION,
+        ),
+        Mistake(
+            "confidence 0 left out",
+            _zero_lost,
+            "Pixels with a confidence of exactly 0 fall into no bin with you (each bin begins just "
+            "above its lower edge). The first bin is theirs.",
             CALIBRATION_SECTION,
         ),
         Mistake(

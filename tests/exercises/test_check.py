@@ -510,3 +510,48 @@ def test_a_lost_process_loses_its_checks_only():
 def test_as_many_outcomes_as_cases_are_needed():
     with pytest.raises(ValueError, match="one a case"):
         judge(EXERCISE, ANSWER, [], 0)
+
+
+# ------------------------------------------------------------ one number, one place to read again
+
+
+def _nearly(queries, prototypes):
+    return squared_euclidean(queries, prototypes) * 1.02
+
+
+def test_the_public_cases_show_one_wrong_number_beside_the_expected_one(capsys):
+    check("prototypes", named(_nearly))
+    said = " ".join(capsys.readouterr().out.split())
+    yours, expected = map(float, re.search(r"yours (\S+), expected (\S+) at \[", said).groups())
+    assert yours == pytest.approx(1.02 * expected, rel=1e-2)
+
+
+def test_the_cases_of_another_seed_show_no_expected_number(capsys):
+    check("prototypes", named(_nearly), seed=7)
+    assert "yours" not in capsys.readouterr().out
+
+
+def test_a_grades_report_shows_no_expected_number():
+    assert "yours" not in told(_nearly)
+
+
+def test_without_a_recognised_mistake_the_answers_own_section_is_to_be_read():
+    verdict, _ = examine(EXERCISE, ANSWER, _nearly)
+    assert not verdict.mistakes
+    assert dict(Report(verdict, ANSWER).advice)["read again"] == ANSWER.section
+
+
+def test_the_first_failing_checks_own_place_is_to_be_read():
+    def far_off(queries, prototypes):  # right but far from the origin
+        result = squared_euclidean(queries, prototypes)
+        return result + (queries.abs().amax() > 100)
+
+    verdict, _ = examine(EXERCISE, ANSWER, far_off)
+    assert not verdict.mistakes
+    assert dict(Report(verdict, ANSWER).advice)["read again"] == ANSWER.checks[-1].pointer
+
+
+def test_the_points_are_not_shown_twice():
+    points = checking.Points(3, 5)
+    assert (repr(points), float(points)) == ("3", 3.0)
+    assert re.sub("<[^>]*>", "", points._repr_html_()) == ""
