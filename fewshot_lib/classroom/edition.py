@@ -66,7 +66,8 @@ def build_edition(exercise: Exercise, folder: Path) -> Path:
     for name in NEUTRAL:
         shutil.copyfile(source / "exercises" / f"{name}.py", package / "exercises" / f"{name}.py")
     with (package / "exercises" / "__init__.py").open("a", encoding="utf-8") as initial:
-        initial.write(f"from fewshot_lib.exercises import {', '.join(NEUTRAL)}\n")
+        # by their whole names: a quiet module has every name, so that "from" would not import
+        initial.writelines(f"import fewshot_lib.exercises.{name}\n" for name in NEUTRAL)
     withhold(package, {name for answer in exercise.answers for name in answer.withhold})
     return folder
 
