@@ -88,6 +88,7 @@ def tools(modules: dict[str, Any]) -> Iterator[tuple[str, Tool]]:
                 yield f"{module_name}.{name}", thing
                 if issubclass(thing, torch.autograd.Function):
                     yield f"{module_name}.{name}.apply", thing.apply
+                    continue
                 yield from methods(f"{module_name}.{name}", thing)
 
 
@@ -122,7 +123,7 @@ def methods(name: str, kind: type) -> Iterator[tuple[str, Tool]]:
             made = kind(*settings)
         except Exception:
             continue
-        for method, thing in inspect.getmembers(kind, inspect.isfunction):
+        for method, _ in inspect.getmembers(kind, inspect.isfunction):
             if not hasattr(nn.Module, method) and not method.startswith("__"):
                 yield f"{name}{said}.{method}", getattr(made, method)
             elif method in ("forward", "__call__") and issubclass(kind, nn.Module):

@@ -180,7 +180,7 @@ def test_the_data_of_the_course_can_be_drawn_in_the_edition(tmp_path):
     build_edition(catalogue.exercise("protocols"), tmp_path)
     code = (
         "from fewshot_lib.data import anatomy, digits\n"
-        "print(len(digits.load().images), len(anatomy.make_subject(0).images))\n"
+        "print(len(digits.load().images), len(anatomy.make_subject(0).labels))\n"
     )
     assert all(int(number) > 0 for number in in_edition(tmp_path, code).split())
 
