@@ -25,6 +25,7 @@ import nbformat
 from fewshot_lib.classroom.notebooks import execute, save
 from fewshot_lib.exercises import catalogue
 from fewshot_lib.exercises.notebook import (
+    TEACHERS_ONLY,
     BadSolution,
     answer_cells,
     grading,
@@ -108,6 +109,14 @@ def make_stub(solution: nbformat.NotebookNode) -> nbformat.NotebookNode:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
+        secret = TEACHERS_ONLY.search(cell.source)
+        if secret:
+            name = grading(cell).get("grade_id") or cell.source[:40]
+            raise BadSolution(
+                f"cell {name!r}: {secret.group().strip()!r} marks what students must not see, and "
+                "would be handed out; checks that they do not see belong in "
+                "fewshot_lib/exercises/, a scheme for marking in the text's rubric there"
+            )
         if grading(cell).get("solution"):
             try:
                 cell.source = stub(cell.source, text=cell.cell_type == "markdown")
@@ -196,8 +205,9 @@ def _answer_problems(name: str, points: float, by_id: dict[str, Any]) -> list[st
             return [*found, f"cell {name!r}: {error}"]
         tree = ast.parse(left)
         bodies = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == name]
-        raises = [n for n in ast.walk(tree) if isinstance(n, ast.Raise)]
-        if len(bodies) != 1 or not raises:
+        raises = [n for n in ast.walk(bodies[0]) if isinstance(n, ast.Raise)] if bodies else []
+        raised = [getattr(getattr(n.exc, "func", n.exc), "id", "") for n in raises]
+        if len(bodies) != 1 or "NotImplementedError" not in raised:
             found.append(f"the stub of {name} does not raise NotImplementedError")
     return found
 
@@ -220,6 +230,7 @@ def build_one(path: Path, course: Path) -> Built:
     try:
         solution = nbformat.read(path, as_version=4)
         exercise = catalogue.exercise(path.stem)
+        make_stub(solution)  # refuses what must not be handed out before anything is run
         problems = problems_of(solution, exercise)
         if problems:
             return Built(path.stem, time.monotonic() - begun, tuple(problems))
@@ -235,6 +246,8 @@ def build_one(path: Path, course: Path) -> Built:
         save(solution, path)
         (course / "exercises").mkdir(exist_ok=True)
         save(target, course / "exercises" / path.name)
+    except BadSolution as error:
+        return Built(path.stem, time.monotonic() - begun, (str(error),))
     except Exception as error:
         said = str(error).strip()
         return Built(path.stem, time.monotonic() - begun, (f"{type(error).__name__}: {said}",))

@@ -16,7 +16,17 @@ from fewshot_lib.exercises.spec import Answer, Case, Check, Exercise, Mistake, P
 from fewshot_lib.exercises.spec import Variant as V
 from fewshot_lib.exercises.values import Seed
 
-GIVEN_AWAY = ["evaluation.dice", "evaluation.volume_dice", "evaluation.mean_slice_dice"]
+GIVEN_AWAY = [
+    *(
+        f"evaluation.{name}"
+        for name in (
+            *("dice", "volume_dice", "mean_slice_dice", "_dice"),
+            *("episode_dice", "segment_volume", "evaluate"),
+        )
+    ),
+    "training.segmentation_loss",
+    "training._soft_dice_loss",
+]
 DICE_SECTION = "notebook 01, «Dice»"
 EMPTY_SECTION = "notebook 01, «Dice and its empty case»"
 VOLUME_SECTION = "notebook 01, «Dice of slices and of volumes»"

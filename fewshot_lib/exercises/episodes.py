@@ -590,7 +590,12 @@ DRAW_EPISODE = Answer(
             "labels have one axis, so that nonzero gives one column, the first and the last"
         ),
     },
-    withhold=["episodes.draw_episode", "episodes.EpisodeSampler"],
+    withhold=[
+        "episodes.draw_episode",
+        "episodes.EpisodeSampler",
+        "training.sample_episode",
+        "training.sample_slices",
+    ],
     difficulty=2,
     importance=5,
     minutes=20,

@@ -14,6 +14,13 @@ from typing import Any
 
 BEGIN = re.compile(r"^(?P<indent>\s*)#+\s*BEGIN SOLUTION(?:\s*:\s*(?P<words>.*\S))?\s*$")
 END = re.compile(r"^\s*#+\s*END SOLUTION\s*$")
+#: nbgrader's markers of what only a teacher may see. They need nbgrader's own release step, which
+#: takes them out; these exercises are handed out without it.
+TEACHERS_ONLY = re.compile(
+    r"\b(?:BEGIN|END)[\s_-]*(?:HIDDEN[\s_-]*TEST|MARK(?:ING)?[\s_-]*SCHEME)S?\b"
+    r"|^\s*#+\s*(?:HASHED\s+)?AUTOTEST\b",
+    re.IGNORECASE | re.MULTILINE,
+)
 #: What stands in a stub where a text is to be written.
 WRITE_HERE = "*Write your answer here.*"
 
@@ -72,20 +79,20 @@ def stub(source: str, text: bool = False) -> str:
     :data:`WRITE_HERE`.
 
     Raises:
-        BadSolution: a region is not closed, not opened, empty, or has no words.
+        BadSolution: there is no region, or one is not closed, not opened, empty, or has no words.
 
     >>> print(stub("def f():\\n    ### BEGIN SOLUTION: return one\\n    return 1\\n"
     ...            "    ### END SOLUTION"))
     def f():
         raise NotImplementedError("return one")
     """
-    lines, inside, kept = [], False, 0
+    lines, inside, kept, regions = [], False, 0, 0
     for line in source.split("\n"):
         begins, ends = BEGIN.match(line), END.match(line)
         if begins:
             if inside:
                 raise BadSolution("BEGIN SOLUTION inside a solution")
-            inside, kept = True, 0
+            inside, kept, regions = True, 0, regions + 1
             words = begins["words"]
             if text:
                 lines.append(begins["indent"] + WRITE_HERE)
@@ -106,6 +113,11 @@ def stub(source: str, text: bool = False) -> str:
             lines.append(line)
     if inside:
         raise BadSolution("BEGIN SOLUTION without END SOLUTION")
+    if not regions:
+        raise BadSolution(
+            "it has no solution to take out: put «### BEGIN SOLUTION: in words» and "
+            "«### END SOLUTION» around what students are to write"
+        )
     return "\n".join(lines)
 
 

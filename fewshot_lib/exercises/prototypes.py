@@ -204,6 +204,7 @@ def _prototype_picture(case: Case, expected: Any, got: Any) -> str | None:
     return pictures.matrix(case, expected, got)
 
 
+GIVEN_AWAY = ["evaluation.episode_accuracy", "mixture", "networks", "prototypes"]
 BY_LOOP = "notebook 03, «Six examples, by hand»; note §2.2"
 
 CLASS_PROTOTYPES = Answer(
@@ -347,7 +348,7 @@ CLASS_PROTOTYPES = Answer(
         "multiply it with the embeddings, divide by the class sizes.",
     ],
     picture=_prototype_picture,
-    withhold=["prototypes.class_prototypes"],
+    withhold=GIVEN_AWAY,
     difficulty=2,
     importance=5,
     minutes=15,
@@ -566,7 +567,7 @@ SQUARED_EUCLIDEAN = Answer(
         ),
     },
     picture=pictures.matrix,
-    withhold=["prototypes.squared_euclidean", "prototypes.similarity"],
+    withhold=GIVEN_AWAY,
     difficulty=2,
     importance=4,
     minutes=10,
@@ -784,7 +785,7 @@ LOG_POSTERIOR = Answer(
         "`log_softmax` along the last axis.",
     ],
     picture=lambda case, expected, got: pictures.matrix(case, np.exp(expected), np.exp(got)),
-    withhold=["prototypes.log_posterior", "mixture.gaussian_log_posterior"],
+    withhold=GIVEN_AWAY,
     difficulty=2,
     importance=5,
     minutes=10,

@@ -18,7 +18,7 @@ from fewshot_lib.exercises.spec import Answer, Case, Check, Exercise, Mistake, P
 from fewshot_lib.exercises.spec import Variant as V
 from fewshot_lib.exercises.values import Given
 
-NETWORK = "networks.FewShotSegmentationNet"
+GIVEN_AWAY = ["mixture", "networks", "prototypes"]
 
 
 def _one_hot(labels: Tensor, n_classes: int) -> Tensor:
@@ -262,7 +262,7 @@ NOTE_PROTOTYPES = Answer(
         ),
     },
     picture=pictures.matrix,
-    withhold=[NETWORK],
+    withhold=GIVEN_AWAY,
     difficulty=1,
     importance=3,
     minutes=10,
@@ -1004,7 +1004,7 @@ COMPUTE_PROTOTYPES = Answer(
         ),
     },
     picture=lambda case, expected, got: pictures.matrix(case, expected[0], got[0]),
-    withhold=[NETWORK, "prototypes.masked_prototypes", "prototypes.grid_prototypes"],
+    withhold=GIVEN_AWAY,
     difficulty=3,
     importance=5,
     minutes=20,
@@ -1350,7 +1350,7 @@ MATCH_FEATURES = Answer(
     ],
     tolerance=Tolerance(rtol=1e-4, atol=1e-4),
     picture=pictures.matrix,
-    withhold=[NETWORK],
+    withhold=GIVEN_AWAY,
     difficulty=3,
     importance=4,
     minutes=15,
@@ -1571,7 +1571,7 @@ PREDICT = Answer(
         "In words: reshape to (N, K, H′, W′); remember which classes are −inf; interpolate; fill "
         "those with −inf again; argmax over axis 1; view as the leading axes and the size.",
     ],
-    withhold=[NETWORK],
+    withhold=GIVEN_AWAY,
     difficulty=3,
     importance=3,
     minutes=15,

@@ -133,6 +133,7 @@ def _cards_einsum(support: Tensor, labels: Tensor, queries: Tensor, n_way: int) 
 
 
 # the text of mutants that nobody can tell from the solution, and why
+GIVEN_AWAY = ["mixture", "networks", "prototypes"]
 _APART = "(queries[:, None] - prototypes).square().sum(dim=-1)"
 _TURNED = "(prototypes - queries[:, None]).square().sum(dim=-1)"
 SQUARE = "the square of a difference does not depend on which is subtracted from which"
@@ -270,12 +271,7 @@ KEY_FORMULAS = Answer(
         "return (prototypes, distances, (-distances).softmax(dim=1))": TWO_AXES,
         f"distances = {_APART} → distances = {_TURNED}": SQUARE,
     },
-    withhold=[
-        "prototypes.class_prototypes",
-        "prototypes.squared_euclidean",
-        "prototypes.log_posterior",
-        "mixture.gaussian_log_posterior",
-    ],
+    withhold=GIVEN_AWAY,
     difficulty=1,
     importance=5,
     minutes=10,
@@ -581,13 +577,7 @@ MIXTURE_PROOF = Answer(
         "common = -queries.square().sum(dim=-1) / (2 * variance) - normaliser → "
         "common = -queries.square().sum(dim=1) / (2 * variance) - normaliser": TWO_AXES,
     },
-    withhold=[
-        "mixture.gaussian_log_density",
-        "mixture.gaussian_log_posterior",
-        "mixture.linear_form",
-        "prototypes.log_posterior",
-        "prototypes.squared_euclidean",
-    ],
+    withhold=GIVEN_AWAY,
     difficulty=3,
     importance=4,
     minutes=15,
@@ -1013,13 +1003,7 @@ SEGMENT = Answer(
         ),
     },
     picture=lambda case, expected, got: pictures.matrix(case, expected[0, 0], got[0, 0]),
-    withhold=[
-        "networks.FewShotSegmentationNet",
-        "prototypes.masked_prototypes",
-        "prototypes.grid_prototypes",
-        "prototypes.cosine_similarity",
-        "prototypes.log_posterior",
-    ],
+    withhold=GIVEN_AWAY,
     difficulty=3,
     importance=5,
     minutes=15,

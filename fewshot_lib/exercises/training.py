@@ -143,6 +143,7 @@ def _loss_lowest(logits: Tensor, masks: Tensor) -> Tensor:
     return ((target * -logs).sum(_IMAGE) / target.sum(_IMAGE)).mean()
 
 
+GIVEN_AWAY = ["evaluation.episode_dice", "training"]
 LOSS = "notebook 06, «The loss（损失）»; note §3.2, `segmentation_loss`"
 COUNTS = "notebook 06, «Pixels that do not count»"
 
@@ -292,7 +293,7 @@ SEGMENTATION_LOSS = Answer(
         "the sum of masks times that, over the last three axes; divided by the sum of the masks "
         "where the logits are not −inf; the mean of what is left.",
     ],
-    withhold=["training.segmentation_loss"],
+    withhold=GIVEN_AWAY,
     picture=pictures.matrix,
     difficulty=2,
     importance=4,
@@ -650,7 +651,7 @@ EPISODIC_TRAINING = Answer(
         ),
     },
     returns=("losses", "weight"),
-    withhold=["training.episodic_training_epoch"],
+    withhold=GIVEN_AWAY,
     difficulty=3,
     importance=5,
     minutes=20,
@@ -971,7 +972,7 @@ PICK_SLICES = Answer(
         ),
     },
     returns=("support", "query"),
-    withhold=["training.sample_slices", "training.sample_episode"],
+    withhold=GIVEN_AWAY,
     difficulty=2,
     importance=5,
     minutes=15,
@@ -1168,6 +1169,7 @@ EVALUATE_UNSEEN = Answer(
     name="evaluate_unseen",
     reference=evaluate_unseen,
     section=UNSEEN,
+    withhold=GIVEN_AWAY,
     kind="repair",
     checks=[
         Check("the organ's Dice, over organs that training did not see", _unseen_only, points=2),

@@ -301,7 +301,7 @@ NORMALISE = Answer(
         "upper is not above the lower; subtract the lower, divide by the difference, clamp to 0 … "
         "1.",
     ],
-    withhold=["data.prepare.rescale_percentiles"],
+    withhold=["data.prepare.rescale_percentiles", "data.prepare.scale_intensities"],
     kind="repair",
     difficulty=2,
     importance=4,
@@ -470,6 +470,7 @@ ADAPT_PROTOTYPES = Answer(
     name="adapt_prototypes",
     reference=adapt_prototypes,
     section=ADAPT_SECTION,
+    withhold=["mixture", "networks", "prototypes"],
     checks=[
         Check("source and site weighted by what each knows", _both_count, points=2),
         Check("strength 0: the site's own means", _the_site_alone),

@@ -187,11 +187,54 @@ def test_a_text_is_replaced_as_a_whole(solution):
         ("### BEGIN SOLUTION: x\n### BEGIN SOLUTION: y\n1\n### END SOLUTION", "inside"),
         ("x = 1  # BEGIN SOLUTION: here", "not understood"),
         ("# END SOLUTION soon", "not understood"),
+        ("def f():\n    raise ValueError('no marker')", "no solution to take out"),
     ],
 )
 def test_bad_markers_are_refused_with_the_reason(source, says):
     with pytest.raises(BadSolution, match=says):
         stub(source)
+
+
+@pytest.mark.parametrize(
+    "marker",
+    [
+        "### BEGIN HIDDEN TESTS",
+        "# end hidden tests",
+        "x = 1  # BEGIN_HIDDEN_TEST",
+        "### BEGIN  HIDDEN-TESTS",
+        "=== BEGIN MARK SCHEME ===",
+        "=== END MARKING SCHEME ===",
+        "### AUTOTEST dice(a, b)",
+        "### HASHED AUTOTEST dice(a, b)",
+    ],
+)
+@pytest.mark.parametrize("where", ["check-class_prototypes", "class_prototypes", "temperature", ""])
+def test_what_only_a_teacher_may_see_is_not_handed_out(course, marker, where):
+    def add(notebook):
+        cell = by_id(notebook, where) if where else notebook.cells[0]
+        cell.source = f"{cell.source}\n{marker}\nassert dice(1, 2) == 0.25"
+
+    change(course / "solutions" / f"{STEM}.ipynb", add)
+    before = (course / "exercises" / f"{STEM}.ipynb").read_bytes()
+    lines: list[str] = []
+    assert build(course, [STEM], say=lines.append) == 1
+    (line,) = lines
+    assert "students must not see" in line
+    assert said(course)[0] == 1
+    assert (course / "exercises" / f"{STEM}.ipynb").read_bytes() == before
+
+
+def test_an_answer_without_markers_is_refused_before_anything_is_run(course, monkeypatch):
+    def strip(notebook):
+        cell = answer_cell(notebook)
+        cell.source = "\n".join(row for row in cell.source.split("\n") if "SOLUTION" not in row)
+
+    change(course / "solutions" / f"{STEM}.ipynb", strip)
+    monkeypatch.setattr(building, "execute", None)
+    lines: list[str] = []
+    assert build(course, [STEM], say=lines.append) == 1
+    assert "no solution to take out" in lines[0]
+    assert "points as saved" not in lines[0]
 
 
 def test_words_with_quotes_and_backslashes_survive():
