@@ -1,31 +1,60 @@
-"""Decide which code of a submission is run: the student's answers in the built exercise.
+"""Say what is what in a submission: which cells are as handed out, which are answers, which texts.
 
-Only the sources of answer cells and of cells that the student added are taken from a submission.
-Everything else, with all metadata, tags and outputs, comes from the built exercise; what a student
-changed there is passed over. Answer cells are matched by ``grade_id``:
-
-- missing: the answer is as if it were the stub, unless a cell of the student's own defines it; then
-  that counts, and is reported;
-- twice: the first one that differs from the stub counts, and it is reported;
-- elsewhere: order is that of the exercise; added cells stay behind the cell they came after.
+A submission is run as it was handed in. What is found here changes no mark: it says which cells
+cannot matter (unchanged ones that nothing reads), what to show beside an answer, and where the
+student's texts are, wherever they were put.
 """
 
 from __future__ import annotations
 
 import ast
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+import contextlib
+import dis
+import types
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from fewshot_lib.exercises.notebook import grading, source_of
+from fewshot_lib.exercises.notebook import WRITE_HERE, grading, source_of
 from fewshot_lib.exercises.spec import Exercise
 
-_MAGIC = re.compile(r"^(?P<indent>\s*)(?:%|!|\?)")
-_CELL_MAGIC = re.compile(r"^\s*%%(?P<name>\w+)")
-#: Cell magics that run their cell as Python; every other one makes the cell something else.
-_PYTHON_MAGICS = frozenset(("time", "timeit", "capture", "prun"))
+
+@dataclass(frozen=True)
+class Template:
+    """A notebook as handed out, in the form in which submissions are compared with it.
+
+    Arguments:
+        exercise: its specification.
+        code: of each code cell that asks nothing, by its source: the names it binds and reads.
+        stubs: the sources of cells to be answered, by ``grade_id``.
+        texts: for each text to be written, the source of the cell before it.
+        fixed: the sources of all cells that ask nothing.
+    """
+
+    exercise: Exercise
+    code: Mapping[str, Mapping[str, Sequence[str]]]
+    stubs: Mapping[str, str]
+    texts: Mapping[str, str]
+    fixed: frozenset[str]
+
+    @classmethod
+    def of(cls, exercise: Exercise, built: Mapping[str, Any]) -> Template:
+        """Take a template from an exercise's built notebook."""
+        code, stubs, texts, fixed, before = {}, {}, {}, set(), ""
+        for cell in built["cells"]:
+            source = source_of(cell).strip()
+            if grading(cell).get("solution"):
+                name = str(grading(cell)["grade_id"])
+                stubs[name] = source
+                if cell["cell_type"] != "code":
+                    texts[name] = before
+            else:
+                fixed.add(source)
+                if cell["cell_type"] == "code":
+                    with contextlib.suppress(SyntaxError):  # with magics: it runs in any case
+                        code[source] = names_of(source)
+            before = source
+        return cls(exercise, code, stubs, texts, frozenset(fixed))
 
 
 @dataclass(frozen=True)
@@ -33,189 +62,157 @@ class Assembled:
     """What is run, and what there is to say about the file.
 
     Arguments:
-        cells: ``{"id": …, "source": …}`` in order.
+        cells: all code cells, in order, as :class:`sandbox.Job` takes them.
         remarks: one sentence each, for student and teacher.
-        sources: the answers' sources as handed in, by name; for the comparison of submissions.
-        texts: prose answers, by name.
+        sources: the code of each answer as it stands in the end, by name.
+        texts: what was written for each text, by name; "" where nothing was.
+        attachments: pictures in those texts, by text and name.
+        runs: the fingerprint of the answers' code, see ``reader.token_runs``.
+        places: for each code cell a few words that name it.
     """
 
-    cells: tuple[Mapping[str, str], ...]
+    cells: tuple[Mapping[str, Any], ...]
     remarks: tuple[str, ...]
     sources: Mapping[str, str]
     texts: Mapping[str, str]
+    attachments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    runs: frozenset[int] = frozenset()
+    places: tuple[str, ...] = ()
 
 
-def assemble(
-    exercise: Exercise, built: Mapping[str, Any], submitted: Mapping[str, Any]
-) -> Assembled:
-    """Put a submission's answers and added cells into the built exercise.
+def names_of(source: str) -> dict[str, list[str]]:
+    """Give the names that a handed-out cell binds, and those that it reads.
+
+    >>> names_of("a = b + c")
+    {'binds': ['a'], 'reads': ['b', 'c']}
+    """
+    binds: set[str] = set()
+    reads: set[str] = set()
+    pending: list[types.CodeType] = [compile(source, "", "exec", dont_inherit=True)]
+    while pending:
+        code = pending.pop()
+        pending += [part for part in code.co_consts if isinstance(part, types.CodeType)]
+        for step in dis.get_instructions(code):
+            if step.opname in ("STORE_NAME", "STORE_GLOBAL", "DELETE_NAME", "DELETE_GLOBAL"):
+                if code.co_name == "<module>" or step.opname.endswith("GLOBAL"):
+                    binds.add(str(step.argval))
+            elif step.opname in ("LOAD_NAME", "LOAD_GLOBAL"):
+                reads.add(str(step.argval))
+    return {"binds": sorted(binds), "reads": sorted(reads)}
+
+
+def assemble(template: Template, submitted: Sequence[Mapping[str, Any]]) -> Assembled:
+    """Say what is what in a submission.
 
     Arguments:
-        exercise: its specification.
-        built: the exercise as handed out, from ``exercises/``.
-        submitted: the cells of a submission, from ``submissions.notebook``.
+        template: of the exercise.
+        submitted: the cells of a submission, from ``reader.Reader``.
     """
+    names = [answer.name for answer in template.exercise.answers]
+    cells: list[dict[str, Any]] = []
+    places: list[str] = []
     remarks: list[str] = []
-    given = {key: cell for cell in built["cells"] for key in _keys(cell)}
-    stubs = {
-        grading(cell)["grade_id"]: cell for cell in built["cells"] if grading(cell).get("solution")
-    }
-    handed: dict[str, list[str]] = {}
-    added: dict[str, list[Mapping[str, Any]]] = {}
-    anchor, order = "", []
-    for cell in submitted["cells"]:
-        known = next((given[key] for key in _keys(cell) if key in given), None)
-        if known is None:
-            added.setdefault(anchor, []).append(cell)
+    sources: dict[str, str] = {}
+    runs: dict[str, Sequence[int]] = {}
+    defining: dict[str, int] = dict.fromkeys(names, 0)
+    for cell in submitted:
+        if cell["cell_type"] != "code":
+            if cell.get("grade_id") in defining:
+                remarks.append(
+                    f"The answer cell {cell['grade_id']!r} is no code cell any more, so it was not "
+                    "run. Turn it back into a code cell (in JupyterLab: press Esc, then Y)."
+                )
             continue
-        anchor = _place(known)
-        order.append(anchor)
-        name = str(grading(known).get("grade_id", ""))
-        if name in stubs:
-            handed.setdefault(name, []).append(source_of(cell))
-    places = [_place(cell) for cell in built["cells"]]
-    if [place for place in places if place in order] != list(dict.fromkeys(order)):
-        remarks.append("Cells stand in another order than handed out; they were run in that order.")
-    answers = {name: _chosen(name, stubs, handed, remarks) for name in stubs}
-    own = {cell["source"]: cell for cells in added.values() for cell in cells}
-    for answer in exercise.answers:
-        if answer.name not in handed:
-            remarks.append(_lost(answer.name, own))
-    cells = list(_runnable(added.get("", ()), "before"))
-    for cell in built["cells"]:
-        name = grading(cell).get("grade_id", "")
-        if cell["cell_type"] == "code" and name in stubs:
-            if name in handed:  # else the stub would undo what an added cell defines
-                cells.append({"id": name, "source": python(answers[name])})
-        elif cell["cell_type"] == "code" and not grading(cell).get("grade"):
-            cells.append({"id": f"given {len(cells)}", "source": given_definitions(cell)})
-        cells.extend(_runnable(added.get(_place(cell), ()), _place(cell)))
-    names = {answer.name for answer in exercise.answers}
-    return Assembled(
-        tuple(cell for cell in cells if cell["source"].strip()),
-        tuple(remarks),
-        {name: source for name, source in answers.items() if name in names},
-        {name: source for name, source in answers.items() if name not in names},
-    )
-
-
-def _keys(cell: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Give what a cell may be known by, the surest first."""
-    keys = []
-    grade_id, name = grading(cell).get("grade_id"), cell.get("id")
-    if isinstance(grade_id, str):
-        keys.append(("grade_id", grade_id))
-    if isinstance(name, str) and name:
-        keys.append(("id", name))
-    if not grading(cell).get("solution"):
-        keys.append(("source", source_of(cell).strip()))
-    return keys
-
-
-def _place(cell: Mapping[str, Any]) -> str:
-    return str(grading(cell).get("grade_id") or cell.get("id") or source_of(cell)[:80])
-
-
-def _chosen(
-    name: str,
-    stubs: Mapping[str, Mapping[str, Any]],
-    handed: Mapping[str, Sequence[str]],
-    remarks: list[str],
-) -> str:
-    stub = source_of(stubs[name])
-    sources = handed.get(name, [])
-    if len(sources) > 1:
-        remarks.append(
-            f"The answer cell {name!r} is there {len(sources)} times; the first one that differs "
-            "from the handed-out cell counts."
-        )
-    return next((source for source in sources if source.strip() != stub.strip()), stub)
-
-
-def _lost(name: str, own: Mapping[str, Mapping[str, Any]]) -> str:
-    for source, cell in own.items():
-        if cell["cell_type"] == "code" and name in defined(source):
-            return (
-                f"The answer cell {name!r} has lost its identity (it was deleted and written anew, "
-                "or the notebook was rebuilt); a cell of your own defines it, and that one counts."
+        source = cell["source"]
+        found = {"index": len(cells), "source": source, "answer": ""}
+        known = template.code.get(source.strip())
+        if known is not None:
+            found |= known
+            places.append("a handed-out cell")
+        else:
+            here = [name for name in names if name in cell["defines"]]
+            marked = cell.get("grade_id")
+            found["answer"] = here[-1] if here else marked if marked in defining else ""
+            places.append(f"the cell of {found['answer']}" if found["answer"] else _first(source))
+            for name in here or ([found["answer"]] if found["answer"] not in sources else []):
+                if name:
+                    sources[name], runs[name] = source, cell.get("runs", ())
+            for name in here:
+                defining[name] += source.strip() != template.stubs.get(name)
+        cells.append(found)
+    for name in names:
+        if name not in sources:
+            remarks.append(
+                f"No cell of this notebook defines {name}, so that answer counts as not attempted. "
+                "If it was renamed, hand in the notebook with the name as it was."
             )
-    return (
-        f"The answer cell {name!r} is not in this notebook, and no other cell defines {name}. "
-        "If it was renamed, hand in the notebook with the name as it was."
+        elif defining[name] > 1:
+            remarks.append(
+                f"{name} is defined in {defining[name]} cells; the one that runs last counts."
+            )
+    texts, attachments = _texts(template, submitted)
+    return Assembled(
+        tuple(cells),
+        tuple(remarks),
+        sources,
+        texts,
+        attachments,
+        frozenset(run for found in runs.values() for run in found),
+        tuple(places),
     )
 
 
-def defined(source: str) -> set[str]:
-    """Give the names that a cell's top level defines; none if it does not parse.
+def _first(source: str) -> str:
+    line = next((line.strip() for line in source.split("\n") if line.strip()), "an empty cell")
+    return f"the cell that begins {line[:60]!r}"
 
-    >>> sorted(defined("def f(): pass\\ng = 1"))
-    ['f', 'g']
+
+def _texts(
+    template: Template, submitted: Sequence[Mapping[str, Any]]
+) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
+    """Collect what was written for each text: in its cell, and in cells added below it.
+
+    If the cell has lost its identity, what stands where it was counts.
     """
-    try:
-        body = ast.parse(python(source)).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return set()
-    names = {n.name for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
-    for statement in body:
-        if isinstance(statement, ast.Assign):
-            names |= {target.id for target in statement.targets if isinstance(target, ast.Name)}
-    return names
+    texts: dict[str, str] = {}
+    attachments: dict[str, dict[str, Any]] = {}
+    for name, before in template.texts.items():
+        marked = [i for i, cell in enumerate(submitted) if cell.get("grade_id") == name]
+        if not marked:  # look for what stands after the cell that was before it
+            marked = [i + 1 for i, cell in enumerate(submitted) if cell["source"].strip() == before]
+        pieces: list[str] = []
+        pictures: dict[str, Any] = {}
+        for cell in _written(template, submitted, marked[0] if marked else len(submitted), name):
+            words = cell["source"].strip()
+            if words != template.stubs[name]:
+                pieces.append(words.replace(WRITE_HERE, "").strip())
+            pictures |= cell.get("attachments", {})
+        texts[name] = "\n\n".join(piece for piece in pieces if piece)
+        if pictures:
+            attachments[name] = pictures
+    return texts, attachments
 
 
-def given_definitions(cell: Mapping[str, Any]) -> str:
-    """Keep of a handed-out cell what answers may rely on: imports, functions, classes, constants.
-
-    The rest shows and plots; grading does not need it.
-    """
-    return _given_definitions(source_of(cell))
-
-
-@cache
-def _given_definitions(source: str) -> str:
-    # of handed-out cells only, the same for every submission
-    try:
-        body = ast.parse(python(source)).body
-    except SyntaxError:
-        return ""
-    kept = [
-        statement
-        for statement in body
-        if isinstance(statement, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef)
-        or (
-            isinstance(statement, ast.Assign)
-            and not any(isinstance(node, ast.Call) for node in ast.walk(statement.value))
-        )
-    ]
-    return "\n".join(ast.unparse(statement) for statement in kept)
+def _written(
+    template: Template, submitted: Sequence[Mapping[str, Any]], start: int, name: str
+) -> Iterator[Mapping[str, Any]]:
+    for cell in submitted[start:]:
+        own = cell.get("grade_id") == name
+        other = cell.get("grade_id") in template.stubs or cell["source"].strip() in template.fixed
+        if cell["cell_type"] == "code" or (other and not own):
+            return
+        yield cell
 
 
-def _runnable(cells: Sequence[Mapping[str, Any]], place: str) -> list[dict[str, str]]:
-    return [
-        {"id": f"added {number} after {place}"[:80], "source": python(cell["source"])}
-        for number, cell in enumerate(cells, 1)
-        if cell["cell_type"] == "code"
-    ]
-
-
-def python(source: str) -> str:
-    """Turn a cell into plain Python: lines of IPython's own become ``pass``.
-
-    >>> python("%matplotlib inline\\nx = 1")
-    'pass\\nx = 1'
-    """
-    lines = source.split("\n")
-    first = next((line for line in lines if line.strip()), "")
-    magic = _CELL_MAGIC.match(first)
-    if magic and magic["name"] not in _PYTHON_MAGICS:
-        return ""
-    try:
-        ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        pass
-    else:
-        return source
-    magics = [_MAGIC.match(line) for line in lines]
-    return "\n".join(
-        f"{magic['indent']}pass" if magic else line
-        for line, magic in zip(lines, magics, strict=True)
-    )
+def definitions(sources: Iterable[str]) -> list[str]:
+    """Keep of handed-out cells what answers may rely on: imports, functions, classes, constants."""
+    kept = []
+    for source in sources:
+        for statement in ast.parse(source).body:
+            plain = isinstance(statement, ast.Assign) and not any(
+                isinstance(node, ast.Call) for node in ast.walk(statement.value)
+            )
+            kinds = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef
+            if plain or isinstance(statement, kinds):
+                kept.append(ast.unparse(statement))
+    return kept

@@ -13,45 +13,23 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import fewshot_lib
+from fewshot_lib.classroom import quiet
 from fewshot_lib.exercises import catalogue
 from fewshot_lib.exercises.spec import Exercise
 
 #: Modules of ``fewshot_lib.exercises`` that know no answer; the worker needs them.
 NEUTRAL = ("values", "running", "given", "spec")
 
-_INERT = '''"""What a notebook imports; while grading it does nothing."""
+#: Packages that show, draw, ask or check; in the edition nothing of theirs does anything.
+QUIET = ("exercises", "figures", "reading")
 
+_QUIET_MODULE = '''"""What a notebook imports; while grading it does nothing."""
 
-class _Quiet:
-    """Stand for anything a notebook calls to draw, show or check something."""
+import sys
 
-    def __init__(self, *_, **__):
-        pass
+from fewshot_lib._quiet import QuietModule, carry_on
 
-    def __call__(self, *_, **__):
-        return self
-
-    def __iter__(self):
-        return iter((self, self))  # "figure, data = ..."
-
-    def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return self
-
-    def __repr__(self):
-        return "(nothing is shown while grading)"
-
-
-def carry_on(name, answer=None):
-    """Give back the student's own answer; what stands in for a wrong one is the grader's affair."""
-    return answer
-
-
-def __getattr__(name):
-    if name.startswith("__"):
-        raise AttributeError(name)
-    return _Quiet()
+sys.modules[__name__].__class__ = QuietModule
 '''
 
 
@@ -78,62 +56,135 @@ def build_edition(exercise: Exercise, folder: Path) -> Path:
     for file in sorted(source.glob("*.py")):
         if file.name != "cli.py":
             shutil.copyfile(file, package / file.name)
-    ignore = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(source / "data", package / "data", ignore=ignore)
-    for part in ("figures", "reading", "exercises"):  # to import matplotlib would cost a second
-        (package / part).mkdir()
-        (package / part / "__init__.py").write_text(_INERT, encoding="utf-8")
+    shutil.copytree(source / "data", package / "data", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copyfile(Path(quiet.__file__), package / "_quiet.py")
+    for part in QUIET:  # to import matplotlib would cost a second
+        for file in (source / part).rglob("*.py"):
+            target = package / file.relative_to(source)
+            target.parent.mkdir(exist_ok=True)
+            target.write_text(_QUIET_MODULE, encoding="utf-8")
     for name in NEUTRAL:
-        file = source / "exercises" / f"{name}.py"
-        shutil.copyfile(file, package / "exercises" / file.name)
+        shutil.copyfile(source / "exercises" / f"{name}.py", package / "exercises" / f"{name}.py")
+    with (package / "exercises" / "__init__.py").open("a", encoding="utf-8") as initial:
+        # by their whole names: a quiet module has every name, so that "from" would not import
+        initial.writelines(f"import fewshot_lib.exercises.{name}\n" for name in NEUTRAL)
     withhold(package, {name for answer in exercise.answers for name in answer.withhold})
     return folder
+
+
+#: A function of the package: its module ("data.prepare") and its name there ("View.mask").
+Place = tuple[str, str]
 
 
 def withhold(package: Path, names: Iterable[str]) -> None:
     """Take the bodies of functions, classes' methods or whole modules out of a copied package.
 
-    "prototypes.squared_euclidean" loses its body, and so do the private functions of its module
-    that it calls, for they are the answer under another name; "prototypes" loses all its functions.
+    "prototypes.squared_euclidean" loses its body; "networks.UNetEncoder" loses those of its
+    methods; "prototypes" loses all its functions. A private function goes with them if nothing but
+    what is withheld leads to it: what students may still use must work.
+
+    Arguments:
+        package: the folder of the copied package; its files are rewritten.
+        names: dotted, below the package; the module is the longest path that is one.
 
     Raises:
         CannotWithhold: there is no such name.
     """
-    by_module: dict[str, set[str]] = {}
-    for name in names:
-        module, _, inner = name.partition(".")
-        while inner and not _file(package, module) and "." in inner:
-            step, _, inner = inner.partition(".")
-            module = f"{module}.{step}"
-        by_module.setdefault(module, set()).add(inner)
-    for module, inside in by_module.items():
-        file = _file(package, module)
-        if file is None:
-            raise CannotWithhold(f"there is no module {module!r} to withhold from")
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        functions = dict(_functions(tree))
-        wanted: set[str] = set()
-        for name in inside:
-            found = {
-                path
-                for path in functions
-                if not name or path == name or path.startswith(name + ".")
-            }
-            if not found:
-                raise CannotWithhold(f"there is no function {name!r} in {module!r}")
-            wanted |= found
-        wanted |= _private_helpers(functions, wanted)
-        for path in wanted:
-            _empty(functions[path], f"{module}.{path}")
-        file.write_text(ast.unparse(ast.fix_missing_locations(tree)), encoding="utf-8")
+    library = _Library(package)
+    wanted = {place for name in names for place in library.found(name)}
+    for module, path in wanted | library.only_behind(wanted):
+        _empty(library.functions[module, path], f"{module}.{path}")
+    for module in {module for module, _ in wanted}:
+        tree = ast.fix_missing_locations(library.trees[module])
+        library.files[module].write_text(ast.unparse(tree), encoding="utf-8")
 
 
-def _file(package: Path, module: str) -> Path | None:
-    base = package.joinpath(*module.split("."))
-    for file in (base.with_suffix(".py"), base / "__init__.py"):
-        if file.is_file():
-            return file
-    return None
+class _Library:
+    """The modules of a copied package and what each of their functions leads to.
+
+    Arguments:
+        package: its folder. Quiet modules are passed over.
+    """
+
+    def __init__(self, package: Path) -> None:
+        self.files: dict[str, Path] = {}
+        for file in sorted(package.rglob("*.py")):
+            parts = file.relative_to(package).with_suffix("").parts
+            if parts[0] not in (*QUIET, "_quiet"):
+                self.files[".".join(part for part in parts if part != "__init__")] = file
+        self.trees = {
+            module: ast.parse(file.read_text(encoding="utf-8"))
+            for module, file in self.files.items()
+        }
+        self.functions: dict[Place, ast.FunctionDef] = {
+            (module, path): node
+            for module, tree in self.trees.items()
+            for path, node in _functions(tree)
+        }
+        self._imports = {module: _imports(tree) for module, tree in self.trees.items()}
+        self._leads = {
+            place: self._mentioned(place[0], [node]) for place, node in self.functions.items()
+        }
+
+    def found(self, name: str) -> set[Place]:
+        """Give the functions that a dotted name means.
+
+        Raises:
+            CannotWithhold: it means none.
+        """
+        parts = name.split(".")
+        length = next((n for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in self.files), 0)
+        module, inner = ".".join(parts[:length]), ".".join(parts[length:])
+        if not length:
+            raise CannotWithhold(f"there is no module {parts[0]!r} to withhold from")
+        found = {place for place in self.functions if place[0] == module and _within(place, inner)}
+        if not found:
+            raise CannotWithhold(f"there is no function {inner!r} in {module!r}")
+        return found
+
+    def only_behind(self, wanted: set[Place]) -> set[Place]:
+        """Give the private functions that ``wanted`` lead to and nothing else does."""
+        used: set[Place] = set()
+        for module, tree in self.trees.items():
+            used |= self._mentioned(module, _outside_functions(tree))
+        used |= {place for place in self.functions if not _private(place)}
+        return self._reached(wanted, set()) - self._reached(used - wanted, wanted) - wanted
+
+    def _reached(self, start: Iterable[Place], never: set[Place]) -> set[Place]:
+        reached, pending = set(start), list(start)
+        while pending:
+            new = self._leads[pending.pop()] - reached - never
+            reached |= new
+            pending += new
+        return reached
+
+    def _mentioned(self, module: str, nodes: Iterable[ast.AST]) -> set[Place]:
+        imports = self._imports[module]
+        found: set[Place] = set()
+        for node in (inner for outer in nodes for inner in ast.walk(outer)):
+            if isinstance(node, ast.Name):
+                found |= self._named(*imports.get(node.id, (module, node.id)))
+            elif isinstance(node, ast.Attribute):
+                base = imports.get(node.value.id) if isinstance(node.value, ast.Name) else None
+                where = ".".join(part for part in base or () if part)
+                found |= self._named(where if where in self.files else module, node.attr)
+        return found
+
+    def _named(self, module: str, name: str) -> set[Place]:
+        return {
+            place
+            for place in self.functions
+            if place[0] == module and (_within(place, name) or place[1].endswith(f".{name}"))
+        }
+
+
+def _within(place: Place, inner: str) -> bool:
+    return not inner or place[1] == inner or place[1].startswith(inner + ".")
+
+
+def _private(place: Place) -> bool:
+    parts = [*place[0].split("."), *place[1].split(".")]
+    return any(part.startswith("_") and not part.startswith("__") for part in parts)
 
 
 def _functions(tree: ast.AST, prefix: str = "") -> Iterable[tuple[str, ast.FunctionDef]]:
@@ -144,18 +195,25 @@ def _functions(tree: ast.AST, prefix: str = "") -> Iterable[tuple[str, ast.Funct
             yield from _functions(node, f"{prefix}{node.name}.")
 
 
-def _private_helpers(functions: dict[str, ast.FunctionDef], wanted: set[str]) -> set[str]:
-    pending = list(wanted)
-    found: set[str] = set()
-    while pending:
-        for node in ast.walk(functions[pending.pop()]):
-            name = node.id if isinstance(node, ast.Name) else getattr(node, "attr", "")
-            for path in functions:
-                last = path.rpartition(".")[2]
-                private = last.startswith("_") and not last.startswith(("__", "_require"))
-                if last == name and private and path not in wanted | found:
-                    found.add(path)
-                    pending.append(path)
+def _outside_functions(tree: ast.AST) -> Iterable[ast.AST]:
+    """Give the statements that an import executes; of a function, what stands in its head."""
+    for node in getattr(tree, "body", []):
+        if isinstance(node, ast.FunctionDef):
+            yield from (*node.decorator_list, node.args)
+        elif isinstance(node, ast.ClassDef):
+            yield from (*node.decorator_list, *node.bases)
+            yield from _outside_functions(node)
+        else:
+            yield node
+
+
+def _imports(tree: ast.Module) -> dict[str, tuple[str, str]]:
+    """Give where the imported names of the package's own come from: module and name there."""
+    found: dict[str, tuple[str, str]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fewshot_lib"):
+            module = (node.module or "").removeprefix("fewshot_lib").removeprefix(".")
+            found |= {alias.asname or alias.name: (module, alias.name) for alias in node.names}
     return found
 
 
@@ -180,7 +238,9 @@ def source_digest(name: str) -> str:
     word = catalogue.exercise(name).name
     judging = ("compare", "diagnosis", "given", "running", "spec", "values", word)
     files += [package / "exercises" / f"{part}.py" for part in judging]
-    files += [package / "classroom" / f"{part}.py" for part in ("assemble", "edition", "worker")]
+    files += [
+        package / "classroom" / f"{part}.py" for part in ("assemble", "edition", "quiet", "worker")
+    ]
     total = hashlib.sha256()
     for file in sorted(files):
         data = file.read_bytes()

@@ -21,10 +21,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fewshot_lib.classroom.assemble import assemble
+from fewshot_lib.classroom.assemble import Assembled, assemble
 from fewshot_lib.classroom.marks import lateness
+from fewshot_lib.classroom.reader import Reader, Unreadable
 from fewshot_lib.classroom.results import current, read_rows, read_settings, write_whole
-from fewshot_lib.classroom.submissions import Unreadable, notebook
 from fewshot_lib.classroom.words import harmless, pictures, visible, written_texts
 from fewshot_lib.exercises import catalogue
 from fewshot_lib.exercises.notebook import BadSolution, grading, read, source_of
@@ -135,46 +135,40 @@ def write_notebooks(folder: Path, course: Path, root: Path) -> int:
     rows = current(read_rows(folder / "results.jsonl"))
     plans: dict[str, Any] = {}
     count = 0
-    for row, one in grader.submissions_of(rows, settings):
-        if one is None or grader.submission_digest(one) != row["receipt"]["submission"]:
+    reader = Reader()
+    for row, one in grader.submissions_of(rows, settings, course):
+        if one is None or one.digest() != row["receipt"]["submission"]:
             continue
         exercise = row["exercise"]
         one_plan = plans.setdefault(exercise, grader.plan(exercise, course))
         try:
-            handed_in = notebook(one.data or b"")
+            found = assemble(one_plan.template, reader.read(one.read()).cells)
         except Unreadable:
-            continue
-        found = assemble(one_plan.exercise, one_plan.built, handed_in)
-        code = {**found.sources, **row.get("code", {})}
-        texts = {**found.texts, **row.get("texts", {})}
-        written = filled_in(one_plan.built, code, texts, handed_in["cells"], row["checks"])
+            continue  # its row says so
+        written = filled_in(one_plan.built, found, row["checks"])
         file = root / "autograded" / label(row["student"]) / exercise / f"{exercise}.ipynb"
         write_whole(file, json.dumps(written, ensure_ascii=False, indent=1))
         count += 1
+    reader.close()
     return count
 
 
 def filled_in(
-    built: Mapping[str, Any],
-    code: Mapping[str, str],
-    texts: Mapping[str, str],
-    cells: Sequence[Mapping[str, Any]],
-    checks: Sequence[Mapping[str, Any]],
+    built: Mapping[str, Any], found: Assembled, checks: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Put a student's answers into the built exercise, so that nothing of it can act.
 
     Arguments:
         built: the exercise as handed out.
-        code: sources of answers, by name; code is shown and not run.
-        texts: by name; their tags and unsafe links are broken, pictures come along.
-        cells: of the submission, for the pictures that are attached to them.
+        found: the student's code, which is shown and not run, and texts, whose tags and unsafe
+            links are broken; pictures come along.
         checks: of its row.
     """
     filled: dict[str, Any] = json.loads(json.dumps(built))
     for cell in filled["cells"]:
         name = str(grading(cell).get("grade_id", ""))
         if cell["cell_type"] == "code":
-            cell["source"] = code.get(name, source_of(cell))
+            cell["source"] = found.sources.get(name, source_of(cell))
             said = [
                 f"{check['status']} ({check['points']:g} of {check['max_points']:g}) "
                 f"{check['id']}{': ' if check['message'] else ''}{check['message']}\n"
@@ -186,23 +180,12 @@ def filled_in(
                 if said
                 else []
             )
-        elif name in texts:
-            attached = _attached(texts[name], cells)
-            cell["source"] = harmless(texts[name], attached)
+        elif found.texts.get(name):
+            attached = pictures(found.attachments.get(name))
+            cell["source"] = harmless(found.texts[name], attached)
             if attached:
                 cell["attachments"] = attached
     return filled
-
-
-def _attached(text: str, cells: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
-    """Gather the pictures of the cells that a text was taken from."""
-    kept: dict[str, dict[str, str]] = {}
-    for cell in cells:
-        source = source_of(cell).strip()
-        if cell["cell_type"] != "code" and source and source in text:
-            for name, forms in pictures(cell.get("attachments")).items():
-                kept.setdefault(name, forms)
-    return kept
 
 
 def with_driver(url: str) -> str:

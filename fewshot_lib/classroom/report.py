@@ -32,8 +32,6 @@ from fewshot_lib.classroom.results import (
 )
 from fewshot_lib.classroom.words import rendered, visible, written_texts
 
-#: What a sentence says that a person must read and act upon, wherever it stands in a row.
-LOOK = re.compile(r"\b(?:must|should|has to) look\b|\blook at (?:it|this)\b", re.I)
 _PLAIN = re.compile(r"(?!(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$))[a-z0-9][a-z0-9_.]{0,59}(?<!\.)")
 _UNSAFE = re.compile(r"[^\w.]+")
 
@@ -205,17 +203,7 @@ def _write_groups(
 
 def to_look_at(rows: Iterable[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], list[str]]]:
     """List the rows that a person must look at, each with every sentence that says so."""
-    found = []
-    for row in rows:
-        said = [note for note in row["notes"] if LOOK.search(note)]
-        for check in row["checks"]:
-            if LOOK.search(check["message"]):
-                said.append(f"{check['answer']}: {check['message']}")
-        if row["status"] != "graded":
-            said = [*row["notes"][:1], *said] or ["it ended before all answers were asked"]
-        if said:
-            found.append((row, list(dict.fromkeys(said))))
-    return found
+    return [(row, row["look_at"]) for row in rows if row["look_at"]]
 
 
 def _texts(

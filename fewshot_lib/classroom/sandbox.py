@@ -15,7 +15,6 @@ import select
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import sysconfig
@@ -26,17 +25,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fewshot_lib.classroom.conversation import Calls, Conversation, Ended, Job, outcomes_of
 from fewshot_lib.classroom.machine import bubblewrap_problem
 from fewshot_lib.classroom.worker import SCRATCH
 from fewshot_lib.exercises import values
-from fewshot_lib.exercises.running import LOST, NOT_ATTEMPTED, TOO_SLOW, Outcome
-from fewshot_lib.exercises.spec import Case
+from fewshot_lib.exercises.running import LOST, NOT_ATTEMPTED
 
 #: What a sandbox may be made of: bubblewrap, or nothing (on the teacher's own risk).
 ISOLATIONS = ("bubblewrap", "none")
 
-#: A reply may not be larger than this: bytes of one answer's outcomes.
-REPLY_LIMITS = values.Limits(max_bytes=64 * 2**20, max_items=50_000, max_depth=12)
 _GRACE_SECONDS = 2.0
 _WARM_SECONDS = 120.0
 
@@ -64,35 +61,6 @@ class SandboxLimits:
     answer_seconds: float = 20.0
 
 
-@dataclass(frozen=True)
-class Calls:
-    """The calls to make of one answer."""
-
-    answer: str
-    cases: Sequence[Case]
-
-
-@dataclass(frozen=True)
-class Ended:
-    """What came of one submission.
-
-    Arguments:
-        outcomes: for each answer one outcome a case; LOST where no reply came.
-        why: "done", "time", "memory", "died" or "sandbox" (could not be made).
-        detail: a sentence for the teacher, "" if done.
-        cells: a note for each cell: its id, the error it raised, what it printed.
-        seconds: wall time, from the request to the end.
-        memory_mb: the highest use seen, beyond what was inherited.
-    """
-
-    outcomes: Mapping[str, Sequence[Outcome]]
-    why: str
-    detail: str
-    cells: Sequence[Mapping[str, str]] = ()
-    seconds: float = 0.0
-    memory_mb: float = 0.0
-
-
 def require_sandbox(isolation: str) -> None:
     """Make sure that ``isolation`` can be had here.
 
@@ -116,7 +84,7 @@ class Sandbox:
 
     Arguments:
         edition: the folder with the student edition of the library (the package's parent).
-        modules: what the worker imports before the first fork.
+        imports: import statements that the worker executes before the first fork.
         isolation: "bubblewrap", or "none".
         limits: for each submission.
 
@@ -127,12 +95,12 @@ class Sandbox:
     def __init__(
         self,
         edition: Path,
-        modules: Sequence[str] = (),
+        imports: Sequence[str] = (),
         isolation: str = "bubblewrap",
         limits: SandboxLimits | None = None,
     ) -> None:
         require_sandbox(isolation)
-        self.edition, self.modules, self.isolation = edition, tuple(modules), isolation
+        self.edition, self.imports, self.isolation = edition, tuple(imports), isolation
         self.limits = limits or SandboxLimits()
         self._ticket = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -166,7 +134,7 @@ class Sandbox:
         command = [
             *(self._bubblewrap(worker) if self.isolation == "bubblewrap" else []),
             *(sys.executable, "-I", "-B", inside),
-            *(str(theirs.fileno()), library, json.dumps(self.modules), self.isolation),
+            *(str(theirs.fileno()), library, json.dumps(self.imports), self.isolation),
         ]
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
@@ -190,6 +158,9 @@ class Sandbox:
             self.close()
             raise NoSandbox(f"the worker did not start in its sandbox: {said}")
         self.warm: dict[str, Any] = json.loads(message)
+        if "problem" in self.warm:
+            self.close()
+            raise NoSandbox(f"the worker did not start in its sandbox: {self.warm['problem']}")
 
     def _said(self) -> str:
         self._log.seek(0)
@@ -212,12 +183,14 @@ class Sandbox:
                 command += ["--ro-bind", str(place), str(place)]
         for name in ("/etc/ld.so.cache", "/etc/localtime", "/etc/ssl/certs"):
             command += ["--ro-bind-try", name, name]
-        command += ["--proc", "/proc", "--dev", "/dev", "--dir", "/tmp", "--dir", SCRATCH]
+        # the warm parent's own scratch; each submission has another one mounted over it
+        command += ["--proc", "/proc", "--dev", "/dev", "--dir", "/tmp", "--tmpfs", SCRATCH]
         for folder in interpreter_folders():
             command += ["--ro-bind", str(folder), str(folder)]
         for folder in _library_in_packages():
             command += ["--tmpfs", str(folder)]
-        command += ["--ro-bind", str(worker), "/grader/worker.py"]
+        for file in (worker, worker.with_name("student.py")):
+            command += ["--ro-bind", str(file), f"/grader/{file.name}"]
         command += ["--ro-bind", str(self.edition), "/grader/library"]
         # nothing that outlives a submission may be written to: each gets a scratch of its own
         return [*command, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", SCRATCH, "--"]
@@ -227,18 +200,14 @@ class Sandbox:
         """Whether the worker still runs."""
         return self._process is not None and self._process.poll() is None
 
-    def run(self, cells: Sequence[Mapping[str, str]], calls: Sequence[Calls]) -> Ended:
-        """Run one submission's cells, then make the calls of each answer.
+    def run(self, job: Job) -> Ended:
+        """Run one notebook's cells, then make the calls of each answer.
 
         A worker that is gone is started anew first; one that goes meanwhile, once more.
-
-        Arguments:
-            cells: ``{"id": …, "source": …}`` in order.
-            calls: the answers to call, in order.
         """
         if self.alive:
             try:
-                ended = self._run(cells, calls)
+                ended = self._run(job)
             except ConnectionError:  # it ended since it was last looked at
                 pass
             else:
@@ -246,7 +215,7 @@ class Sandbox:
                     return ended
         self.close()
         self._start()
-        return self._run(cells, calls)
+        return self._run(job)
 
     def _gone_soon(self) -> bool:
         """Say whether the worker has ended; it is given a second, for the kernel has to tell."""
@@ -255,46 +224,38 @@ class Sandbox:
                 self._process.wait(1.0)
         return not self.alive
 
-    def _run(self, cells: Sequence[Mapping[str, str]], calls: Sequence[Calls]) -> Ended:
+    def _run(self, job: Job) -> Ended:
         begun = time.monotonic()
         self._ticket += 1
         ours, theirs = socket.socketpair()
         heard, told = os.pipe()
+        limits = self.limits
         try:
             try:
                 self._announce(theirs.fileno(), told)
             finally:
                 theirs.close()
                 os.close(told)
-            request = values.pack(
-                {
-                    "cells": [{"id": c["id"], "source": c["source"]} for c in cells],
-                    "cell_seconds": self.limits.answer_seconds,
-                    "answers": [
-                        {
-                            "name": asked.answer,
-                            "seconds": self.limits.answer_seconds,
-                            "cases": [
-                                {"name": c.name, "args": list(c.args), "kwargs": dict(c.kwargs)}
-                                for c in asked.cases
-                            ],
-                        }
-                        for asked in calls
-                    ],
-                }
-            )
-            deadline = begun + self.limits.wall_seconds + _GRACE_SECONDS
-            replies, notes, odd = _converse(ours, request, deadline, len(calls))
+            request = job.plain() | {
+                "seconds": limits.wall_seconds,
+                "cell_seconds": limits.answer_seconds,
+            }
+            for asked in request["answers"]:
+                asked["seconds"] = limits.answer_seconds
+            deadline = begun + limits.wall_seconds + _GRACE_SECONDS
+            talk = Conversation(len(job.calls))
+            talk.hold(ours, values.pack(request), deadline)
             report = self._report(heard, deadline)
         finally:
             ours.close()
             os.close(heard)
-        why, detail = _reason(report, odd, len(replies) == len(calls))
+        why, detail = _reason(report, talk.odd, talk.complete)
         return Ended(
-            {c.answer: _outcomes(replies.get(c.answer), c, why) for c in calls},
+            {c.answer: outcomes_of(talk.replies.get(c.answer), c, why) for c in job.calls},
             why,
             detail,
-            notes,
+            talk.notes,
+            ("", "") if talk.complete else talk.at,
             time.monotonic() - begun,
             float(report.get("memory_mb", 0.0)),
         )
@@ -354,76 +315,6 @@ def _library_in_packages() -> list[Path]:
     return sorted(place for place in places if place.is_dir())
 
 
-def _converse(
-    connection: socket.socket, request: bytes, deadline: float, expected: int
-) -> tuple[dict[str, Any], list[Mapping[str, str]], str]:
-    """Send the request and read replies until all came, the other side closes, or time is up."""
-    replies: dict[str, Any] = {}
-    notes: list[Mapping[str, str]] = []
-    try:
-        _send_all(connection, struct.pack("<Q", len(request)) + request, deadline)
-        while len(replies) < expected or not notes:
-            frame = _frame(connection, deadline)
-            if frame is None:
-                break
-            message = values.unpack(frame, REPLY_LIMITS)
-            if isinstance(message, dict) and isinstance(message.get("cells"), list):
-                notes = notes or [_note(note) for note in message["cells"][:1000]]
-            elif isinstance(message, dict) and isinstance(message.get("answer"), str):
-                # the first reply counts: what comes after it cannot take it back
-                replies.setdefault(message["answer"][:200], message.get("outcomes"))
-            else:
-                return replies, notes, "a reply was no reply"
-            if len(replies) > expected:
-                return replies, notes, "more replies came than were asked for"
-    except values.NotPlain as error:
-        return replies, notes, f"a reply could not be read: {error}"
-    except TimeoutError:
-        return replies, notes, "time"
-    except OSError:
-        return replies, notes, ""
-    return replies, notes, ""
-
-
-def _send_all(connection: socket.socket, data: bytes, deadline: float) -> None:
-    view = memoryview(data)
-    while view:
-        connection.settimeout(max(deadline - time.monotonic(), 0.01))
-        view = view[connection.send(view[: 1 << 20]) :]
-
-
-def _frame(connection: socket.socket, deadline: float) -> bytes | None:
-    head = _receive(connection, 8, deadline)
-    if len(head) < 8:
-        return None
-    (size,) = struct.unpack("<Q", head)
-    if size > REPLY_LIMITS.max_bytes:
-        raise values.NotPlain(f"a reply of {size} bytes was announced")
-    body = _receive(connection, size, deadline)
-    if len(body) < size:
-        raise values.NotPlain("it ended in the middle")
-    return body
-
-
-def _receive(connection: socket.socket, size: int, deadline: float) -> bytes:
-    data = bytearray()
-    while len(data) < size:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        connection.settimeout(left)
-        piece = connection.recv(min(size - len(data), 1 << 20))
-        if not piece:
-            break
-        data += piece
-    return bytes(data)
-
-
-def _note(note: Any) -> dict[str, str]:
-    note = note if isinstance(note, dict) else {}
-    return {key: str(note.get(key, ""))[:2000] for key in ("id", "error", "printed")}
-
-
 def _reason(report: Mapping[str, Any], odd: str, complete: bool) -> tuple[str, str]:
     why = str(report.get("why", "sandbox"))
     if why == "sandbox":
@@ -441,20 +332,13 @@ def _reason(report: Mapping[str, Any], odd: str, complete: bool) -> tuple[str, s
     return "died", f"its process ended before it had answered (exit status {code})"
 
 
-def _outcomes(reply: Any, calls: Calls, why: str) -> list[Outcome]:
-    if isinstance(reply, list) and len(reply) == len(calls.cases):
-        return [Outcome.from_dict(part) for part in reply]
-    status = TOO_SLOW if why == "time" else LOST
-    said = "" if reply is None else "the reply has another length than the calls"
-    return [Outcome(status, message=said)] * len(calls.cases)
-
-
 __all__ = [
     "ISOLATIONS",
     "LOST",
     "NOT_ATTEMPTED",
     "Calls",
     "Ended",
+    "Job",
     "NoSandbox",
     "Sandbox",
     "SandboxLimits",

@@ -1,24 +1,61 @@
-"""Run the checks of a reader's exercise notebook from the command line: ``fewshot check``."""
+"""Check a reader's exercise notebook from the command line: ``fewshot check``.
+
+The notebook is run and its answers are called and judged as the grader does it, by the same code:
+what ``fewshot check`` gives, ``fewshot grade`` gives. Only the cases differ, which are the public
+ones here, and the place: there is no sandbox, so a network, other programs and the files beside the
+notebook are there.
+"""
 
 from __future__ import annotations
 
-import copy
+import contextlib
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from fewshot_lib.exercises.notebook import WRITE_HERE, BadSolution, grading, read
+from fewshot_lib.classroom import student
+from fewshot_lib.classroom.assemble import assemble
+from fewshot_lib.classroom.conversation import (
+    REPLY_LIMITS,
+    Calls,
+    Conversation,
+    Ended,
+    Job,
+    outcomes_of,
+)
+from fewshot_lib.classroom.edition import build_edition
+from fewshot_lib.classroom.machine import course_folder
+from fewshot_lib.classroom.plan import Plan, course_exercises, plan
+from fewshot_lib.classroom.reader import Reader, Unreadable
+from fewshot_lib.classroom.recognise import Recogniser
+from fewshot_lib.classroom.submissions import Held, Submission
+from fewshot_lib.classroom.underway import Prepared, Underway
+from fewshot_lib.classroom.workplace import Done
+from fewshot_lib.exercises import values
+from fewshot_lib.exercises.checking import PUBLIC_SEED, remember
+from fewshot_lib.exercises.diagnosis import MISSING, sheet
+from fewshot_lib.exercises.render import Report
+
+#: Seconds that a notebook may take; each cell and each answer has a part of it.
+SECONDS, PART_SECONDS = 600.0, 120.0
 
 
 class CannotRun(RuntimeError):
-    """No kernel can be had here; the message says why."""
+    """The notebook cannot be run here; the message says why."""
 
 
 def check_notebook(path: Path, say: Callable[[str], None] = print) -> int:
-    """Run a notebook from top to bottom on a fresh kernel and print what its checks say.
+    """Run a notebook and say what its answers are worth and why.
 
-    The file is not changed. A cell that fails does not stop the others. Texts are listed, and
-    whether they are written; no program judges them.
+    The file is not changed. A cell that fails does not stop the others, and one that ends the
+    process costs itself only. Texts are listed, and whether they are written; no program judges
+    them.
 
     Arguments:
         path: the reader's notebook, made from ``exercises/``.
@@ -28,85 +65,111 @@ def check_notebook(path: Path, say: Callable[[str], None] = print) -> int:
         The exit status: 0 full marks, 1 something is missing, 2 this is no exercise.
 
     Raises:
-        CannotRun: no kernel starts.
+        CannotRun: the exercises are not beside the library, or no Python starts.
     """
-    import nbformat
-
-    from fewshot_lib.classroom.notebooks import execute
-
+    course = course_folder()
+    if course is None:
+        raise CannotRun("the exercises are not beside the library: clone the course, check there")
     try:
-        read(path)
-    except BadSolution as error:
-        say(f"{error}.")
+        data = path.read_bytes()
+    except OSError as error:
+        say(f"{path} cannot be read: {error.strerror}. Name an exercise notebook (.ipynb).")
         return 2
-    notebook = copy.deepcopy(nbformat.read(path, as_version=4))
-    names = [grading(cell).get("grade_id", "") for cell in notebook.cells]
-    texts = [cell for cell in notebook.cells if _is_text(cell)]
-    if not any(name.startswith("check-") for name in names):
-        if not texts:
-            say(f"{path.name} has no checks and no texts; is it one of exercises/*.ipynb?")
+    with Reader() as reader:
+        try:
+            handed = reader.read(data)
+        except Unreadable as error:
+            say(f"{path.name}: {error}.")
             return 2
-        return _tell_texts(path.name, texts, say)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs = []
-            cell.metadata.setdefault("tags", []).append("raises-exception")
+        found = Recogniser(course_exercises(course), reader).file(path.name, data)
+    if not found.by_content:
+        say(f"{path.name} is none of the course's exercises (exercises/*.ipynb).")
+        return 2
+    return _checked(path, plan(found.exercise, course), handed.cells, say)
+
+
+def _checked(path: Path, one_plan: Plan, cells: Any, say: Callable[[str], None]) -> int:
+    exercise = one_plan.exercise
+    assembled = assemble(one_plan.template, cells)
+    calls = [Calls(one.name, sheet(one, PUBLIC_SEED).flat) for one in exercise.answers]
+    submission = Submission("", exercise.stem, path.name, Held(b""))
+    prepared = Prepared(submission, 0, PUBLIC_SEED, assembled, calls, SECONDS)
+    underway = Underway(one_plan, prepared)
+    with tempfile.TemporaryDirectory(prefix="fewshot-check-") as folder:
+        edition = build_edition(exercise, Path(folder))
+        while calls:
+            underway.take(Done(_run(underway.job, edition, path.resolve().parent)))
+            if not underway.next_run():
+                break
+    for index, note in sorted(underway.notes.items()):
+        if note["error"] and 0 <= index < len(assembled.places):
+            say(f"A cell fails ({assembled.places[index]}): {note['error']}")
+    for line in (*underway.left_out, *assembled.remarks):
+        say(line)
+    for answer in exercise.answers:
+        verdict = underway.verdicts[answer.name]
+        key = f"{exercise.name}.{answer.name}"
+        offers = [] if verdict.status == MISSING else remember(key, verdict, answer)
+        say(repr(Report(verdict, answer, tuple(offers))))
+    missing = [text for text in exercise.prose if not assembled.texts.get(text.name)]
+    for text in exercise.prose:
+        state = "not written yet" if text in missing else "written"
+        say(f"{text.name}: a text, {state} ({text.points:g} points, by rubric)")
+    if exercise.prose:
+        say("No program judges texts; in the notebook, rubric(...) below each says what counts.")
+    if calls:
+        reached = sum(verdict.points for verdict in underway.verdicts.values())
+        say(f"{path.name}: {reached:g} of {exercise.points:g} points")
+        return 0 if reached >= exercise.points and not missing else 1
+    return 1 if missing else 0
+
+
+def _run(job: Job, edition: Path, folder: Path) -> Ended:
+    """Run a notebook in a process of its own, beside the files that lie with it."""
+    begun = time.monotonic()
+    request = job.plain() | {"seconds": SECONDS, "cell_seconds": PART_SECONDS}
+    for asked in request["answers"]:
+        asked["seconds"] = PART_SECONDS
+    command = [sys.executable, "-P", "-B", str(Path(student.__file__)), str(edition)]
+    pipe = subprocess.PIPE
     try:
-        execute(notebook, path.resolve().parent)
-    except Exception as error:  # whatever a kernel that dies or does not start may raise
-        raise CannotRun(f"{type(error).__name__}: {str(error)[:300]}") from None
-    reached, total = 0.0, 0.0
-    for cell in notebook.cells:
-        name = grading(cell).get("grade_id", "")
-        failed = [out for out in cell.get("outputs", []) if out.output_type == "error"]
-        if failed and not name.startswith("check-"):
-            where = f" ({name})" if name else ""
-            say(f"A cell fails{where}: {failed[0].ename}: {failed[0].evalue}")
-        if name.startswith("check-"):
-            points = float(grading(cell).get("points", 0))
-            total += points
-            reached += _points(cell, points)
-            for line in _report(cell, name.removeprefix("check-")):
-                say(line)
-    missing = _tell_texts(path.name, texts, say) if texts else 0
-    say(f"{path.name}: {reached:g} of {total:g} points")
-    return 0 if reached >= total and not missing else 1
+        child = subprocess.Popen(command, cwd=folder, stdin=pipe, stdout=pipe)
+    except OSError as error:
+        raise CannotRun(f"no Python starts: {error.strerror}") from None
+    assert child.stdin is not None
+    assert child.stdout is not None
+    talk = Conversation(len(job.calls))
+    alarm = threading.Timer(SECONDS, child.kill)
+    alarm.start()
+    try:
+        data = values.pack(request)
+        with contextlib.suppress(OSError):  # it ended at once; how it ended is told below
+            child.stdin.write(struct.pack("<Q", len(data)) + data)
+            child.stdin.close()
+        while not talk.complete and (frame := _frame(child.stdout)) is not None:
+            talk.take(values.unpack(frame, REPLY_LIMITS))
+    except values.NotPlain as error:
+        talk.odd = f"a reply could not be read: {error}"
+    late = not alarm.is_alive()
+    alarm.cancel()
+    with contextlib.suppress(subprocess.TimeoutExpired):  # its pipe is closed: let it end
+        child.wait(5.0)
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    why = "done" if talk.complete else "time" if late else "died"
+    detail = "" if talk.complete else talk.odd or f"exit status {child.returncode}"
+    found = {c.answer: outcomes_of(talk.replies.get(c.answer), c, why) for c in job.calls}
+    at = ("", "") if talk.complete else talk.at
+    return Ended(found, why, detail, talk.notes, at, time.monotonic() - begun)
 
 
-def _is_text(cell: Any) -> bool:
-    """Whether a cell is a text to write, which a person judges."""
-    wanted = grading(cell)
-    return bool(cell.cell_type == "markdown" and wanted.get("solution") and wanted.get("grade"))
-
-
-def _tell_texts(name: str, texts: list[Any], say: Callable[[str], None]) -> int:
-    """List the texts and say what to do with them; 0 all written, 1 one is missing."""
-    unwritten = [cell for cell in texts if WRITE_HERE in cell.source or not cell.source.strip()]
-    for cell in texts:
-        state = "not written yet" if cell in unwritten else "written"
-        points = float(grading(cell).get("points", 0))
-        say(f"{grading(cell)['grade_id']}: a text, {state} ({points:g} points, by rubric)")
-    say(f"{name}: no program judges texts; in the notebook rubric(...) below each says what counts")
-    return 1 if unwritten else 0
-
-
-def _points(cell: Any, most: float) -> float:
-    for out in cell.outputs:
-        if out.output_type == "error":
-            return 0.0
-        if out.output_type == "execute_result":
-            try:
-                return min(most, max(0.0, float(out.data.get("text/plain", "0"))))
-            except ValueError:
-                return 0.0
-    return 0.0
-
-
-def _report(cell: Any, name: str) -> list[str]:
-    lines = []
-    for out in cell.outputs:
-        if out.output_type == "display_data":
-            lines.append(out.data.get("text/plain", ""))
-        elif out.output_type == "error":
-            lines.append(f"{name}: the check could not run: {out.ename}: {out.evalue}")
-    return lines
+def _frame(stream: IO[bytes]) -> bytes | None:
+    head = stream.read(8)
+    if len(head) < 8:
+        return None
+    (size,) = struct.unpack("<Q", head)
+    if size > REPLY_LIMITS.max_bytes:
+        raise values.NotPlain(f"a reply of {size} bytes was announced")
+    body = stream.read(size)
+    return body if len(body) == size else None

@@ -1,41 +1,46 @@
-"""Find and read submissions: folders, nbgrader's tree, zips as Moodle and Canvas export them.
+"""Collect submissions: whose they are, of which exercise, and which of several files counts.
 
-Nothing here trusts a name or a byte: files are read with a limit, links are not followed, zips are
-not unpacked to disk, and the student's name is only ever a label.
+A place is a folder or a zip: a folder per student, nbgrader's tree, an export of Moodle or Canvas,
+or one student's own folder; ``layouts`` decides which. A notebook is recognised by what is in it
+(``recognise``); of several the newest counts (``choice``). Every choice is a sentence in the
+submission's notes, and what is not taken is listed. No file is kept in memory.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import stat
-import unicodedata
-import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
 
-from fewshot_lib.exercises import catalogue
-
-#: A larger notebook is not read, bytes.
-MAX_BYTES = 20 * 2**20
-#: More cells than this are not read.
-MAX_CELLS = 2_000
-_MAX_FILES = 100_000
-
-# Moodle: "Name Surname_1234567_assignsubmission_file_/03_prototypes.ipynb"
-_MOODLE = re.compile(r"^(?P<student>.+)_(?P<number>\d+)_assignsubmission_\w+?_?$")
-# Canvas: "surnamename_LATE_12345_67890_03_prototypes-1.ipynb"
-_CANVAS = re.compile(
-    r"^(?P<student>[^_/]+)_(?:LATE_)?(?P<user>\d+)_(?P<number>\d+)_(?P<file>.+\.ipynb)$", re.I
-)
-_AGAIN = re.compile(r"(?:-\d+|\s*\(\d+\))$")
+from fewshot_lib.classroom.choice import Candidate, choose
+from fewshot_lib.classroom.labels import label, labels, printable, safe_file_name
+from fewshot_lib.classroom.layouts import NBGRADER_TIME, Owner, Unrecognised, decide, shown
+from fewshot_lib.classroom.places import FolderPlace, NoSubmissions, Place, ZipPlace
+from fewshot_lib.classroom.reader import Reader, Unreadable
+from fewshot_lib.classroom.recognise import Known, Recogniser
+from fewshot_lib.classroom.roster import BadRoster, RosterEntry, missing, read_roster
 
 
-class NoSubmissions(ValueError):
-    """There is nothing to grade at the place given; says what was looked for."""
+class Source(Protocol):
+    """Where a submission's bytes come from."""
+
+    def read(self) -> bytes:
+        """Read it; raise ``Unreadable`` if that cannot be done."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """Bytes in memory, for tests and measurements."""
+
+    content: bytes
+
+    def read(self) -> bytes:
+        """Give the bytes."""
+        return self.content
 
 
 @dataclass(frozen=True)
@@ -43,223 +48,244 @@ class Submission:
     """One student's notebook of one exercise.
 
     Arguments:
-        student: as the folder, Moodle or Canvas name them.
+        student: a label that no other student has.
         exercise: the exercise's file name without ending: "03_prototypes".
-        name: where it was found, for messages.
-        data: the file's bytes; None if it was not read.
-        problem: why it was not read, "" if it was.
+        name: where it was found, printable.
+        source: where its bytes come from.
+        problem: why it cannot be read, "" if nothing is known to stand in the way.
+        handed_in: ISO 8601, local time: of the file in the export, or of the file; "" if unknown.
+        lms: of an export: ``kind`` ("moodle" or "canvas"), ``name`` and ``id`` of the student,
+            ``file``, the original path inside the export, ``late`` ("yes" or "").
+        notes: a sentence for each choice that was made.
     """
 
     student: str
     exercise: str
     name: str
-    data: bytes | None
+    source: Source
     problem: str = ""
+    handed_in: str = ""
+    lms: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def read(self) -> bytes:
+        """Read the file anew; nothing is kept.
+
+        Raises:
+            Unreadable: it cannot be read; one sentence.
+        """
+        if self.problem:
+            raise Unreadable(self.problem)
+        return self.source.read()
+
+    def digest(self) -> str:
+        """Give the SHA-256 of the file, or of why it cannot be read."""
+        try:
+            data = self.read()
+        except Unreadable as error:
+            data = str(error).encode("utf-8", "replace")
+        return hashlib.sha256(data).hexdigest()
 
 
-class Unreadable(ValueError):
-    """A submission is no notebook that can be graded; says what it is instead."""
-
-
-def find(place: Path, only: str = "") -> list[Submission]:
-    """Find the submissions at a folder or in a zip, in a fixed order.
+@dataclass(frozen=True)
+class Collected:
+    """What was found at a place.
 
     Arguments:
-        place: ``<student>/<exercise>.ipynb``, nbgrader's ``submitted/<student>/<assignment>/…``,
-            or a zip of either or as Moodle or Canvas exports it.
-        only: one exercise; others are passed over.
+        submissions: one per student and exercise, sorted.
+        unrecognised: what could be meant as work and was not taken, sorted.
+        layout: how the place was understood.
+        clashes: a sentence for each two owners who could be taken for one.
+    """
 
-    Returns:
-        One submission a student and exercise; of several files the newest is meant by the order
-        that the exporting program writes: Canvas's "-1" after the plain one.
+    submissions: list[Submission]
+    unrecognised: list[Unrecognised]
+    layout: str
+    clashes: list[str] = field(default_factory=list)
+
+
+def collect(
+    place: Path, course: Iterable[Known], only: str = "", reader: Reader | None = None
+) -> Collected:
+    """Collect the submissions at a folder or in a zip.
+
+    Arguments:
+        place: a folder per student, nbgrader's ``submitted/<student>/<assignment>/…``, an export of
+            Moodle or Canvas, one student's own folder; or a zip of one of these.
+        course: the exercises.
+        only: one exercise, "03_prototypes" or "prototypes"; others are passed over.
+        reader: reads notebooks that are not recognised at first sight; one is started if needed.
 
     Raises:
-        NoSubmissions: nothing is there, or nothing that looks like a submission.
-        catalogue.NoSuchExercise: ``only`` is no exercise.
+        NoSubmissions: nothing is there that is a submission; says what was looked for.
+        ValueError: ``only`` is no exercise.
     """
-    wanted = catalogue.exercise(only).stem if only else ""
+    if reader is None:
+        with Reader() as own:
+            return collect(place, course, only, own)
+    exercises = list(course)
+    wanted = _wanted(only, exercises)
+    where = _opened(place)
+    try:
+        name = place.resolve().name if place.is_dir() else place.stem
+        layout = decide(where, name, frozenset(known.stem for known in exercises))
+    except OSError as error:
+        raise NoSubmissions(f"{place} cannot be opened: {error.strerror}") from None
+    owners, clashes, doubled = _labelled(layout.owners)
+    recogniser = Recogniser(exercises, reader)
+    submissions: list[Submission] = []
+    unrecognised = [*layout.unrecognised, *doubled]
+    for owner, student, remarks in owners:
+        lms_zip = bool(owner.kind) and isinstance(where, ZipPlace)
+        chosen, lost = choose(owner.found(where), recogniser, lms_zip)
+        unrecognised += lost
+        for candidate, notes in chosen:
+            if wanted and candidate.exercise != wanted:
+                continue
+            one = _submission(owner, student, candidate, (*remarks, *notes), len(layout.base))
+            in_tree = "submitted" in (*layout.base[-1:], name) and not owner.kind
+            submissions.append(_with_nbgraders_time(one, where, candidate) if in_tree else one)
+    unrecognised.sort(key=lambda one: (one.name, one.why))
+    if not submissions:
+        raise NoSubmissions(_nothing(place, wanted, unrecognised))
+    submissions.sort(key=lambda one: (one.student, one.exercise))
+    return Collected(submissions, unrecognised, layout.words, clashes)
+
+
+def _wanted(only: str, exercises: Sequence[Known]) -> str:
+    if not only:
+        return ""
+    for known in exercises:
+        if only.removesuffix(".ipynb") in (known.stem, known.word):
+            return known.stem
+    there = ", ".join(sorted(known.stem for known in exercises))
+    raise ValueError(f"no exercise {only!r}: name one of {there}")
+
+
+def _opened(place: Path) -> Place:
+    if place.is_dir():
+        return FolderPlace(place)
     if not place.exists():
         raise NoSubmissions(f"no such file or folder: {place}")
-    entries = _zip_entries(place) if place.is_file() else _folder_entries(place)
-    found: dict[tuple[str, str], Submission] = {}
-    for parts, data, problem in entries:
-        named = _whose(parts)
-        if named is None:
-            continue
-        student, exercise = named
-        if wanted and exercise != wanted:
-            continue
-        found[student, exercise] = Submission(student, exercise, "/".join(parts), data, problem)
-    if not found:
-        asked = f" of {wanted}" if wanted else ""
-        raise NoSubmissions(
-            f"no submission{asked} at {place}: looked for <student>/<exercise>.ipynb, "
-            "submitted/<student>/<assignment>/<exercise>.ipynb, and Moodle's or Canvas's file names"
-        )
-    return [found[key] for key in sorted(found)]
+    if place.suffix.lower() == ".ipynb":
+        raise NoSubmissions(f"{place} is one notebook: name the folder that it stands in")
+    if not place.is_file():
+        raise NoSubmissions(f"{place} is neither a folder nor a zip: name one of these")
+    return ZipPlace(place)
 
 
-def _whose(parts: tuple[str, ...]) -> tuple[str, str] | None:
-    """Read student and exercise from a path; None for what is no submission."""
-    file = parts[-1]
-    if not file.lower().endswith(".ipynb") or any(
-        part.startswith(".") or part == "__MACOSX" for part in parts
-    ):
-        return None
-    canvas = _CANVAS.match(file)
-    folders = parts[:-1]
-    moodle = next((m for m in map(_MOODLE.match, folders) if m), None)
-    if moodle:
-        student = f"{moodle['student']}_{moodle['number']}"
-    elif canvas and catalogue_stem(canvas["file"]):
-        student, file = f"{canvas['student']}_{canvas['user']}", canvas["file"]
-    elif "submitted" in folders and len(folders) > folders.index("submitted") + 1:
-        student = folders[folders.index("submitted") + 1]
-    elif folders:
-        student = folders[-1] if len(folders) == 1 else folders[0]
-    else:
-        return None
-    stem = catalogue_stem(file)
-    # a file name may hold bytes that are no text: they become U+FFFD, so that rows can be written
-    readable = student.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return (unicodedata.normalize("NFC", readable)[:200], stem) if stem else None
-
-
-def catalogue_stem(file: str) -> str:
-    """Give the exercise that a file's name means, "" if it means none.
-
-    >>> catalogue_stem("03_prototypes (2).ipynb")
-    '03_prototypes'
-    """
-    stem = _AGAIN.sub("", re.sub(r"\.ipynb$", "", file, flags=re.I)).strip()
-    try:
-        return catalogue.exercise(stem).stem
-    except catalogue.NoSuchExercise:
-        return ""
-
-
-def _folder_entries(root: Path) -> Iterator[tuple[tuple[str, ...], bytes | None, str]]:
-    count = 0
-    for folder, names, files in os.walk(root, followlinks=False):
-        names.sort()
-        for name in sorted(files):
-            count += 1
-            if count > _MAX_FILES:
-                raise NoSubmissions(
-                    f"more than {_MAX_FILES} files at {root}; name a smaller folder"
-                )
-            path = Path(folder) / name
-            parts = path.relative_to(root).parts
-            if name.lower().endswith(".zip") and len(parts) <= 2:
-                continue
-            if name.lower().endswith(".ipynb"):
-                if len(parts) == 1 and not _CANVAS.match(name):
-                    # a student's own folder was named instead of its parent
-                    parts = (root.resolve().name, name)
-                data, problem = _read(path)
-                yield parts, data, problem
-
-
-def _read(path: Path) -> tuple[bytes | None, str]:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        link = "it is a link, which is not followed" if path.is_symlink() else error.strerror
-        return None, f"the file was not read: {link}"
-    with os.fdopen(descriptor, "rb") as file:
-        state = os.fstat(descriptor)
-        if not stat.S_ISREG(state.st_mode):
-            return None, "the file was not read: it is no ordinary file"
-        if state.st_size > MAX_BYTES:
-            return None, _too_large(state.st_size)
-        return file.read(MAX_BYTES + 1), ""
-
-
-def _too_large(size: int) -> str:
+def _nothing(place: Path, wanted: str, unrecognised: Sequence[Unrecognised]) -> str:
+    asked = f" of {wanted}" if wanted else ""
+    others = "; ".join(f"{one.name} ({one.why})" for one in unrecognised[:3])
+    more = f", and {len(unrecognised) - 3} more" if len(unrecognised) > 3 else ""
     return (
-        f"the file has {size / 2**20:.0f} MiB, at most {MAX_BYTES / 2**20:.0f} are read: clear its "
-        "outputs and hand it in again"
+        f"no submission{asked} at {place}: looked for <student>/<exercise>.ipynb, "
+        "submitted/<student>/<assignment>/<exercise>.ipynb, and Moodle's or Canvas's file names"
+        + (f"; not recognised: {others}{more}" if others else "")
     )
 
 
-def _zip_entries(path: Path) -> Iterator[tuple[tuple[str, ...], bytes | None, str]]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            infos = archive.infolist()
-            if len(infos) > _MAX_FILES:
-                raise NoSubmissions(f"{path.name} holds more than {_MAX_FILES} files")
-            for info in infos:
-                parts = tuple(p for p in PurePosixPath(info.filename.replace("\\", "/")).parts)
-                if info.is_dir() or not parts or not parts[-1].lower().endswith(".ipynb"):
-                    continue
-                if ".." in parts or parts[0] == "/" or ":" in parts[0]:
-                    parts = tuple(p for p in parts if p not in ("..", "/"))
-                    yield parts, None, "its name in the zip leads outside; it was not read"
-                    continue
-                if stat.S_ISLNK(info.external_attr >> 16):
-                    yield parts, None, "the file was not read: it is a link, which is not followed"
-                    continue
-                if info.file_size > MAX_BYTES:
-                    yield parts, None, _too_large(info.file_size)
-                    continue
-                try:
-                    with archive.open(info) as file:
-                        data = file.read(MAX_BYTES + 1)
-                except (RuntimeError, zipfile.BadZipFile, OSError, EOFError) as error:
-                    yield parts, None, f"it could not be read from the zip: {error}"
-                    continue
-                yield (
-                    parts,
-                    *((None, _too_large(len(data))) if len(data) > MAX_BYTES else (data, "")),
-                )
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
-        raise NoSubmissions(f"{path} is no zip that can be read: {error}") from None
+def _labelled(
+    owners: Sequence[Owner],
+) -> tuple[list[tuple[Owner, str, tuple[str, ...]]], list[str], list[Unrecognised]]:
+    """Give each owner a label of its own.
 
-
-def notebook(data: bytes) -> dict[str, Any]:
-    """Read a submission's JSON; keep only cells that are cells.
-
-    Raises:
-        Unreadable: it is no notebook of format 4; says what it is.
+    Returns:
+        Owners with label and notes; clashes; folders whose row would be that of an owner in an LMS.
     """
-    try:
-        found = json.loads(data.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        raise Unreadable("the file is no text, so no notebook") from None
-    except RecursionError:
-        raise Unreadable("the file is nested too deeply to be a notebook") from None
-    except ValueError as error:
-        raise Unreadable(f"the file is damaged or cut off: {str(error)[:120]}") from None
-    if not isinstance(found, dict) or not isinstance(found.get("nbformat"), int):
-        raise Unreadable("the file is JSON, but no notebook")
-    if found["nbformat"] != 4:
-        raise Unreadable(
-            f"the notebook has format {found['nbformat']}, 4 is needed: open it in JupyterLab and "
-            "save it again"
-        )
-    cells = found.get("cells")
-    if not isinstance(cells, list):
-        raise Unreadable("the notebook has no list of cells")
-    if len(cells) > MAX_CELLS:
-        raise Unreadable(f"the notebook has {len(cells)} cells, at most {MAX_CELLS} are read")
-    return {"nbformat": 4, "cells": [cell for cell in map(_cell, cells) if cell]}
-
-
-def _cell(cell: Any) -> dict[str, Any] | None:
-    if not isinstance(cell, dict) or cell.get("cell_type") not in ("code", "markdown", "raw"):
-        return None
-    source = cell.get("source")
-    if isinstance(source, list) and all(isinstance(line, str) for line in source):
-        source = "".join(source)
-    if not isinstance(source, str):
-        return None
-    metadata = cell.get("metadata")
-    grading = metadata.get("nbgrader") if isinstance(metadata, dict) else None
-    grade_id = grading.get("grade_id") if isinstance(grading, dict) else None
-    name = cell.get("id")
-    return {
-        "cell_type": cell["cell_type"],
-        "source": source,
-        "id": name if isinstance(name, str) else "",
-        "metadata": {"nbgrader": {"grade_id": grade_id}} if isinstance(grade_id, str) else {},
+    clashes: list[str] = []
+    doubled: list[Unrecognised] = []
+    kept: dict[str, Owner] = {}
+    for owner in sorted(owners, key=lambda one: (not one.kind, one.raw_label)):
+        name = owner.raw_label
+        if name in kept:  # a folder called as the LMS's student is labelled
+            said = f"“{printable(name)}” would be the row of a student of the export with this name"
+            doubled += [Unrecognised(shown(path), f"{said}; rename it") for path in owner.folders]
+            clashes.append(f"{said}; the folder was not taken.")
+        else:
+            kept[name] = owner
+    named = labels(list(kept))
+    alike: dict[str, list[str]] = defaultdict(list)
+    numbers: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for name, owner in kept.items():
+        alike[label(name)].append(named[name])
+        if owner.id:
+            numbers[owner.kind, owner.id].append(named[name])
+    for theirs in alike.values():
+        if len(theirs) > 1:
+            clashes.append(f"{_quoted(theirs)} have names that look the same; they are kept apart.")
+    for (_, number), theirs in numbers.items():
+        if len(theirs) > 1:
+            clashes.append(
+                f"{_quoted(theirs)} have the same number, {number}; are they one person?"
+            )
+    remarks = {
+        name: tuple(said for said in clashes if f"“{name}”" in said) for name in named.values()
     }
+    return [(kept[name], named[name], remarks[named[name]]) for name in kept], clashes, doubled
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return " and ".join(f"“{name}”" for name in sorted(names))
+
+
+def _submission(
+    owner: Owner, student: str, candidate: Candidate, notes: tuple[str, ...], base: int
+) -> Submission:
+    entry = candidate.found.entry
+    lms = {}
+    if owner.kind:
+        original = "/".join(entry.parts[base : entry.outer])
+        lms = {
+            "kind": owner.kind,
+            "name": printable(owner.name),
+            "id": owner.id,
+            "file": original.encode("utf-8", "replace").decode("utf-8"),
+            "late": "yes" if candidate.found.late else "",
+        }
+    return Submission(
+        student,
+        candidate.exercise,
+        shown(entry.parts),
+        entry,
+        candidate.problem,
+        entry.modified,
+        lms,
+        notes,
+    )
+
+
+def _with_nbgraders_time(one: Submission, place: Place, candidate: Candidate) -> Submission:
+    """Take the time of handing in from what nbgrader wrote beside the notebook, if it did."""
+    entry = candidate.found.entry
+    folder = entry.parts[: entry.outer - 1]
+    try:
+        if NBGRADER_TIME not in place.listing(folder)[1]:
+            return one
+        said = place.entry((*folder, NBGRADER_TIME)).read().decode("utf-8").strip()
+        moment = datetime.strptime(said.partition(".")[0].removesuffix(" UTC"), "%Y-%m-%d %H:%M:%S")
+        local = moment.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
+    except (
+        ValueError,
+        OverflowError,
+        OSError,
+    ):  # Unreadable and UnicodeDecodeError are ValueErrors
+        note = f"{NBGRADER_TIME} beside it holds no time in UTC; the file's own time was taken."
+        return replace(one, notes=(*one.notes, note))
+    return replace(one, handed_in=local.isoformat(timespec="seconds"))
+
+
+__all__ = [
+    "BadRoster",
+    "Collected",
+    "Known",
+    "NoSubmissions",
+    "RosterEntry",
+    "Submission",
+    "Unreadable",
+    "Unrecognised",
+    "collect",
+    "missing",
+    "read_roster",
+    "safe_file_name",
+]

@@ -28,6 +28,7 @@ import ctypes
 import errno
 import gc
 import importlib
+import importlib.util
 import json
 import os
 import resource
@@ -44,9 +45,10 @@ from typing import Any, NoReturn
 _CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
 _CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
-_MS_REC, _MS_PRIVATE = 0x4000, 1 << 18
+_MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 1 << 18
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
+_MAP_SHARED, _MAP_ANONYMOUS = 0x01, 0x20
 _NOBODY = 65534
 _STUMBLED = 70
 _NOT_MADE = 255  # init's exit status when it could not make the place; never passed on from below
@@ -63,7 +65,9 @@ DENIED_CALLS = (
     "io_uring_register keyctl add_key request_key kexec_load kexec_file_load init_module "
     "finit_module delete_module reboot swapon swapoff acct quotactl syslog settimeofday "
     "clock_settime adjtimex sethostname setdomainname iopl ioperm open_by_handle_at "
-    "name_to_handle_at personality fanotify_init lookup_dcookie socket socketpair"
+    "name_to_handle_at personality fanotify_init lookup_dcookie socket "
+    "inotify_init inotify_init1 inotify_add_watch "  # it would show what runs elsewhere
+    "shmget shmat shmctl semget msgget memfd_create memfd_secret"  # memory that nobody counts
 )
 
 
@@ -101,17 +105,27 @@ def main(arguments: list[str]) -> None:
     sys.path.insert(0, arguments[1])
     isolated = arguments[3] == "bubblewrap"
     os.environ.update({"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "Agg"})
+    os.environ["TORCH_COMPILE_DISABLE"] = "1"  # there is no compiler, and a first compile is slow
+    own = SCRATCH if isolated else tempfile.mkdtemp(prefix="fewshot-worker-")
+    os.environ.update({"TMPDIR": own, "IPYTHONDIR": f"{own}/ipython"})
+    os.environ["MPLCONFIGDIR"] = f"{own}/matplotlib"
     if isolated:
-        os.environ.update({"HOME": SCRATCH, "TMPDIR": SCRATCH})
-        os.environ["MPLCONFIGDIR"] = f"{SCRATCH}/matplotlib"
+        os.environ["HOME"] = own
     import torch
+
+    import fewshot_lib.exercises.running  # noqa: F401
 
     torch.set_num_threads(1)
     with contextlib.suppress(RuntimeError):
         torch.set_num_interop_threads(1)
-    for name in ("fewshot_lib.exercises.running", *json.loads(arguments[2])):
-        with contextlib.suppress(Exception):  # a name that is no module, or not in this edition
-            importlib.import_module(name)
+    for statement in json.loads(arguments[2]):
+        try:
+            exec(statement, {})
+        except Exception as error:
+            said = f"`{statement}` fails with {type(error).__name__}: {error}"[:500]
+            control.sendall(json.dumps({"problem": said}).encode())
+            return
+    notebook = Notebook()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     warm = {
         "virtual_kb": _own_kilobytes("VmSize"),
@@ -136,7 +150,7 @@ def main(arguments: list[str]) -> None:
             **{"isolated": isolated, "ticket": message["ticket"]},
             **{"user": os.getuid(), "group": os.getgid()},
         }
-        ended = _submission(talk, report, limits, control)
+        ended = _submission(talk, report, limits, control, notebook)
         with contextlib.suppress(OSError):
             os.write(report, json.dumps(ended).encode())
         os.close(report)
@@ -158,7 +172,7 @@ def _receive(control: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
 
 
 def _submission(
-    talk: int, report: int, limits: dict[str, Any], control: socket.socket
+    talk: int, report: int, limits: dict[str, Any], control: socket.socket, notebook: Notebook
 ) -> dict[str, Any]:
     """Start init, watch it to its end, and say how it ended. Closes ``talk``."""
     init = 0
@@ -166,7 +180,7 @@ def _submission(
         try:
             init = _fork_into_namespaces() if limits["isolated"] else os.fork()
             if init == 0:  # from here on everything ends in os._exit
-                _init(talk, [report, control.fileno()], limits)
+                _init(talk, [report, control.fileno()], limits, notebook)
         finally:
             os.close(talk)
         return _watch(init, limits, control)
@@ -227,7 +241,7 @@ def _watch(init: int, limits: dict[str, Any], control: socket.socket) -> dict[st
                 why = why or "time"
                 waiting = [ending]
             if not why:
-                used = _anonymous_kilobytes(init, limits["baseline_kb"])
+                used = memory_kilobytes(init, limits["baseline_kb"], limits["memory_mb"] * 1024)
                 peak = max(peak, used)
                 if time.monotonic() - begun > limits["wall_seconds"]:
                     why = "time"
@@ -260,27 +274,61 @@ def _still_wanted(control: socket.socket, ticket: int) -> bool:
     return message is not None and message.get("kill") != ticket
 
 
-def _anonymous_kilobytes(init: int, baseline: int) -> int:
-    """Add up the memory of init's namespace beyond what each process inherited, in kB."""
-    total = 0
-    pending = [init]
+def memory_kilobytes(init: int, baseline: int, limit: int) -> int:
+    """Add up the memory of init and of all processes below it, without what they inherited, in kB.
+
+    A fork shares the inherited pages, a program that was started anew does not. The kernel's cheap
+    counters do not tell the two apart; where they leave it open whether the limit is passed, its
+    exact ones are read, in which a shared page counts by its share.
+
+    Arguments:
+        init: the first process.
+        baseline: what the warm parent has, which each fork inherits.
+        limit: what is allowed.
+    """
+    family = _family(init)
+    private = {process: _status_kilobytes(process) for process in family}
+    least = sum(max(0, anonymous - baseline) + shared for anonymous, shared in private.values())
+    most = sum(anonymous + shared for anonymous, shared in private.values())
+    if least > limit or most - 2 * baseline <= limit:
+        return least
+    exact = sum(_exact_kilobytes(process, sum(private[process])) for process in family)
+    return max(least, exact - baseline)
+
+
+def _family(init: int) -> list[int]:
+    found, pending = [], [init]
     while pending:
         process = pending.pop()
-        try:
-            with open(f"/proc/{process}/status") as file:  # noqa: PTH123
-                for line in file:
-                    if line.startswith("RssAnon:"):
-                        total += max(0, int(line.split()[1]) - baseline)
-                        break
+        found.append(process)
+        with contextlib.suppress(OSError, ValueError):  # it ended meanwhile
             for task in os.listdir(f"/proc/{process}/task"):  # noqa: PTH208
                 with open(f"/proc/{process}/task/{task}/children") as file:  # noqa: PTH123
                     pending.extend(int(child) for child in file.read().split())
-        except (OSError, ValueError):
-            continue
-    return total
+    return found
 
 
-def _init(talk: int, not_mine: list[int], limits: dict[str, Any]) -> NoReturn:
+def _status_kilobytes(process: int) -> tuple[int, int]:
+    """Read a process's anonymous and its shared memory."""
+    counted = {"RssAnon:": 0, "RssShmem:": 0}
+    with contextlib.suppress(OSError), open(f"/proc/{process}/status") as file:  # noqa: PTH123
+        for line in file:
+            words = line.split()
+            if words and words[0] in counted:
+                counted[words[0]] = int(words[1])
+    return counted["RssAnon:"], counted["RssShmem:"]
+
+
+def _exact_kilobytes(process: int, otherwise: int) -> int:
+    try:
+        with open(f"/proc/{process}/smaps_rollup") as file:  # noqa: PTH123
+            parts = [line.split() for line in file]
+    except OSError:
+        return otherwise
+    return sum(int(words[1]) for words in parts if words[0] in ("Pss_Anon:", "Pss_Shmem:"))
+
+
+def _init(talk: int, not_mine: list[int], limits: dict[str, Any], notebook: Notebook) -> NoReturn:
     """Be process 1: prepare the place, start the student, end when it ends. Never returns."""
     try:
         libc = _c_library()
@@ -301,7 +349,7 @@ def _init(talk: int, not_mine: list[int], limits: dict[str, Any]) -> NoReturn:
     if student == 0:
         try:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            _student(talk, limits, libc)
+            _student(talk, limits, libc, notebook)
         except BaseException:
             os._exit(_STUMBLED)
     try:
@@ -322,13 +370,16 @@ def _private_mounts(libc: Any, limits: dict[str, Any]) -> None:
     size = f"size={int(limits['disk_mb'])}m,nr_inodes=4096,mode=0700".encode()
     flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
     _checked(libc.mount(b"tmpfs", SCRATCH.encode(), b"tmpfs", flags, size), "scratch")
+    shared = f"{SCRATCH}/.shm".encode()
+    os.mkdir(shared, 0o700)  # noqa: PTH102
+    _checked(libc.mount(shared, b"/dev/shm", None, _MS_BIND, None), "/dev/shm")
     _checked(
         libc.mount(b"tmpfs", b"/proc", b"tmpfs", flags | _MS_RDONLY, b"size=4k"), "empty /proc"
     )
     os.chdir(SCRATCH)
 
 
-def _student(talk: int, limits: dict[str, Any], libc: Any) -> NoReturn:
+def _student(talk: int, limits: dict[str, Any], libc: Any, notebook: Notebook) -> NoReturn:
     """Give up every power, then run the submission and reply. Never returns."""
     os.setsid()
     _checked(libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
@@ -348,7 +399,7 @@ def _student(talk: int, limits: dict[str, Any], libc: Any) -> NoReturn:
         _drop_capabilities(libc)
         if limits["seccomp"]:
             _call_filter().load()
-    answer(request, connection)
+    answer(request, connection, notebook)
     os._exit(0)
 
 
@@ -403,6 +454,14 @@ def _call_filter() -> Any:
             "clone",
             pyseccomp.Arg(0, pyseccomp.MASKED_EQ, _CLONE_NEWUSER, _CLONE_NEWUSER),
         )
+    shared = _MAP_SHARED | _MAP_ANONYMOUS  # memory that outlives its process and is hard to count
+    rules.add_rule(
+        pyseccomp.ERRNO(errno.EPERM), "mmap", pyseccomp.Arg(3, pyseccomp.MASKED_EQ, shared, shared)
+    )
+    for other in range(2, 46):  # a pair of sockets within the process is what asyncio begins with
+        rules.add_rule(
+            pyseccomp.ERRNO(errno.EPERM), "socketpair", pyseccomp.Arg(0, pyseccomp.EQ, other)
+        )
     return rules
 
 
@@ -415,76 +474,28 @@ def receive_request(connection: socket.socket) -> Any:
     return values.unpack(receive_exactly(connection, size), limits)
 
 
-def answer(request: Any, connection: socket.socket) -> None:
-    """Run the cells, then make the calls of each answer and send what came of them."""
-    from fewshot_lib.exercises import running, values
+def answer(request: Any, connection: socket.socket, notebook: Any) -> None:
+    """Run the notebook and call its answers; send what happens as it happens."""
+    from fewshot_lib.exercises import values
 
-    space = Namespace(request["cells"], float(request["cell_seconds"]))
-    for cell in request["cells"]:
-        space.run(cell)
-    send_frame(connection, values.pack({"cells": space.notes}))
-    for wanted in request["answers"]:
-        cases = [running.Case(c["name"], tuple(c["args"]), c["kwargs"]) for c in wanted["cases"]]
-        function = space.variables.get(wanted["name"])
-        if function is None:
-            outcomes = [running.Outcome(running.NOT_ATTEMPTED, message="not defined")] * len(cases)
-        else:
-            outcomes = running.run(function, cases, float(wanted["seconds"]))
-        send_frame(
-            connection,
-            values.pack({"answer": wanted["name"], "outcomes": [o.as_dict() for o in outcomes]}),
-        )
+    notebook.module.play(
+        request, notebook.shell, lambda told: send_frame(connection, values.pack(told))
+    )
 
 
-class Namespace:
-    """The variables of a submission, filled cell by cell; an error ends its cell, not the run."""
+class Notebook:
+    """The shell that a student's notebook runs in; made once, in the warm parent."""
 
-    def __init__(self, cells: list[dict[str, Any]], seconds: float) -> None:
-        import types
-
-        module = types.ModuleType("__main__")
-        sys.modules["__main__"] = module
-        self.variables: dict[str, Any] = module.__dict__
-        self.variables["get_ipython"] = lambda: _NoFrontEnd()
-        self.variables["display"] = lambda *_, **__: None
-        self.seconds = seconds
-        self.notes: list[dict[str, Any]] = []
-
-    def run(self, cell: dict[str, Any]) -> None:
-        """Execute one cell's source; note an error and the beginning of what it printed."""
-        import linecache
-        import warnings
-
-        from fewshot_lib.exercises import running
-
-        name, source = str(cell["id"]), str(cell["source"])
-        file = f"<cell {name}>"
-        linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
-        output = running._Capped()
-        error = ""
-        try:
-            with (
-                contextlib.redirect_stdout(output),
-                contextlib.redirect_stderr(output),
-                warnings.catch_warnings(),
-                running.time_limit(self.seconds),
-            ):
-                exec(compile(source, file, "exec"), self.variables)
-        except running.TimeIsUp:
-            error = f"stopped after {self.seconds:.0f} s"
-        except BaseException as raised:
-            try:
-                error = f"{type(raised).__name__}: {raised}"[:300]
-            except BaseException:
-                error = type(raised).__name__[:80]
-        self.notes.append({"id": name, "error": error, "printed": output.kept})
-
-
-class _NoFrontEnd:
-    """Stand for IPython, which is not here: every magic does nothing."""
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *_, **__: None
+    def __init__(self) -> None:
+        # by its place: its folder must not be a place to import from
+        place = os.path.join(os.path.dirname(__file__), "student.py")  # noqa: PTH118, PTH120
+        found = importlib.util.spec_from_file_location("_student", place)
+        assert found is not None
+        assert found.loader is not None
+        self.module = importlib.util.module_from_spec(found)
+        found.loader.exec_module(self.module)
+        self.module.patch_loaders()
+        self.shell = self.module.make_shell()
 
 
 if __name__ == "__main__":

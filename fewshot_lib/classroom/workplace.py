@@ -13,24 +13,18 @@ import contextlib
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
+from fewshot_lib.classroom.conversation import REPLY_LIMITS, Ended, Job, read_note
 from fewshot_lib.classroom.edition import build_edition, source_digest
-from fewshot_lib.classroom.sandbox import (
-    REPLY_LIMITS,
-    Calls,
-    Ended,
-    Sandbox,
-    SandboxLimits,
-)
+from fewshot_lib.classroom.sandbox import Sandbox, SandboxLimits
 from fewshot_lib.exercises import catalogue, values
 from fewshot_lib.exercises.running import LOST, Outcome
-from fewshot_lib.exercises.spec import Case
 
 #: A job is read with these limits: it comes from the grader.
 JOB_LIMITS = values.Limits(max_bytes=2**30, max_items=10**6, max_depth=16)
@@ -52,13 +46,13 @@ class Setting:
 
     Arguments:
         exercise: the exercise's file name without ending.
-        modules: what the warm worker imports.
+        imports: the import statements that the warm worker executes.
         isolation: see ``sandbox.ISOLATIONS``.
         limits: for each submission.
     """
 
     exercise: str
-    modules: tuple[str, ...]
+    imports: tuple[str, ...]
     isolation: str
     limits: SandboxLimits
 
@@ -101,22 +95,22 @@ class Workplace:
 
     def _sandbox(self) -> Sandbox:
         setting = self.setting
-        sandbox = Sandbox(self.edition, setting.modules, setting.isolation, setting.limits)
+        sandbox = Sandbox(self.edition, setting.imports, setting.isolation, setting.limits)
         with self._lock:
             self._made.append(sandbox)
         return sandbox
 
-    def run(self, cells: Sequence[Mapping[str, str]], calls: Sequence[Calls]) -> Done:
-        """Run cells and make calls in a sandbox of its own; see ``Sandbox.run``."""
+    def run(self, job: Job) -> Done:
+        """Run a job in a sandbox of its own; see ``Sandbox.run``."""
         try:
             sandbox = self._idle.get_nowait()
         except Empty:
             sandbox = self._sandbox()
         try:
-            ended = sandbox.run(cells, calls)
+            ended = sandbox.run(job)
             if ended.why == "sandbox":  # ours, not the student's: once more, in a new one
                 sandbox.close()
-                ended = sandbox.run(cells, calls)
+                ended = sandbox.run(job)
             return Done(ended, dict(sandbox.warm["versions"]))
         finally:
             self._idle.put(sandbox)
@@ -129,10 +123,10 @@ class Crew(Protocol):
     def size(self) -> int:
         """How many runs to have under way."""
 
-    def start(self, cells: Sequence[Mapping[str, str]], calls: Sequence[Calls]) -> Any:
+    def start(self, job: Job) -> Any:
         """Begin a run; give a ``concurrent.futures.Future`` of :meth:`finish`'s argument."""
 
-    def finish(self, result: Any, calls: Sequence[Calls]) -> Done:
+    def finish(self, result: Any, job: Job) -> Done:
         """Turn what the future gave into what came of the run."""
 
     def close(self) -> None:
@@ -152,11 +146,11 @@ class Here:
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="sandbox")
         self.size = workers + 1
 
-    def start(self, cells: Sequence[Mapping[str, str]], calls: Sequence[Calls]) -> Any:
+    def start(self, job: Job) -> Any:
         """Begin a run."""
-        return self._threads.submit(self._workplace.run, cells, calls)
+        return self._threads.submit(self._workplace.run, job)
 
-    def finish(self, result: Any, calls: Sequence[Calls]) -> Done:
+    def finish(self, result: Any, job: Job) -> Done:
         """Give the result as it is: it was read and checked on the way out of the sandbox."""
         done: Done = result
         return done
@@ -211,14 +205,13 @@ class Elsewhere:
         """Twice the workers' threads: each has the next submission at hand."""
         return 2 * max(1, sum(self._client.nthreads().values())) + 1
 
-    def start(self, cells: Sequence[Mapping[str, str]], calls: Sequence[Calls]) -> Any:
+    def start(self, job: Job) -> Any:
         """Send a run to whichever worker is free."""
-        job = pack_job(self.setting, self._digest, cells, calls)
-        return self._executor.submit(work_there, job)
+        return self._executor.submit(work_there, pack_job(self.setting, self._digest, job))
 
-    def finish(self, result: Any, calls: Sequence[Calls]) -> Done:
+    def finish(self, result: Any, job: Job) -> Done:
         """Read what a worker sent; believe nothing about it."""
-        return read_reply(result, calls)
+        return read_reply(result, job)
 
     def close(self) -> None:
         """Cancel what is left and leave the scheduler to others."""
@@ -226,31 +219,16 @@ class Elsewhere:
         self._client.close()
 
 
-def pack_job(
-    setting: Setting,
-    digest: str,
-    cells: Sequence[Mapping[str, str]],
-    calls: Sequence[Calls],
-) -> bytes:
+def pack_job(setting: Setting, digest: str, job: Job) -> bytes:
     """Write a run as bytes of plain values."""
     return values.pack(
         {
             "exercise": setting.exercise,
-            "modules": list(setting.modules),
+            "imports": list(setting.imports),
             "isolation": setting.isolation,
             "limits": vars(setting.limits),
             "course": digest,
-            "cells": [{"id": cell["id"], "source": cell["source"]} for cell in cells],
-            "calls": [
-                {
-                    "answer": asked.answer,
-                    "cases": [
-                        {"name": case.name, "args": list(case.args), "kwargs": dict(case.kwargs)}
-                        for case in asked.cases
-                    ],
-                }
-                for asked in calls
-            ],
+            "job": job.plain(),
         }
     )
 
@@ -293,30 +271,25 @@ def work_there(job: bytes) -> bytes:
         )
     setting = Setting(
         wanted["exercise"],
-        tuple(wanted["modules"]),
+        tuple(wanted["imports"]),
         wanted["isolation"],
         SandboxLimits(**wanted["limits"]),
     )
-    calls = [
-        Calls(
-            asked["answer"],
-            [Case(case["name"], tuple(case["args"]), case["kwargs"]) for case in asked["cases"]],
-        )
-        for asked in wanted["calls"]
-    ]
+    sent = Job.from_plain(wanted["job"])
     with _borrowed(setting) as workplace:
-        done = workplace.run(wanted["cells"], calls)
+        done = workplace.run(sent)
     return values.pack(
         {
             "versions": {key: str(part) for key, part in done.versions.items()},
             "why": done.ended.why,
             "detail": done.ended.detail,
             "cells": [dict(note) for note in done.ended.cells],
+            "at": list(done.ended.at),
             "seconds": done.ended.seconds,
             "memory_mb": done.ended.memory_mb,
             "outcomes": [
                 [outcome.as_dict() for outcome in done.ended.outcomes[asked.answer]]
-                for asked in calls
+                for asked in sent.calls
             ],
         }
     )
@@ -328,12 +301,13 @@ def _leave() -> None:
         workplace.close()
 
 
-def read_reply(reply: Any, calls: Sequence[Calls]) -> Done:
+def read_reply(reply: Any, job: Job) -> Done:
     """Read a worker's reply; what is no such reply becomes a run that the sandbox failed.
 
-    >>> read_reply(b"nonsense", []).ended.why
+    >>> read_reply(b"nonsense", Job([], [])).ended.why
     'sandbox'
     """
+    calls = job.calls
     whole = values.Limits(
         max_bytes=(len(calls) + 1) * REPLY_LIMITS.max_bytes,
         max_items=(len(calls) + 1) * REPLY_LIMITS.max_items,
@@ -353,20 +327,20 @@ def read_reply(reply: Any, calls: Sequence[Calls]) -> Done:
             },
             str(said["why"])[:40],
             str(said["detail"])[:500],
-            [
-                {key: str(note.get(key, ""))[:2000] for key in ("id", "error", "printed")}
-                for note in said["cells"][:1000]
-            ],
+            [read_note(note) for note in said["cells"][:1000]],
+            (str(said["at"][0])[:20], str(said["at"][1])[:200]),
             float(said["seconds"]),
             float(said["memory_mb"]),
         )
         versions = {str(key)[:40]: str(part)[:80] for key, part in said["versions"].items()}
         return Done(ended, versions)
-    except (values.NotPlain, KeyError, TypeError, ValueError, AttributeError) as error:
-        return lost(calls, f"a worker's reply could not be read: {error}")
+    except (values.NotPlain, LookupError, TypeError, ValueError, AttributeError) as error:
+        return lost(job, f"a worker's reply could not be read: {error}")
 
 
-def lost(calls: Sequence[Calls], reason: str) -> Done:
+def lost(job: Job, reason: str) -> Done:
     """Give what came of a run that no worker could finish."""
-    outcomes = {asked.answer: [Outcome(LOST, message=reason)] * len(asked.cases) for asked in calls}
+    outcomes = {
+        asked.answer: [Outcome(LOST, message=reason)] * len(asked.cases) for asked in job.calls
+    }
     return Done(Ended(outcomes, "sandbox", reason))

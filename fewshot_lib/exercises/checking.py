@@ -115,7 +115,7 @@ def _check(exercise: Exercise, answer: Answer, function: Any, seed: int) -> Poin
     verdict, remark = examine(exercise, answer, function, seed)
     offers = [remark] if remark else []
     if verdict.status != MISSING and seed == PUBLIC_SEED:
-        offers += _remember(key, verdict, answer)
+        offers += remember(key, verdict, answer)
     show(Report(verdict, answer, tuple(offers)))
     _LAST[key] = (function, verdict)
     return Points(verdict.points, verdict.max_points, verdict)
@@ -146,7 +146,8 @@ def examine(
     return judge(exercise, answer, outcomes, seed), ""
 
 
-def _remember(key: str, verdict: Verdict, answer: Answer) -> list[str]:
+def remember(key: str, verdict: Verdict, answer: Answer) -> list[str]:
+    """Note an attempt in the reader's progress; give what to offer next, a line each."""
     if not progress.recording():
         return []
     try:

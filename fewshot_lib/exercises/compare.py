@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fewshot_lib.exercises.spec import Tolerance
-from fewshot_lib.exercises.values import Opaque, describe
+from fewshot_lib.exercises.values import MAX_AXES, Opaque, describe
 
 #: The stages, in the order in which they are looked at.
 KIND, SHAPE, NUMBERS, NAN, VALUES = "kind", "shape", "number type", "not a number", "values"
@@ -39,16 +39,101 @@ def as_array(value: Any) -> np.ndarray | None:
     if isinstance(value, np.ndarray):
         return value
     if isinstance(value, bool | int | float | complex):
-        return np.asarray(value)
-    if isinstance(value, list | tuple) and value:
-        if all(type(part) in (bool, int, float, complex) for part in value):  # the usual, at once
-            flat = np.asarray(value)
-            return flat if flat.dtype.kind in "biufc" else None
-        parts = [as_array(part) for part in value]
-        if all(part is not None and part.shape == parts[0].shape for part in parts):  # type: ignore[union-attr]
-            return np.stack(parts)  # type: ignore[arg-type]
-    if isinstance(value, list | tuple) and not value:
-        return np.zeros(0)
+        return _of_numbers(value)
+    if not isinstance(value, list | tuple):
+        return None
+    if all(type(part) in (bool, int, float, complex) for part in value):  # the usual, at once
+        return _of_numbers(value)
+    parts = [as_array(part) for part in value]
+    first = parts[0]
+    if first is None or first.ndim >= MAX_AXES:
+        return None
+    if all(part is not None and part.shape == first.shape for part in parts):
+        return np.stack(parts)  # type: ignore[arg-type]
+    return None
+
+
+def _of_numbers(value: Any) -> np.ndarray | None:
+    array = np.asarray(value)
+    return array if array.dtype.kind in "biufc" else None  # ints beyond 64 bits are no numbers here
+
+
+def size(value: Any) -> int:
+    """Count the numbers, characters and parts of a plain value.
+
+    >>> size((np.zeros((2, 3)), "ab", [1]))
+    13
+    """
+    if isinstance(value, np.ndarray):
+        return int(value.size)
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return len(value) + sum(map(len, value)) + sum(map(size, value.values()))
+    if isinstance(value, list | tuple):
+        return len(value) + sum(map(size, value))
+    return 1
+
+
+def like(expected: Any, got: Any, names: tuple[str, ...] = ()) -> Any:
+    """Give a plain value the build of the expected one, where it holds the same parts.
+
+    Several results may come as a tuple, a list, a dict or data class with the documented names, or
+    stacked in one array; numbers may come as Python's, in lists or as arrays. Who looks at a value
+    after this has to know one form only. Numbers and their types stay as they are.
+
+    Arguments:
+        expected: the reference's plain value.
+        got: the answer's.
+        names: of the parts, where several things are expected.
+
+    Returns:
+        ``got`` in the form of ``expected``; as it was, if it has no such form.
+
+    >>> like((1.0, np.zeros(2)), {"b": [1.0, 2.0], "a": np.ones(())}, names=("a", "b"))
+    (1.0, array([1., 2.]))
+    """
+    labels = _labels(expected, names)
+    if labels is not None:
+        theirs = _split(labels, got)
+        if theirs is None:
+            return got
+        mine = expected.values() if isinstance(expected, dict) else expected
+        parts = [like(*pair) for pair in zip(mine, theirs, strict=True)]
+        if isinstance(expected, dict):
+            return dict(zip(labels, parts, strict=True))
+        return type(expected)(parts)
+    if isinstance(expected, np.ndarray | bool | int | float | complex):
+        array = as_array(got)
+        if array is None:
+            return got
+        if not isinstance(expected, np.ndarray):
+            return array.item() if array.ndim == 0 else array
+        return array if array.size else array.astype(expected.dtype)  # no numbers have any type
+    return got
+
+
+def _labels(expected: Any, names: tuple[str, ...]) -> list[str] | None:
+    """Name the parts of an expected value; None if it is one thing: an array, a number, a text."""
+    if isinstance(expected, dict):
+        return list(expected)
+    if not isinstance(expected, tuple | list):
+        return None
+    if names and len(names) == len(expected):
+        return list(names)
+    if as_array(expected) is not None:
+        return None
+    return [f"part {index}" for index in range(len(expected))]
+
+
+def _split(labels: list[str], got: Any) -> list[Any] | None:
+    """Find the parts of what was returned; None if it has other ones."""
+    if isinstance(got, dict):
+        return [got[label] for label in labels] if all(label in got for label in labels) else None
+    if isinstance(got, tuple | list):
+        return list(got) if len(got) == len(labels) else None
+    if isinstance(got, np.ndarray) and got.ndim and len(got) == len(labels) > 1:
+        return [np.asarray(part) for part in got]
     return None
 
 
@@ -81,14 +166,11 @@ def difference(
     >>> difference(np.zeros(3), np.zeros((3, 1)), Tolerance()).stage
     'shape'
     """
-    if isinstance(expected, dict):
-        return _parts(list(expected), list(expected.values()), got, tolerance, values, part)
+    labels = _labels(expected, names)
+    if labels is not None:
+        mine = list(expected.values()) if isinstance(expected, dict) else list(expected)
+        return _parts(labels, mine, got, tolerance, values, part)
     array = as_array(expected)
-    if array is None and isinstance(expected, tuple | list):
-        labels = list(names) if len(names) == len(expected) else _ordinals(len(expected))
-        return _parts(labels, list(expected), got, tolerance, values, part)
-    if isinstance(expected, tuple) and names and len(names) == len(expected):
-        return _parts(list(names), list(expected), got, tolerance, values, part)
     if array is None:
         return _other(expected, got, values, part)
     return _arrays(array, got, tolerance, values, part)
@@ -99,10 +181,6 @@ def same(one: Any, other: Any, tolerance: Tolerance) -> bool:
     return difference(one, other, tolerance) is None
 
 
-def _ordinals(count: int) -> list[str]:
-    return [f"part {index}" for index in range(count)]
-
-
 def _parts(
     labels: list[str],
     expected: list[Any],
@@ -111,15 +189,9 @@ def _parts(
     values: bool,
     part: str,
 ) -> Finding | None:
-    if isinstance(got, dict) and all(label in got for label in labels):
-        theirs = [got[label] for label in labels]
-    elif (isinstance(got, tuple | list) and len(got) == len(labels)) or (
-        isinstance(got, np.ndarray) and got.ndim and len(got) == len(labels) and len(labels) > 1
-    ):
-        theirs = list(got)
-    else:
-        wanted = f"{len(labels)} things ({', '.join(labels)})"
-        return Finding(KIND, f"you returned {describe(got)}; {wanted} are expected", part)
+    theirs = _split(labels, got)
+    if theirs is None:
+        return _instead(got, f"{len(labels)} things ({', '.join(labels)}) are", part)
     found = [
         difference(mine, its, tolerance, values, part=label)
         for label, mine, its in zip(labels, expected, theirs, strict=True)
@@ -131,9 +203,7 @@ def _parts(
 
 def _other(expected: Any, got: Any, values: bool, part: str) -> Finding | None:
     if type(expected) is not type(got):
-        return Finding(
-            KIND, f"{_of(part)}you returned {describe(got)}; {_wanted(expected)} is expected", part
-        )
+        return _instead(got, f"{describe(expected)} is", part)
     if isinstance(expected, str):
         equal = expected.strip() == got.strip()
         said = f"{_of(part)}another text is expected than {got.strip()[:40]!r}"
@@ -141,8 +211,10 @@ def _other(expected: Any, got: Any, values: bool, part: str) -> Finding | None:
     return None if expected == got or isinstance(expected, Opaque) else Finding(KIND, "", part)
 
 
-def _wanted(expected: Any) -> str:
-    return "nothing (None)" if expected is None else describe(expected)
+def _instead(got: Any, wanted: str, part: str) -> Finding:
+    asks = ": is a `return` missing?" if got is None and not part else ""
+    said = f"{_of(part)}you returned {describe(got)}; {wanted} expected{asks}"
+    return Finding(KIND, said, part)
 
 
 def _of(part: str) -> str:
@@ -156,7 +228,7 @@ def _arrays(
     of = _of(part)
     if array is None:
         wanted = "one number" if expected.ndim == 0 else "one array of numbers"
-        return Finding(KIND, f"{of}you returned {describe(got)}; {wanted} is expected", part)
+        return _instead(got, f"{wanted} is", part)
     if array.shape != expected.shape:
         return Finding(SHAPE, of + shape_sentence(expected.shape, array.shape), part)
     mine, theirs = family(expected), family(array)

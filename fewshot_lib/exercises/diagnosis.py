@@ -2,19 +2,24 @@
 
 Everything here is decided from plain outcomes; nothing calls the answer. The reference and the
 typical mistakes are run here, on the same cases, in the process that judges.
+
+What is judged may come from a stranger: a value far larger than the expected one is looked at no
+further, every other one is first given the form of the reference's (:func:`compare.like`), and
+judging one answer takes no longer than :data:`JUDGE_SECONDS`.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-from fewshot_lib.exercises.compare import VALUES, as_array, difference
+from fewshot_lib.exercises.compare import VALUES, as_array, difference, like, size
 from fewshot_lib.exercises.running import (
     LOST,
     NOT_ATTEMPTED,
@@ -22,14 +27,26 @@ from fewshot_lib.exercises.running import (
     TOO_SLOW,
     VALUE,
     Outcome,
+    TimeIsUp,
     run,
+    time_limit,
 )
 from fewshot_lib.exercises.spec import Answer, Case, Check, Exercise, Mistake, Tolerance
-from fewshot_lib.exercises.values import Given, Seed
+from fewshot_lib.exercises.values import Given, Opaque, Seed, describe
 
 #: How a check may end. A check that is not passed has no points.
 PASSED, FAILED, MISSING = "passed", "failed", "not attempted"
 ERROR, REFUSAL, LAW, TIME = "error", "refusal", "law", "time"
+
+#: How long judging one answer may take, in seconds; usual is less than one.
+JUDGE_SECONDS = 30.0
+#: A value may have this many numbers, characters and parts, whatever is expected, ...
+ALWAYS_READ = 10_000
+#: ... and this many times as many as the expected one.
+TIMES_EXPECTED = 20
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -97,6 +114,10 @@ class Verdict:
         return MISSING if all(check.status == MISSING for check in self.checks) else FAILED
 
 
+#: The outcomes of an answer, by check.
+Groups = tuple[tuple[Outcome, ...], ...]
+
+
 class Sheet:
     """An answer's cases for one seed, with what the reference makes of them, and the mistakes.
 
@@ -121,11 +142,32 @@ class Sheet:
         return [case for cases in self.cases for case in cases]
 
     @cached_property
-    def mistaken(self) -> tuple[tuple[tuple[Outcome, ...], ...], ...]:
+    def mistaken(self) -> tuple[Groups, ...]:
         """What each typical mistake makes of the cases; computed when first asked for."""
-        return tuple(self.grouped(mistake.function) for mistake in self.answer.mistakes)
+        return tuple(
+            self.in_our_form(self.grouped(mistake.function)) for mistake in self.answer.mistakes
+        )
 
-    def grouped(self, function: Callable[..., Any]) -> tuple[tuple[Outcome, ...], ...]:
+    def in_our_form(self, groups: Groups) -> Groups:
+        """Give each outcome's value the form of the reference's on that case, or say it is large.
+
+        A value far larger than the reference's becomes an :class:`values.Opaque`, so that no law,
+        comparison or mistake has to do with it.
+        """
+        return tuple(
+            tuple(self._in_our_form(*pair) for pair in zip(mine, theirs, strict=True))
+            for mine, theirs in zip(self.expected, groups, strict=True)
+        )
+
+    def _in_our_form(self, expected: Outcome, got: Outcome) -> Outcome:
+        if got.status != VALUE:
+            return got
+        if size(got.value) > max(ALWAYS_READ, TIMES_EXPECTED * size(expected.value)):
+            _, what = describe(got.value).split(" ", 1)
+            return replace(got, value=Opaque(f"{what} (far larger than what is expected)"))
+        return replace(got, value=like(expected.value, got.value, tuple(self.answer.returns)))
+
+    def grouped(self, function: Callable[..., Any]) -> Groups:
         """Run one of our own functions on all cases; outcomes by check."""
         outcomes = iter(run(function, self.flat, seconds=60.0))
         return tuple(tuple(next(outcomes) for _ in cases) for cases in self.cases)
@@ -154,7 +196,8 @@ def judge(exercise: Exercise, answer: Answer, outcomes: Sequence[Outcome], seed:
         seed: with which the cases were drawn.
 
     Returns:
-        The verdict; the same for the same outcomes and seed.
+        The verdict; the same for the same outcomes and seed. Whatever the outcomes hold, it comes
+        after about ``JUDGE_SECONDS`` at the latest; what could not be judged is failed and says so.
 
     Raises:
         ValueError: there are not as many outcomes as cases.
@@ -169,23 +212,65 @@ def judge(exercise: Exercise, answer: Answer, outcomes: Sequence[Outcome], seed:
             CheckVerdict(check.name, 0.0, check.points, MISSING) for check in answer.checks
         )
         return Verdict(exercise.name, answer.name, missing)
+    deadline = time.monotonic() + JUDGE_SECONDS
+    groups, told = _guarded(lambda: drawn.in_our_form(groups), groups, deadline)
     verdicts = [
-        _judge_check(answer, check, cases, expected, group)
+        _failed(check, ERROR, told)
+        if told
+        else _in_time(answer, check, cases, expected, group, deadline)
         for check, cases, expected, group in zip(
             answer.checks, drawn.cases, drawn.expected, groups, strict=True
         )
     ]
     mistakes: list[Mistake] = []
-    if any(verdict.status == FAILED for verdict in verdicts):
-        verdicts, mistakes = _recognise(answer, drawn, groups, verdicts)
-    relation = "" if mistakes else _relation(verdicts)
+    relation = ""
+    notes = _notes(drawn, groups, verdicts)
+    if not told and any(verdict.status == FAILED for verdict in verdicts):
+        mistaken = drawn.mistaken  # outside the limit: it runs our own functions under another
+        (verdicts, mistakes, relation), told = _guarded(
+            lambda: _explained(answer, drawn, mistaken, groups, verdicts),
+            (verdicts, mistakes, relation),
+            deadline,
+        )
+        notes += [f"No typical mistake was looked for: {told}."] if told else []
     return Verdict(
-        exercise.name,
-        answer.name,
-        tuple(verdicts),
-        tuple(mistakes),
-        tuple(_notes(drawn, groups, verdicts)),
-        relation,
+        exercise.name, answer.name, tuple(verdicts), tuple(mistakes), tuple(notes), relation
+    )
+
+
+def _guarded(work: Callable[[], T], otherwise: T, deadline: float) -> tuple[T, str]:
+    """Do a part of judging; over what a stranger's values do to it, give the reason instead."""
+    left = deadline - time.monotonic()
+    late = f"your results could not be judged within {JUDGE_SECONDS:.0f} s"
+    if left <= 0:
+        return otherwise, late
+    try:
+        with time_limit(left), np.errstate(all="ignore"):
+            return work(), ""
+    except TimeIsUp:
+        return otherwise, late
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}".split("\n")[0][:200]
+        return otherwise, f"your results could not be judged ({said})"
+
+
+def _in_time(
+    answer: Answer,
+    check: Check,
+    cases: Sequence[Case],
+    expected: Sequence[Outcome],
+    got: Sequence[Outcome],
+    deadline: float,
+) -> CheckVerdict:
+    verdict, told = _guarded(
+        lambda: _judge_check(answer, check, cases, expected, got), None, deadline
+    )
+    return verdict or _failed(check, TIME if time.monotonic() > deadline else ERROR, told)
+
+
+def _failed(check: Check, stage: str, sentence: str) -> CheckVerdict:
+    return CheckVerdict(
+        check.name, 0.0, check.points, FAILED, stage, sentence, pointer=check.pointer
     )
 
 
@@ -223,7 +308,8 @@ def _judge_check(
                     case,
                 )
             continue
-        if check.law is not None and not check.like_reference:
+        absent = theirs.value is None or isinstance(theirs.value, Opaque)
+        if check.law is not None and not check.like_reference and not absent:
             continue
         found = difference(
             mine.value,
@@ -319,9 +405,21 @@ def _equal(one: Outcome, other: Outcome, tolerance: Tolerance) -> bool:
     return one.status == RAISED and one.error[:1] == other.error[:1]
 
 
+def _explained(
+    answer: Answer,
+    drawn: Sheet,
+    mistaken: Sequence[Groups],
+    groups: Groups,
+    verdicts: list[CheckVerdict],
+) -> tuple[list[CheckVerdict], list[Mistake], str]:
+    named, mistakes = _recognise(answer, drawn, mistaken, groups, verdicts)
+    return named, mistakes, "" if mistakes else _relation(named)
+
+
 def _recognise(
     answer: Answer,
     drawn: Sheet,
+    mistaken: Sequence[Groups],
     groups: Sequence[Sequence[Outcome]],
     verdicts: Sequence[CheckVerdict],
 ) -> tuple[list[CheckVerdict], list[Mistake]]:
@@ -332,7 +430,7 @@ def _recognise(
     exception, seldom by the same numbers).
     """
     tables = []  # mistake × check × case: (equals the answer's, which is wrong here, its status)
-    for outcomes in drawn.mistaken:
+    for outcomes in mistaken:
         rows = []
         for cases, mine, theirs, its in zip(
             drawn.cases, drawn.expected, groups, outcomes, strict=True

@@ -32,6 +32,7 @@ VALUE, RAISED, NOT_ATTEMPTED, TOO_SLOW, LOST = (
     "too slow",
     "lost",
 )
+STATUSES = (VALUE, RAISED, NOT_ATTEMPTED, TOO_SLOW, LOST)
 
 
 @dataclass(frozen=True)
@@ -68,35 +69,36 @@ class Outcome:
 
     @classmethod
     def from_dict(cls, data: Any) -> Outcome:
-        """Read an outcome that came from another process; believe nothing about its parts."""
-        if not isinstance(data, dict) or data.get("status") not in (
-            VALUE,
-            RAISED,
-            NOT_ATTEMPTED,
-            TOO_SLOW,
-            LOST,
-        ):
+        """Read an outcome that came from another process; believe nothing about its parts.
+
+        Arguments:
+            data: a plain value, or anything that :func:`values.unpack` gives.
+
+        Returns:
+            The outcome, its value once more brought into plain form; LOST if it is no outcome.
+        """
+        status = data.get("status") if isinstance(data, dict) else None
+        if not isinstance(status, str) or status not in STATUSES:
             return cls(LOST, message="the reply is not an outcome")
 
         def text(key: str, limit: int) -> str:
-            return str(data[key])[:limit] if isinstance(data.get(key), str) else ""
+            return data[key][:limit] if isinstance(data.get(key), str) else ""
 
-        def number(key: str) -> float:
+        def number(key: str, most: float) -> float:
             got = data.get(key)
-            return float(got) if isinstance(got, int | float) and got == got else 0.0
+            return float(max(0, min(got, most))) if isinstance(got, int | float) else 0.0  # NaN: 0
 
         error = data.get("error")
+        names = error[:20] if isinstance(error, tuple | list) else ()
         return cls(
-            status=data["status"],
-            value=data.get("value") if data["status"] == VALUE else None,
-            error=tuple(str(name)[:80] for name in error[:20])
-            if isinstance(error, tuple | list)
-            else (),
+            status=status,
+            value=plain(data.get("value")) if status == VALUE else None,
+            error=tuple(name[:80] for name in names if isinstance(name, str)),
             message=text("message", 300),
             where=text("where", 300),
-            seconds=max(0.0, min(number("seconds"), 1e6)),
+            seconds=number("seconds", 1e6),
             printed=text("printed", 2_000),
-            printed_chars=int(max(0.0, min(number("printed_chars"), 1e12))),
+            printed_chars=int(number("printed_chars", 1e12)),
             changed_input=data.get("changed_input") is True,
         )
 
@@ -126,15 +128,17 @@ def time_limit(seconds: float) -> Iterator[None]:
     """Raise :class:`TimeIsUp` in this thread when the time is up, and again while it goes on.
 
     By a signal in the main thread where there is one (it ends a sleep, too), else by an exception
-    that a second thread sends (it arrives at the next Python instruction).
+    that a second thread sends (it arrives at the next Python instruction). A limit set inside
+    another one gives the signal back to it, with the time that is left.
     """
     if threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer"):
 
         def ring(*_: Any) -> None:
             raise TimeIsUp
 
+        begun = time.monotonic()
         before = signal.signal(signal.SIGALRM, ring)
-        signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3), 0.2)
+        others, again = signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3), 0.2)
         try:
             try:
                 yield
@@ -143,6 +147,9 @@ def time_limit(seconds: float) -> Iterator[None]:
         finally:  # again: the alarm may have gone off on the way into the line above
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
+            if others:
+                left = others - (time.monotonic() - begun)
+                signal.setitimer(signal.ITIMER_REAL, max(left, 1e-3), again)
         return
     done = threading.Event()
     target = ctypes.c_ulong(threading.get_ident())

@@ -3,7 +3,9 @@
 A value is plain when it is None, a bool, int, float, complex or str, an array of numbers, or a
 tuple, list or dict of plain values. Whatever an answer returns is brought into this form
 (:func:`plain`) before anything looks at it; values cross a process boundary as one JSON header and
-the raw bytes of the arrays (:func:`pack`, :func:`unpack`), never as a pickle.
+the raw bytes of the arrays (:func:`pack`, :func:`unpack`), never as a pickle. msgpack would not do
+without the walk that checks depth, kinds and sizes, so the header stays in the standard library's
+JSON, which has no types beyond those that are allowed here.
 
 This module knows no answer: a copy of it can lie next to a stranger's code.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import operator
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -42,6 +45,14 @@ DTYPES = {
     ]
 }
 _MAGIC = b"FSV1"
+_WIDE = {"g": "float64", "G": "complex128"}  # long doubles cross as doubles
+
+#: An array may have at most this many axes.
+MAX_AXES = 16
+#: A key of a dict is cut at this many characters, a text that an answer returns at so many.
+MAX_KEY, MAX_TEXT = 200, 10_000
+#: What :func:`describe` says is never longer.
+MAX_DESCRIPTION = 300
 
 
 @dataclass(frozen=True)
@@ -99,7 +110,8 @@ def plain(value: Any, limits: Limits = LIMITS) -> Any:
 
     Tensors (of any device, with or without gradient) become arrays, NumPy scalars become numbers,
     sets become sorted tuples, data classes and named tuples become dicts of their fields. What has
-    no plain form becomes :class:`Opaque`; nothing of the value's own code is called for that.
+    no plain form becomes :class:`Opaque`. A value that is plain already comes back equal, so that
+    what crossed from another process can be brought through the same door.
 
     Arguments:
         value: anything.
@@ -131,15 +143,21 @@ def _plain(value: Any, depth: int, budget: list[int]) -> Any:
     kind = type(value)
     if value is None or kind in (bool, float, complex):
         return value
-    if kind is int:
-        return value if -(2**63) <= value < 2**64 else Opaque("int beyond 64 bits")
-    if kind is str:
-        return value[:10_000]
+    if isinstance(value, Opaque):
+        return Opaque(str(value.type_name)[:MAX_KEY])
     if isinstance(value, torch.Tensor):
         return _array(_from_tensor(value), budget)
-    if isinstance(value, np.ndarray | np.generic):
-        array = np.asarray(value)
-        return array.item() if kind is not np.ndarray and array.ndim == 0 else _array(array, budget)
+    if isinstance(value, np.generic):
+        return _scalar(_array(np.asarray(value), budget))
+    if isinstance(value, np.ndarray):
+        return _array(np.asarray(value), budget)
+    if isinstance(value, int):  # an IntEnum, too
+        number = operator.index(value)
+        return number if -(2**63) <= number < 2**64 else Opaque("int beyond 64 bits")
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, str):
+        return str(value)[:MAX_TEXT]
     if kind in (set, frozenset):
         parts = [_plain(part, depth - 1, budget) for part in value]
         try:
@@ -148,7 +166,7 @@ def _plain(value: Any, depth: int, budget: list[int]) -> Any:
             return Opaque(f"{kind.__name__} of things that cannot be ordered")
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return {
-            str(name): _plain(part, depth - 1, budget)
+            _key(name): _plain(part, depth - 1, budget)
             for name, part in zip(value._fields, value, strict=False)
         }
     if isinstance(value, tuple):
@@ -156,15 +174,21 @@ def _plain(value: Any, depth: int, budget: list[int]) -> Any:
     if isinstance(value, list):
         return [_plain(part, depth - 1, budget) for part in list(value)]
     if isinstance(value, dict):
-        return {str(key): _plain(part, depth - 1, budget) for key, part in dict(value).items()}
+        return {_key(key): _plain(part, depth - 1, budget) for key, part in dict(value).items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
             entry.name: _plain(getattr(value, entry.name), depth - 1, budget)
             for entry in dataclasses.fields(value)
         }
-    if kind is bytes or callable(value):
-        return Opaque(f"{kind.__name__}")
-    return Opaque(kind.__name__)
+    return Opaque(kind.__name__[:MAX_KEY])
+
+
+def _key(key: Any) -> str:
+    return str(key)[:MAX_KEY]
+
+
+def _scalar(value: Any) -> Any:
+    return value.item() if isinstance(value, np.ndarray) else value
 
 
 def _from_tensor(tensor: torch.Tensor) -> np.ndarray | None:
@@ -183,14 +207,20 @@ def _from_tensor(tensor: torch.Tensor) -> np.ndarray | None:
 def _array(array: np.ndarray | None, budget: list[int]) -> Any:
     if array is None:
         return Opaque("tensor that has no numbers to read")
+    if array.ndim == 0 and array.dtype.kind == "U":
+        return str(array)[:MAX_TEXT]
     if array.dtype == object:
         return Opaque("array of objects")
-    if array.dtype.name not in DTYPES:
-        return Opaque(f"array of {array.dtype.name}")
-    budget[1] -= array.nbytes
+    if array.ndim > MAX_AXES:
+        return Opaque(f"array of {array.ndim} axes")
+    name = _WIDE.get(array.dtype.char, array.dtype.name)
+    if name not in DTYPES:
+        return Opaque(f"array of {name[:40]}")
+    budget[1] -= array.size * DTYPES[name].itemsize
     if budget[1] < 0:
         raise _TooLarge(f"value of more than {array.nbytes / 2**20:.0f} MiB, too much to be read")
-    return np.array(array, order="C", copy=True).view(np.ndarray)
+    with np.errstate(all="ignore"):  # a long double may lie beyond all doubles
+        return array.astype(DTYPES[name], order="C", subok=False, copy=True)  # native byte order
 
 
 def revive(value: Any) -> Any:
@@ -265,9 +295,9 @@ def _to_tree(value: Any, arrays: list[np.ndarray]) -> Any:
         arrays.append(array)
         return {"tensor": len(arrays) - 1}
     if isinstance(value, np.ndarray):
-        if value.dtype.name not in DTYPES:
-            raise NotPlain(f"an array of {value.dtype} cannot cross")
-        arrays.append(value)
+        if value.dtype.name not in DTYPES or value.ndim > MAX_AXES:
+            raise NotPlain(f"an array of {value.dtype} with {value.ndim} axes cannot cross")
+        arrays.append(value.astype(DTYPES[value.dtype.name], copy=False))  # native byte order
         return {"array": len(arrays) - 1}
     if isinstance(value, tuple):
         return {"tuple": [_to_tree(part, arrays) for part in value]}
@@ -291,8 +321,16 @@ def unpack(data: bytes, limits: Limits = LIMITS) -> Any:
     number of bytes that came before a byte is read into an array.
 
     Raises:
-        NotPlain: the bytes are malformed, too long or too deep; says how.
+        NotPlain: the bytes are malformed, too long or too deep; says how. Nothing else is raised,
+            whatever the bytes are.
     """
+    try:
+        return _unpack(data, limits)
+    except (RecursionError, MemoryError) as error:
+        raise NotPlain(f"the value cannot be read here: {type(error).__name__}") from None
+
+
+def _unpack(data: bytes, limits: Limits) -> Any:
     if len(data) > limits.max_bytes:
         raise NotPlain(f"{len(data)} bytes came, at most {limits.max_bytes} are read")
     if len(data) < 12 or data[:4] != _MAGIC:
@@ -304,32 +342,48 @@ def unpack(data: bytes, limits: Limits = LIMITS) -> Any:
         raise NotPlain(f"a header of {length} bytes came, at most {limits.max_header} are read")
     try:
         header = json.loads(data[12 : 12 + length].decode("utf-8"))
-        announced, tree = header["arrays"], header["value"]
-        entries = [(str(name), [int(n) for n in shape]) for name, shape in announced]
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise NotPlain(f"the header cannot be read: {type(error).__name__}") from None
-    if len(entries) > limits.max_items:
-        raise NotPlain(f"{len(entries)} arrays are announced, at most {limits.max_items} are read")
+    if not isinstance(header, dict) or header.keys() != {"value", "arrays"}:
+        raise NotPlain("the header has other entries than value and arrays")
+    announced = header["arrays"]
+    if not isinstance(announced, list) or len(announced) > limits.max_items:
+        raise NotPlain(f"no list of at most {limits.max_items} arrays is announced")
     arrays: list[np.ndarray | None] = []
     position = 12 + length
-    for name, shape in entries:
-        if name not in DTYPES:
-            raise NotPlain(f"an array of {name[:40]!r} may not cross")
-        # NumPy counts bytes in 63 bits without the empty axes: (0, 2**62) is refused like (2**62,)
-        room = math.prod(max(n, 1) for n in shape) * DTYPES[name].itemsize
-        if len(shape) > 16 or any(n < 0 for n in shape) or room >= 2**63:
-            raise NotPlain("an array has an impossible shape")
-        size = math.prod(shape) * DTYPES[name].itemsize
+    for entry in announced:
+        dtype, shape = _announced(entry)
+        size = math.prod(shape) * dtype.itemsize
         if size > len(data) - position:
             raise NotPlain("an array is announced larger than what came")
-        piece = data[position : position + size]
-        if name == "bool" and piece.strip(b"\x00\x01"):
+        raw = np.frombuffer(data, np.uint8, size, position)
+        if dtype.kind == "b" and (raw > 1).any():
             raise NotPlain("a bool array holds something else than 0 and 1")
-        arrays.append(np.frombuffer(piece, dtype=DTYPES[name]).reshape(shape).copy())
+        arrays.append(np.frombuffer(raw.tobytes(), dtype).reshape(shape).copy())
         position += size
     if position != len(data):
         raise NotPlain(f"{len(data) - position} bytes are left over")
-    return _from_tree(tree, arrays, limits.max_depth, [limits.max_items])
+    return _from_tree(header["value"], arrays, limits.max_depth, [limits.max_items])
+
+
+def _announced(entry: Any) -> tuple[np.dtype, list[int]]:
+    if not isinstance(entry, list) or len(entry) != 2:
+        raise NotPlain("an array is announced by something else than its type and shape")
+    name, shape = entry
+    if not isinstance(name, str) or name not in DTYPES:
+        raise NotPlain(f"an array of {_short(name)} may not cross")
+    if not isinstance(shape, list) or len(shape) > MAX_AXES:  # before anything is multiplied
+        raise NotPlain(f"an array has no shape of at most {MAX_AXES} axes")
+    if not all(type(n) is int and 0 <= n < 2**63 for n in shape):
+        raise NotPlain("an array has an impossible shape")
+    # NumPy counts bytes in 63 bits without the empty axes: (0, 2**62) is refused like (2**62,)
+    if math.prod(max(n, 1) for n in shape) * DTYPES[name].itemsize >= 2**63:
+        raise NotPlain("an array has an impossible shape")
+    return DTYPES[name], shape
+
+
+def _short(name: Any) -> str:
+    return repr(name[:40]) if isinstance(name, str) else f"a {type(name).__name__}"
 
 
 def _from_tree(tree: Any, arrays: list[np.ndarray | None], depth: int, budget: list[int]) -> Any:
@@ -345,48 +399,72 @@ def _from_tree(tree: Any, arrays: list[np.ndarray | None], depth: int, budget: l
     if not isinstance(tree, dict) or len(tree) != 1:
         raise NotPlain("a part of the value has no known kind")
     ((kind, body),) = tree.items()
-    try:
-        if kind == "int":
-            number = int(body) if len(body) <= 20 else 2**64
-            return number if -(2**63) <= number < 2**64 else _refuse("an int beyond 64 bits came")
-        if kind == "float":
-            return float.fromhex(body)
-        if kind == "complex":
-            return complex(float.fromhex(body[0]), float.fromhex(body[1]))
-        if kind in ("array", "tensor"):
-            if type(body) is not int or not 0 <= body < len(arrays):
-                _refuse("an array that did not come is referred to")
+    match kind, body:
+        case "int", str():
+            return _int(body)
+        case "float", str():
+            return _float(body)
+        case "complex", [str() as real, str() as imaginary]:
+            return complex(_float(real), _float(imaginary))
+        case (("array" | "tensor"), int()) if type(body) is int and 0 <= body < len(arrays):
             array, arrays[body] = arrays[body], None
             if array is None:  # a thousand times the same would fill the memory of who stacks them
-                return _refuse("an array is referred to twice")
-            return array if kind == "array" else torch.from_numpy(array)
-        if kind == "tuple":
+                raise NotPlain("an array is referred to twice")
+            return array if kind == "array" else _tensor(array)
+        case "tuple", list():
             return tuple(_from_tree(part, arrays, depth - 1, budget) for part in body)
-        if kind == "dict":
-            return {
-                _writable(str(key)): _from_tree(part, arrays, depth - 1, budget)
-                for key, part in list(body)
-            }
-        if kind == "seed":
-            return Seed(int(body))
-        if kind == "given":
-            return Given(str(body[0]), _from_tree(body[1], arrays, depth - 1, budget))
-        if kind == "opaque":
-            return Opaque(_writable(str(body)[:200]))
-    except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
-        if isinstance(error, NotPlain):
-            raise
-        raise NotPlain(f"a part of kind {kind!r} cannot be read") from None
-    raise NotPlain(f"a part of the value is of the unknown kind {str(kind)[:40]!r}")
+        case "dict", list():
+            return dict(_entry(entry, arrays, depth, budget) for entry in body)
+        case "seed", str():
+            return Seed(_int(body))
+        case "given", [str() as name, settings]:
+            return Given(_text(name), _from_tree(settings, arrays, depth - 1, budget))
+        case "opaque", str():
+            return Opaque(_text(body))
+    raise NotPlain(f"a part of the value is of an unknown kind or form: {_short(kind)}")
+
+
+def _entry(
+    entry: Any, arrays: list[np.ndarray | None], depth: int, budget: list[int]
+) -> tuple[str, Any]:
+    if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[0], str):
+        raise NotPlain("an entry of a dict is no key with a value")
+    return _text(entry[0]), _from_tree(entry[1], arrays, depth - 1, budget)
+
+
+def _int(digits: str) -> int:
+    try:
+        number = int(digits) if len(digits) <= 20 else 2**64
+    except ValueError:
+        raise NotPlain("an int is not written in digits") from None
+    if not -(2**63) <= number < 2**64:
+        raise NotPlain("an int beyond 64 bits came")
+    return number
+
+
+def _float(digits: str) -> float:
+    try:
+        if len(digits) <= 40:
+            return float.fromhex(digits)
+    except (ValueError, OverflowError):
+        pass
+    raise NotPlain("a float is not written in hexadecimal digits, as float.hex writes it")
+
+
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    try:
+        return torch.from_numpy(array)
+    except (RuntimeError, TypeError):
+        raise NotPlain(f"an array of {array.dtype} makes no tensor here") from None
+
+
+def _text(text: str) -> str:
+    return _writable(text[:MAX_KEY])
 
 
 def _writable(text: str) -> str:
     # half a surrogate pair is a str that no file can hold: a question mark stands for it
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _refuse(sentence: str) -> Any:
-    raise NotPlain(sentence)
 
 
 def describe(value: Any) -> str:
@@ -395,8 +473,13 @@ def describe(value: Any) -> str:
     >>> describe(np.zeros((3, 4), dtype=np.float32))
     'an array of shape (3, 4), float32'
     """
+    said = _description(value)
+    return said if len(said) <= MAX_DESCRIPTION else said[: MAX_DESCRIPTION - 2] + " …"
+
+
+def _description(value: Any) -> str:
     if value is None:
-        return "nothing (None); is a `return` missing?"
+        return "nothing (None)"
     if isinstance(value, Opaque):
         return f"{'an' if value.type_name[:1].lower() in 'aeiou' else 'a'} {value.type_name}"
     if isinstance(value, np.ndarray):
@@ -408,5 +491,9 @@ def describe(value: Any) -> str:
     if isinstance(value, str):
         return "a text"
     if isinstance(value, dict):
-        return f"a dict with {', '.join(list(value)[:6]) or 'no entries'}"
-    return f"a {type(value).__name__} of {len(value)}"
+        names = ", ".join(key[:40] for key in list(value)[:6])
+        more = f" and {len(value) - 6} more" if len(value) > 6 else ""
+        return f"a dict with {names or 'no entries'}{more}"
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"a {type(value).__name__}"

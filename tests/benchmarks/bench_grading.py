@@ -19,7 +19,7 @@ from fewshot_lib.classroom import results
 from fewshot_lib.classroom.grade import Pool, plan
 from fewshot_lib.classroom.machine import bubblewrap_problem
 from fewshot_lib.classroom.sandbox import SandboxLimits
-from fewshot_lib.classroom.submissions import Submission
+from fewshot_lib.classroom.submissions import Held, Submission
 from fewshot_lib.exercises.diagnosis import sheet
 from fewshot_lib.exercises.notebook import namespace, read
 from fewshot_lib.exercises.running import run
@@ -111,7 +111,7 @@ def test_throughput_beside_nbgrader_and_overhead(bench, tmp_path):
     theirs = nbgrader_seconds(tmp_path / "nbgrader", 4)
     one_plan = plan(NAME, ROOT)
     data = (ROOT / "solutions" / f"{NAME}.ipynb").read_bytes()
-    students = [Submission(f"student{n}", NAME, "", data) for n in range(SEVERAL)]
+    students = [Submission(f"student{n}", NAME, "", Held(data)) for n in range(SEVERAL)]
     me = psutil.Process()
     names = namespace(read(ROOT / "solutions" / f"{NAME}.ipynb"))
     with Pool(one_plan, 1, "bubblewrap", SandboxLimits()) as pool:

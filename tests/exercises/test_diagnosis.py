@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import resource
 import time
+from collections import namedtuple
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from fewshot_lib.exercises import catalogue
-from fewshot_lib.exercises.diagnosis import FAILED, judge, sheet
-from fewshot_lib.exercises.running import RAISED, VALUE, Outcome
+from fewshot_lib.exercises import catalogue, diagnosis
+from fewshot_lib.exercises.compare import KIND
+from fewshot_lib.exercises.diagnosis import ERROR, FAILED, LAW, PASSED, TIME, judge, sheet
+from fewshot_lib.exercises.running import LOST, RAISED, TOO_SLOW, VALUE, Outcome, run, time_limit
 from fewshot_lib.exercises.spec import Answer, Exercise
-from fewshot_lib.exercises.values import Opaque
+from fewshot_lib.exercises.values import Opaque, pack, unpack
 
 ANSWERS = [
     pytest.param(exercise, answer, id=f"{exercise.stem}-{answer.name}")
@@ -99,3 +105,200 @@ def test_an_error_without_a_name_is_a_wrong_answer(exercise: Exercise, answer: A
     outcomes = [Outcome(RAISED, error=(), message="") for _ in sheet(answer, 5).flat]
     verdict = judge(exercise, answer, outcomes, 5)
     assert {check.status for check in verdict.checks} == {FAILED}
+
+
+def as_mapping(make: Callable[[tuple[str, ...], list[Any]], Any]) -> Callable[..., Any]:
+    def change(value: Any, names: tuple[str, ...]) -> Any:
+        return make(names, list(value)) if isinstance(value, tuple) and names else value
+
+    return change
+
+
+def in_parts(change: Callable[[torch.Tensor], Any]) -> Callable[..., Any]:
+    """Change each tensor of a result, keep its build."""
+
+    def walk(value: Any, names: tuple[str, ...]) -> Any:
+        if isinstance(value, tuple):
+            return tuple(walk(part, names) for part in value)
+        return change(torch.as_tensor(value)) if not isinstance(value, str) else value
+
+    return walk
+
+
+def stacked(value: Any, names: tuple[str, ...], stack: Callable[..., Any] = torch.stack) -> Any:
+    if not isinstance(value, tuple):
+        return value
+    parts = [torch.as_tensor(part) for part in value]
+    alike = len({(part.shape, part.dtype) for part in parts}) == 1
+    return stack(parts) if alike else value
+
+
+def scalar(number: torch.Tensor) -> Any:
+    """Give one number as NumPy's scalar, real ones in the type in which little fits."""
+    array = number.numpy()
+    return array.astype(np.float32)[()] if array.dtype.kind == "f" else array[()]
+
+
+#: What people really return, made of what the reference returns.
+FORMS: dict[str, Callable[..., Any]] = {
+    "a list of its parts": lambda value, names: list(value) if isinstance(value, tuple) else value,
+    "a dict": as_mapping(lambda names, parts: dict(zip(names, parts, strict=True))),
+    "a dict in another order": as_mapping(
+        lambda names, parts: dict(reversed(list(zip(names, parts, strict=True))))
+    ),
+    "a named tuple": as_mapping(lambda names, parts: namedtuple("Result", names)(*parts)),
+    "a data class": as_mapping(
+        lambda names, parts: dataclasses.make_dataclass("Result", names)(*parts)
+    ),
+    "stacked": stacked,
+    "stacked by NumPy": lambda value, names: stacked(value, names, lambda p: np.stack(p)),
+    "NumPy arrays": in_parts(lambda tensor: tensor.numpy()),
+    "NumPy's scalars": in_parts(lambda t: t if t.ndim else scalar(t)),
+    "numbers as tensors": in_parts(lambda tensor: tensor),
+    "Python's numbers": in_parts(lambda tensor: tensor.tolist()),
+    "lists of rows": in_parts(lambda tensor: list(tensor) if tensor.ndim else tensor),
+    "tuples of NumPy's scalars": in_parts(
+        lambda t: tuple(map(scalar, t)) if t.ndim == 1 else t.numpy()
+    ),
+    "Fortran's order": in_parts(lambda tensor: np.array(tensor.numpy(), order="F")),
+    "big-endian": in_parts(lambda t: t.numpy().astype(t.numpy().dtype.newbyteorder(">"))),
+}
+
+
+@pytest.mark.parametrize(("exercise", "answer"), ANSWERS)
+def test_the_right_result_counts_in_every_form_and_on_both_sides_of_the_wire(
+    exercise: Exercise, answer: Answer
+) -> None:
+    for name, form in FORMS.items():
+
+        def function(*args: Any, form: Any = form, **kwargs: Any) -> Any:
+            return form(answer.reference(*args, **kwargs), tuple(answer.returns))
+
+        outcomes = run(function, sheet(answer, 4).flat, seconds=60.0)
+        sent = unpack(pack([outcome.as_dict() for outcome in outcomes]))
+        for came in (outcomes, [Outcome.from_dict(part) for part in sent]):
+            verdict = judge(exercise, answer, came, 4)
+            assert verdict.status == PASSED, (name, [line.sentence for line in verdict.checks])
+
+
+def exercise_with_parts() -> tuple[Exercise, Answer]:
+    exercise = catalogue.exercise("dice")
+    return exercise, exercise["bootstrap_interval"]
+
+
+def judged(exercise: Exercise, answer: Answer, value: Any, seed: int = 5) -> diagnosis.Verdict:
+    return judge(exercise, answer, [Outcome(VALUE, value) for _ in sheet(answer, seed).flat], seed)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (None, "you returned nothing (None); 2 things (low, high) are expected: is a `return`"),
+        ({"lower": 1.0, "upper": 2.0}, "a dict with lower, upper; 2 things (low, high)"),
+        (np.zeros(3), "an array of shape (3,), float64; 2 things (low, high)"),
+        ((1.0,), "a tuple of 1; 2 things (low, high)"),
+    ],
+)
+def test_another_build_is_told_what_is_expected(value: Any, says: str) -> None:
+    verdict = judged(*exercise_with_parts(), value)
+    assert verdict.points == 0
+    assert all(line.stage == KIND and says in line.sentence for line in verdict.checks)
+
+
+LARGE: dict[str, Any] = {
+    "rows": np.broadcast_to(np.int8(1), (20_000_000, 3)),
+    "a text": "x" * 2_000_000,
+    "a list": [0] * 50_000,
+    "nested": [[[0.0] * 20] * 50] * 50,
+    "keys": {str(number): 1 for number in range(20_000)},
+    "long keys": {"x" * 200 + str(number): 1 for number in range(200)},
+    "a pair": (np.broadcast_to(1.0, (5_000_000,)), np.zeros(5)),
+}
+
+
+@pytest.mark.parametrize(("exercise", "answer"), ANSWERS)
+def test_what_is_far_too_large_is_told_so_before_any_law_looks_at_it(
+    exercise: Exercise, answer: Answer
+) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for name, value in LARGE.items():
+        begun = time.perf_counter()
+        verdict = judged(exercise, answer, value)
+        assert time.perf_counter() - begun < SECONDS / 4, name
+        assert verdict.points == 0, name
+        for line in verdict.checks:
+            assert line.stage in (KIND, diagnosis.REFUSAL), name
+            assert len(line.sentence) < 600, name
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 300 * 1024, f"the judge grew by {grown / 1024:.0f} MB"
+
+
+def with_law(law: Callable[..., Any]) -> tuple[Exercise, Answer]:
+    exercise, answer = exercise_with_parts()
+    first = replace(answer.checks[0], law=law)
+    changed = replace(answer, checks=[first, *answer.checks[1:]])
+    return replace(exercise, answers=[changed]), changed
+
+
+def right(answer: Answer, seed: int = 5) -> list[Outcome]:
+    return [outcome for group in sheet(answer, seed).expected for outcome in group]
+
+
+def for_ever(*_: Any) -> bool:
+    while True:
+        time.sleep(0.01)
+
+
+def test_a_law_that_takes_too_long_costs_this_answer_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(diagnosis, "JUDGE_SECONDS", 0.5)
+    exercise, answer = with_law(for_ever)
+    begun = time.perf_counter()
+    verdict = judge(exercise, answer, right(answer), 5)
+    assert time.perf_counter() - begun < 5
+    assert verdict.checks[0].stage == TIME
+    assert "could not be judged within" in verdict.checks[0].sentence
+    assert any("No typical mistake was looked for" in note for note in verdict.notes)
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError, MemoryError, RecursionError, KeyError, AttributeError]
+)
+def test_a_law_that_stumbles_costs_its_own_check_only(error: type[Exception]) -> None:
+    def law(*_: Any) -> bool:
+        raise error("a stranger's value")
+
+    exercise, answer = with_law(law)
+    verdict = judge(exercise, answer, right(answer), 5)
+    assert verdict.checks[0].stage == LAW
+    assert verdict.points == verdict.max_points - verdict.checks[0].max_points
+
+
+def test_a_comparison_that_stumbles_is_told_and_costs_its_own_check_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stumble(*_: Any, **__: Any) -> None:
+        raise FloatingPointError("strange")
+
+    exercise, answer = exercise_with_parts()
+    monkeypatch.setattr(diagnosis, "difference", stumble)
+    verdict = judge(exercise, answer, right(answer), 5)
+    assert {line.stage for line in verdict.checks} == {ERROR}
+    assert "FloatingPointError: strange" in verdict.checks[0].sentence
+
+
+def test_a_time_limit_inside_another_gives_it_the_time_that_is_left() -> None:
+    begun = time.perf_counter()
+    with pytest.raises(diagnosis.TimeIsUp), time_limit(0.6):  # noqa: PT012
+        with time_limit(0.3):
+            time.sleep(0.1)
+        time.sleep(5)
+    assert 0.4 < time.perf_counter() - begun < 2
+
+
+@pytest.mark.parametrize("status", [LOST, TOO_SLOW])
+def test_outcomes_without_a_value_have_no_points(status: str) -> None:
+    exercise, answer = exercise_with_parts()
+    outcomes = [Outcome(status, message="gone") for _ in sheet(answer, 5).flat]
+    assert judge(exercise, answer, outcomes, 5).points == 0

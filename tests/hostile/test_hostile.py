@@ -241,7 +241,6 @@ def test_a_zip_that_leads_outside_writes_nothing(tmp_path):
         file.writestr(f"../../evil/{NAME}.ipynb", STUB)
         file.writestr(f"/etc/evil/{NAME}.ipynb", STUB)
         file.writestr(f"Anna Arn_123_assignsubmission_file_/{NAME}.ipynb", SOLUTION)
-        file.writestr(f"bertberta_45_678_{NAME}-1.ipynb", STUB)
         link = zipfile.ZipInfo(f"linked/{NAME}.ipynb")
         link.external_attr = 0o120777 << 16
         file.writestr(link, "/etc/passwd")
@@ -250,7 +249,6 @@ def test_a_zip_that_leads_outside_writes_nothing(tmp_path):
     rows = results.current(results.read_rows(tmp_path / "results" / "results.jsonl"))
     marks = {row["student"]: (row["status"], row["points"]) for row in rows}
     assert marks["Anna Arn_123"] == ("graded", 16)
-    assert marks["bertberta_45"] == ("graded", 0)
     assert marks["linked"][0] == "not read"
-    assert {status for student, (status, _) in marks.items() if "evil" in student} == {"not read"}
+    assert set(marks) == {"Anna Arn_123", "linked"}
     assert {path for path in tmp_path.parent.rglob("*") if path.name == "evil"} == before
