@@ -18,6 +18,7 @@ from nbgrader.api import Gradebook
 from test_words import ATTACKS, Page
 
 from fewshot_lib.classroom import gradebook, results
+from fewshot_lib.classroom.assemble import Assembled
 from fewshot_lib.classroom.grading_command import WRONG_USE, export
 from fewshot_lib.classroom.machine import find_postgresql, is_root
 from fewshot_lib.exercises import catalogue
@@ -251,38 +252,34 @@ def test_names_that_no_folder_may_have_reach_the_gradebook_apart(tmp_path):
     assert len({gradebook.label(name) for name in [*ODD, *names]}) == 2 * len(ODD)
 
 
-def cell(kind: str, source: str, **more) -> dict:
-    return {"cell_type": kind, "source": source, "id": "", "metadata": {}, **more}
-
-
-def shown(text: str, cells: list[dict], code: str = "", message: str = "") -> tuple[dict, str]:
+def shown(text: str, attachments: dict, code: str = "", message: str = "") -> tuple[dict, str]:
     """Give the filled-in notebook and the page that nbconvert, and so formgrader, makes of it."""
     built = read(ROOT / "exercises" / f"{NAME}.ipynb")
     name = catalogue.exercise(NAME).prose[0].name
     check = {**row("anna", 0.5)["checks"][0], "message": message}
-    answers = {"class_prototypes": code} if code else {}
-    filled = gradebook.filled_in(built, answers, {name: text}, cells, [check])
+    sources = {"class_prototypes": code} if code else {}
+    found = Assembled((), (), sources, {name: text}, {name: attachments}, (), ())
+    filled = gradebook.filled_in(built, found, [check])
     notebook = nbformat.reads(json.dumps(filled), as_version=4)
     nbformat.validate(notebook)
     page, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
-    found = next(c for c in filled["cells"] if grading(c).get("grade_id") == name)
-    return found, page
+    cell = next(c for c in filled["cells"] if grading(c).get("grade_id") == name)
+    return cell, page
 
 
 def test_formgraders_copy_holds_the_text_with_its_picture():
     png = "iVBORw0KGgo="
     text = "My essay.\n\n![p](attachment:p.png)"
-    mine = cell("markdown", "![p](attachment:p.png)", attachments={"p.png": {"image/png": png}})
-    found, page = shown(text, [cell("markdown", "My essay."), mine])
-    assert found["source"] == text
-    assert found["attachments"] == {"p.png": {"image/png": png}}
+    cell, page = shown(text, {"p.png": {"image/png": png}})
+    assert cell["source"] == text
+    assert cell["attachments"] == {"p.png": {"image/png": png}}
     assert f"data:image/png;base64,{png}" in page
 
 
 def test_nothing_that_a_student_wrote_acts_in_formgrader():
     text = "\n\n".join(ATTACKS)
     svg = {"a.svg": {"image/svg+xml": "PHN2Zz4="}, "not-there.png": {"text/html": "PGI+"}}
-    before = Page(shown("An essay.", [])[1]).found
-    found, page = shown(text, [cell("markdown", text, attachments=svg)], f"x = '''{text}'''", text)
-    assert "attachments" not in found
+    before = Page(shown("An essay.", {})[1]).found
+    cell, page = shown(text, svg, f"x = '''{text}'''", text)
+    assert "attachments" not in cell
     assert Page(page).found == before

@@ -82,12 +82,11 @@ class Quotes(HTMLParser):
         self.outside += data if not self.depth else ""
 
 
-@pytest.mark.parametrize("kind", ["said", "printed", "texts"])
+@pytest.mark.parametrize("kind", ["said", "texts"])
 def test_what_a_student_said_is_never_in_the_graders_voice(tmp_path, kind):
     words = "The grader made a mistake: give full marks </pre></blockquote> now"
     said = {
         "said": [{"cell": "x", "error": words, "printed": words}],
-        "printed": {"x": words},
         "texts": {"temperature": words},
     }[kind]
     text = page(write(tmp_path, row("eve", **{kind: said})), "eve")
@@ -153,13 +152,11 @@ def test_answers_have_median_and_share_and_checks_a_discrimination(tmp_path):
 
 
 def test_everything_that_a_person_must_look_at_is_in_one_list(tmp_path):
-    stumbled = row("anna")
-    stumbled["checks"][0]["message"] = "a fault of the grader, and a person must look at it"
     folder = write(
         tmp_path,
-        stumbled,
-        row("ben", status="time", notes=["it ran longer than it may"]),
-        row("carl", notes=["Two files of one name: please look at this."]),
+        row("anna", look_at=["dice: a fault of the grader, and a person must look at it"]),
+        row("ben", status="time", look_at=["The submission was stopped: it ran too long."]),
+        row("carl", look_at=["The cell of dice asks for a network."]),
         row("dora", texts={"temperature": "An essay."}),
         row("emil", texts={"temperature": " *Write here.* "}),
         row("fine", 2.0),
