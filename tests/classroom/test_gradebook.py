@@ -11,13 +11,18 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbconvert import HTMLExporter
 from nbgrader.api import Gradebook
+from test_words import ATTACKS, Page
 
 from fewshot_lib.classroom import gradebook, results
+from fewshot_lib.classroom.assemble import Assembled
 from fewshot_lib.classroom.grading_command import WRONG_USE, export
 from fewshot_lib.classroom.machine import find_postgresql, is_root
 from fewshot_lib.exercises import catalogue
+from fewshot_lib.exercises.notebook import grading, read, source_of
 
 NAME = "03_prototypes"
 ROOT = Path(__file__).parents[2]
@@ -175,3 +180,106 @@ def test_an_address_that_is_none_is_one_sentence(folder, address):
     assert status == WRONG_USE
     assert "the database refuses" in said
     assert (folder / "results.jsonl").read_bytes() == before
+
+
+def with_texts(student: str, text: str | None) -> dict:
+    made = row(student, 1.0)
+    made["texts"] = {} if text is None else {catalogue.exercise(NAME).prose[0].name: text}
+    return made
+
+
+def placeholder() -> str:
+    name = catalogue.exercise(NAME).prose[0].name
+    built = read(ROOT / "exercises" / f"{NAME}.ipynb")
+    return next(source_of(c) for c in built["cells"] if grading(c).get("grade_id") == name)
+
+
+def test_only_texts_that_somebody_wrote_wait(tmp_path):
+    with results.Results(tmp_path / "results", "course") as kept:
+        kept.remember(seed=1, isolation="bubblewrap", limits={})
+        kept.append(with_texts("anna", "The arg-max stays; high is flat."))
+        kept.append(with_texts("ben", f"\n{placeholder()}\n"))
+        kept.append(with_texts("carl", None))
+    url = f"sqlite:///{tmp_path}/gradebook.db"
+    assert gradebook.export(tmp_path / "results", url, ROOT) == (3, 1)
+    with contextlib.closing(Gradebook(url)) as book:
+        waits = {
+            one.student.id: one.needs_manual_grade for one in book.assignment_submissions(NAME)
+        }
+    assert waits == {"anna": True, "ben": False, "carl": False}
+
+
+def test_late_marks_carry_their_penalty_and_dates(tmp_path):
+    late = {**row("anna", 1.0), "handed_in": "2026-12-02T12:00:00+01:00"}
+    with results.Results(tmp_path / "results", "course") as kept:
+        due = {NAME: {"at": "2026-12-01T23:59:00+01:00", "percent": 25}}
+        kept.remember(seed=1, isolation="bubblewrap", limits={}, due=due)
+        kept.append(late)
+    url = f"sqlite:///{tmp_path}/gradebook.db"
+    gradebook.export(tmp_path / "results", url, ROOT)
+    with contextlib.closing(Gradebook(url)) as book:
+        submission = book.find_submission(NAME, "anna")
+        assert submission.total_seconds_late == 12 * 3600 + 60
+        assert submission.notebooks[0].late_submission_penalty == 4.0
+
+
+ODD = [
+    "字" * 200,
+    "字" * 199 + "子",
+    "a/b",
+    "a\\b",
+    "..",
+    ".hidden",
+    "\x1b[1m",
+    "x" * 300,
+    "a:b",
+    "",
+]
+
+
+def test_names_that_no_folder_may_have_reach_the_gradebook_apart(tmp_path):
+    with results.Results(tmp_path / "results", "course") as kept:
+        kept.remember(seed=1, isolation="bubblewrap", limits={})
+        for student in ODD:
+            kept.append(row(student, 1.0))
+    url = f"sqlite:///{tmp_path}/gradebook.db"
+    assert gradebook.export(tmp_path / "results", url, ROOT)[0] == len(ODD)
+    with contextlib.closing(Gradebook(url)) as book:
+        names = [student.id for student in book.students]
+    assert len(names) == len(ODD)
+    for name in names:
+        (tmp_path / "autograded" / name).mkdir(parents=True)  # a folder may be called so
+    assert len({gradebook.label(name) for name in [*ODD, *names]}) == 2 * len(ODD)
+
+
+def shown(text: str, attachments: dict, code: str = "", message: str = "") -> tuple[dict, str]:
+    """Give the filled-in notebook and the page that nbconvert, and so formgrader, makes of it."""
+    built = read(ROOT / "exercises" / f"{NAME}.ipynb")
+    name = catalogue.exercise(NAME).prose[0].name
+    check = {**row("anna", 0.5)["checks"][0], "message": message}
+    sources = {"class_prototypes": code} if code else {}
+    found = Assembled((), (), sources, {name: text}, {name: attachments}, (), ())
+    filled = gradebook.filled_in(built, found, [check])
+    notebook = nbformat.reads(json.dumps(filled), as_version=4)
+    nbformat.validate(notebook)
+    page, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
+    cell = next(c for c in filled["cells"] if grading(c).get("grade_id") == name)
+    return cell, page
+
+
+def test_formgraders_copy_holds_the_text_with_its_picture():
+    png = "iVBORw0KGgo="
+    text = "My essay.\n\n![p](attachment:p.png)"
+    cell, page = shown(text, {"p.png": {"image/png": png}})
+    assert cell["source"] == text
+    assert cell["attachments"] == {"p.png": {"image/png": png}}
+    assert f"data:image/png;base64,{png}" in page
+
+
+def test_nothing_that_a_student_wrote_acts_in_formgrader():
+    text = "\n\n".join(ATTACKS)
+    svg = {"a.svg": {"image/svg+xml": "PHN2Zz4="}, "not-there.png": {"text/html": "PGI+"}}
+    before = Page(shown("An essay.", {})[1]).found
+    cell, page = shown(text, svg, f"x = '''{text}'''", text)
+    assert "attachments" not in cell
+    assert Page(page).found == before

@@ -251,3 +251,109 @@ def test_a_full_disk_keeps_what_is_written_and_goes_on_when_there_is_room(marked
         for place in (kept, folder / "marks")
     ]
     assert [row["points"] for row in both[0]] == [row["points"] for row in both[1]]
+
+
+BAD_OPTIONS = {
+    "no such student": (("--regrade", "nobody at all"), "no such student at"),
+    "no status": (("--status", "tired"), "is no status of a row; there are graded"),
+    "no date": (("--due", "next week"), "is no date: write"),
+    "negative": (("--due", "2026-12-01", "--late-per-day", "-1"), "from 0 to 100 percent"),
+    "too much": (("--due", "2026-12-01", "--late-per-day", "101"), "from 0 to 100 percent"),
+    "no number": (("--due", "2026-12-01", "--late-per-day", "nan"), "from 0 to 100 percent"),
+    "late without due": (("--late-per-day", "10"), "add --due with the date"),
+    "no roster": (("--roster", "/no/such/roster.csv"), "--roster: "),
+    "a folder for a roster": (("--roster", "."), "--roster: "),
+}
+
+
+@pytest.mark.hostile
+@pytest.mark.parametrize("kind", BAD_OPTIONS)
+def test_a_bad_option_is_one_sentence_and_exit_2(kind, marked, tmp_path):
+    folder, _ = marked
+    options, wanted = BAD_OPTIONS[kind]
+    done = fewshot("grade", folder / "submitted", "--results", tmp_path / "marks", *options)
+    assert done.returncode == WRONG_USE, done.stderr
+    assert wanted in one_sentence(done.stderr)
+    assert not (tmp_path / "marks" / "results.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        *(["--regrade", "all"], ["--status", "time"], ["--due", "2026-12-01"], ["submitted"]),
+        *(["--late-per-day", "5"], ["--roster", "x.csv"], ["--results", "x"], ["--seed", "1"]),
+    ],
+)
+def test_verify_takes_nothing_that_it_would_not_obey(more, tmp_path):
+    done = fewshot("grade", "--verify", tmp_path, *more)
+    assert done.returncode == WRONG_USE
+    assert "--verify repeats a results folder as it was graded" in one_sentence(done.stderr)
+
+
+@pytest.mark.hostile
+def test_regrading_resubmitting_and_weekly_folders(tmp_path):
+    first = hand_in(tmp_path / "week 1", anna=STUB, ben=SOLUTION)
+    second = hand_in(tmp_path / "week 2", anna=SOLUTION)
+    marks = tmp_path / "marks"
+    due = ("--due", "2000-01-01 12:00")
+    graded = fewshot("grade", first, "--results", marks, "--seed", 4, *due)
+    assert "2 graded" in graded.stdout, graded.stderr
+    assert "1 graded" in fewshot("grade", second, "--results", marks).stdout
+    # the first folder once more: the older submission does not take its mark back
+    assert "0 graded, 2 were graded before" in fewshot("grade", first, "--results", marks).stdout
+    again = fewshot("grade", first, "--results", marks, "--regrade", "ben")
+    assert "1 graded, 1 were graded before" in again.stdout
+    again = fewshot("grade", second, "--results", marks, "--status", "graded")
+    assert "1 graded" in again.stdout
+    rows = list(results.read_rows(marks / "results.jsonl"))
+    now = {row["student"]: row["points"] for row in results.current(rows)}
+    assert now == {"anna": 16, "ben": 16}
+    assert [row["student"] for row in rows] == ["anna", "ben", "anna", "ben", "anna"]
+    seeds = [row["receipt"]["seed"] for row in rows]
+    assert seeds[0] != seeds[2] == seeds[4]
+    assert seeds[1] == seeds[3]
+    settings = json.loads((marks / "run.json").read_text(encoding="utf-8"))
+    assert sorted(Path(one["place"]).name for one in settings["folders"]) == ["week 1", "week 2"]
+    assert settings["due"][NAME]["percent"] == 0
+    assert "regrading" not in settings
+    done = fewshot("grade", "--verify", marks)
+    assert done.returncode == DONE, done.stderr
+
+
+@pytest.mark.hostile
+def test_two_graders_started_at_once_both_end_well(tmp_path):
+    hand_in(tmp_path / "submitted", anna=SOLUTION, ben=STUB)
+    words = ("grade", tmp_path / "submitted", "--results", tmp_path / "marks")
+    program = [sys.executable, "-m", "fewshot_lib.cli", *map(str, words)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": COURSE}
+    both = [subprocess.Popen(program, **pipes) for _ in range(2)]
+    said = [one.communicate(timeout=300) for one in both]
+    assert [one.returncode for one in both] == [DONE, DONE], said
+    assert sorted(out[0] for out, _ in said) == ["0", "2"]
+    rows = list(results.read_rows(tmp_path / "marks" / "results.jsonl"))
+    assert [row["student"] for row in rows] == ["anna", "ben"]
+
+
+@pytest.mark.hostile
+def test_an_interrupted_regrading_goes_on_where_it_stood(marked, tmp_path, monkeypatch):
+    from fewshot_lib.classroom import grade as module
+
+    folder, _ = marked
+    marks = tmp_path / "marks"
+    shutil.copytree(folder / "marks", marks)
+    honest, wishes = module.Pool.grade, module.Wishes(regrade=["all"])
+
+    def interrupted(self, submissions, seed):
+        for number, row in enumerate(honest(self, submissions, seed)):
+            if number == 2:
+                raise KeyboardInterrupt
+            yield row
+
+    monkeypatch.setattr(module.Pool, "grade", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        module.grade(folder / "submitted", marks, COURSE, wishes=wishes)
+    monkeypatch.setattr(module.Pool, "grade", honest)
+    summary = module.grade(folder / "submitted", marks, COURSE, wishes=wishes)
+    assert (summary.graded, summary.kept) == (3, 2)
+    summary = module.grade(folder / "submitted", marks, COURSE, wishes=wishes)
+    assert (summary.graded, summary.kept) == (5, 0)
