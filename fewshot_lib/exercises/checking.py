@@ -276,7 +276,7 @@ def solution(name: str) -> None:
         )
         return
     source, origin = _solution_source(exercise, answer)
-    show(Said(f"{answer.name}, {origin}", source))
+    show(Said(f"{answer.name}, {origin}", code=source))
 
 
 def _solution_source(exercise: Exercise, answer: Answer) -> tuple[str, str]:

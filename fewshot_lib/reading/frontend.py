@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
@@ -88,12 +87,3 @@ def _has_widgets() -> bool:
     from importlib.util import find_spec
 
     return find_spec("ipywidgets") is not None
-
-
-def emphasised(escaped: str) -> str:
-    """Turn ``*words*`` of a text that is escaped already into HTML's emphasis.
-
-    >>> emphasised("twice, *before* the step; 2 * 3")
-    'twice, <em>before</em> the step; 2 * 3'
-    """
-    return re.sub(r"\*(\w[^*]*)\*", r"<em>\1</em>", escaped)

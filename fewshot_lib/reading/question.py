@@ -22,7 +22,8 @@ from typing import Any
 
 from fewshot_lib.reading import progress
 from fewshot_lib.reading.expression import BadExpression, evaluate
-from fewshot_lib.reading.frontend import choose_form, emit, emphasised
+from fewshot_lib.reading.frontend import choose_form, emit
+from fewshot_lib.reading.markup import inline
 
 KINDS = ("single", "multiple", "number", "expression")
 #: After so many misses the hint is given.
@@ -333,7 +334,7 @@ def as_text(asked: Question) -> str:
 def as_html(asked: Question) -> str:
     """Give the question as a static page shows it; without any answer."""
     rows = "".join(
-        f'<li style="margin:.15em 0">{_inline(option.text)}</li>' for option in asked.options
+        f'<li style="margin:.15em 0">{inline(option.text)}</li>' for option in asked.options
     )
     choices = (
         f'<ol type="A" style="list-style-type:upper-alpha;margin:.3em 0 .3em 1.6em">{rows}</ol>'
@@ -344,20 +345,13 @@ def as_html(asked: Question) -> str:
     if asked.names:
         note = f"A formula in {', '.join(asked.names)}. "
     return (
-        f'<div class="fewshot-question" style="{_FRAME}"><b>Question.</b> {_inline(asked.text)}'
+        f'<div class="fewshot-question" style="{_FRAME}"><b>Question.</b> {inline(asked.text)}'
         f'{choices}<div style="font-size:90%">{note}To answer, run this cell, or call '
         f"<code>{html.escape(_how(asked))}</code>.</div></div>"
     )
 
 
 _FRAME = "border-left:4px solid #4c5f7a;padding:.3em 1em;max-width:52em;line-height:1.45"
-
-
-def _inline(text: str) -> str:
-    parts = html.escape(text, quote=False).split("`")
-    if len(parts) % 2 == 0:
-        return emphasised("`".join(parts))
-    return "".join(f"<code>{p}</code>" if i % 2 else emphasised(p) for i, p in enumerate(parts))
 
 
 def _reply_html(reply: Reply) -> str:
@@ -367,7 +361,7 @@ def _reply_html(reply: Reply) -> str:
     lead = "Right. " if reply.right else ""
     return (
         f'<div role="status" style="line-height:1.45;max-width:50em">'
-        f'<b style="color:{colour}">{mark}</b> {lead}{_inline(reply.text)}</div>'
+        f'<b style="color:{colour}">{mark}</b> {lead}{inline(reply.text)}</div>'
     )
 
 
@@ -386,7 +380,7 @@ def as_widget(asked: Question) -> Any:
         return answered.right
 
     text = widgets.HTML(
-        f'<div style="line-height:1.45"><b>Question.</b> {_inline(asked.text)}</div>'
+        f'<div style="line-height:1.45"><b>Question.</b> {inline(asked.text)}</div>'
     )
     if asked.kind == "multiple":
         text.value += '<div style="font-size:90%">One or more are right.</div>'
@@ -401,7 +395,7 @@ def as_widget(asked: Question) -> Any:
 def _choices(asked: Question, say: Any, widgets: Any) -> list[Any]:
     rows, boxes = [], []
     for letter, option in asked.labelled:
-        words_ = widgets.HTML(f'<div style="line-height:1.45">{_inline(option.text)}</div>')
+        words_ = widgets.HTML(f'<div style="line-height:1.45">{inline(option.text)}</div>')
         words_.layout.flex = "1"
         if asked.kind == "single":
             control = widgets.Button(description=letter, tooltip=f"Answer {letter}: {option.text}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import html
+import inspect
 import re
 import sys
 import threading
@@ -510,3 +512,48 @@ def test_a_lost_process_loses_its_checks_only():
 def test_as_many_outcomes_as_cases_are_needed():
     with pytest.raises(ValueError, match="one a case"):
         judge(EXERCISE, ANSWER, [], 0)
+
+
+def shown_code(page: str) -> str:
+    """Give the text of a page's block of code, as somebody copies it."""
+    return html.unescape(re.sub(r"<[^>]+>", "", page.split("<code>")[1].split("</code>")[0]))
+
+
+@pytest.mark.parametrize(
+    ("exercise", "answer"),
+    [(e, a) for e in catalogue.exercises() for a in e.answers],
+    ids=lambda thing: thing.name,
+)
+def test_every_solution_is_shown_to_the_letter(exercise, answer, root, monkeypatch):
+    from fewshot_lib.exercises import checking
+    from fewshot_lib.exercises.notebook import answer_source
+
+    said = []
+    monkeypatch.setattr(checking, "show", said.append)
+    monkeypatch.chdir(root / "exercises")
+    key = f"{exercise.name}.{answer.name}"
+    progress.attempt(key, 1, 1)
+    solution(key)
+    source = answer_source(root / "solutions" / f"{exercise.stem}.ipynb", answer.name)
+    assert f"def {answer.name}" in source
+    assert shown_code(said[0]._repr_html_()) == source
+    assert repr(said[0]).endswith(source)
+
+
+def test_the_librarys_own_code_is_shown_to_the_letter_too(tmp_path, monkeypatch):
+    from fewshot_lib.exercises import checking
+
+    said = []
+    monkeypatch.setattr(checking, "show", said.append)
+    monkeypatch.chdir(tmp_path)
+    progress.attempt("prototypes.squared_euclidean", 1, 1)
+    solution("prototypes.squared_euclidean")
+    assert shown_code(said[0]._repr_html_()) == inspect.getsource(ANSWER.reference)
+
+
+@pytest.mark.parametrize("message", ["n_way is 3", "log_prior(x)", "x = 3", "a.b is missing"])
+def test_a_name_at_the_beginning_of_a_sentence_keeps_its_letters(message):
+    from fewshot_lib.exercises.render import _capital
+
+    assert _capital(message) == message
+    assert _capital("you divided") == "You divided"
