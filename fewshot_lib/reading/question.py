@@ -21,7 +21,7 @@ from importlib import resources
 from typing import Any
 
 from fewshot_lib.reading import progress
-from fewshot_lib.reading.expression import BadExpression, evaluate
+from fewshot_lib.reading.expression import BadExpression, evaluate, rounding
 from fewshot_lib.reading.frontend import choose_form, emit
 from fewshot_lib.reading.markup import inline
 
@@ -248,7 +248,18 @@ def judge(asked: Question, given: str | float | Sequence[str]) -> Reply:
                 return Reply(False, reply)
     except BadExpression as error:
         return Reply(False, f"{_upper(str(error))}.", counts=False)
+    if asked.kind == "number" and _too_coarse(typed, asked):
+        return Reply(False, "Please give at least two digits, as 0.67.", counts=False)
     return Reply(False, "Not this.")
+
+
+def _too_coarse(typed: str, asked: Question) -> bool:
+    """Whether the value was rounded to one digit, as 0.7: too few to be judged."""
+    fine = rounding(typed)
+    if fine is None or fine[0] > 1:
+        return False
+    [one], [value] = _values(typed, asked), _values(asked.value, asked)
+    return value != round(value) and abs(one - value) <= fine[1]
 
 
 def _judge_choice(asked: Question, given: str | float | Sequence[str]) -> Reply:
@@ -282,11 +293,26 @@ def _values(expression: str, asked: Question) -> list[float]:
 
 
 def _matches(typed: str, value: str, asked: Question) -> bool:
-    tolerance = asked.tolerance if asked.kind == "number" else 1e-6
-    return all(
-        abs(one - other) <= tolerance * max(abs(other), 1e-9)
-        for one, other in zip(_values(typed, asked), _values(value, asked), strict=True)
-    )
+    """Compare what was typed with a value: formulas at random points, numbers as they are rounded.
+
+    A number is right if it is within the question's tolerance, or if it is the value rounded to
+    the digits typed, two at least: 0.67 is two thirds. Whole numbers count something: they are
+    right or wrong.
+    """
+    if asked.kind == "expression":
+        return all(
+            abs(one - other) <= 1e-6 * max(abs(other), 1e-9)
+            for one, other in zip(_values(typed, asked), _values(value, asked), strict=True)
+        )
+    [one], [other] = _values(typed, asked), _values(value, asked)
+    off = abs(one - other)
+    if off <= 1e-9 * max(1.0, abs(other)):
+        return True
+    if other == round(other):
+        return False
+    fine = rounding(typed)
+    rounded = fine is not None and fine[0] >= 2 and off <= fine[1] * (1 + 1e-9)
+    return rounded or off <= asked.tolerance * abs(other)
 
 
 def respond(asked: Question, given: str | float | Sequence[str]) -> Reply:

@@ -229,7 +229,7 @@ def test_a_bad_question_file_is_refused_with_the_reason(change, says):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (('value = "2*n"', 'value = "2*m"'), "no name here"),
+        (('value = "2*n"', 'value = "2*m"'), "not a variable here"),
         (('value = "n"', 'value = "n+n"'), "is right"),
         (('names = ["n"]', ""), "names of its variables"),
         (('reply = "Twice."', ""), "value and reply"),
@@ -260,6 +260,85 @@ def test_what_is_no_formula_is_refused_and_never_run(typed, capsys):
     with pytest.raises(BadExpression):
         evaluate(typed, {"n": 1.0})
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("typed", "python"),
+    [
+        ("3h/12", "3*h/12"), ("0.25h", "0.25*h"), ("2n", "2*n"), ("n(n+1)", "n*(n+1)"),
+        ("2(n+1)", "2*(n+1)"), ("(n)(h)", "n*h"), ("n log(h)", "n*log(h)"), ("2exp(n)", "2*exp(n)"),
+        ("n h", "n*h"), ("(n+1)2", "(n+1)*2"), ("n^h", "n**h"), ("n²", "n**2"), ("n⁻¹", "1/n"),
+        ("3h²", "3*h**2"), ("１２．５", "12.5"), ("（１＋２）×３", "9"), ("６÷３", "2"),
+        ("n ÷ h", "n/h"), ("n·h", "n*h"), ("n∕h", "n/h"), ("−n", "-n"), ("n – h", "n-h"),
+        ("2π", "2*pi"), ("π/2", "pi/2"), ("√2", "2**0.5"), ("√(n+1)", "sqrt(n+1)"),
+        ("½", "0.5"), ("|n-h|", "abs(n-h)"), ("0,667", "0.667"), ("3,48", "3.48"),
+        ("1,000.5", "1000.5"), ("2e3", "2000"), ("1e-3", "0.001"), ("2e", "2*e"), ("88.1 %", "0.881"),
+        ("５０％", "0.5"), ("= 0.67", "0.67"), ("≈ 0.67", "0.67"), ("٠٫٥".replace("٫", "."), "0.5"),
+    ],
+)  # fmt: skip
+def test_what_people_type_is_read_as_they_mean_it(typed, python):
+    names = {"n": 1.7, "h": 12.3}
+    known = {**names, "pi": math.pi, "e": math.e, "log": math.log, "sqrt": math.sqrt}
+    assert evaluate(typed, names) == pytest.approx(eval(python, {**known, "exp": math.exp}))
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("1,000", "can mean 1000 or 1.000"),
+        ("1,000,000", "can mean 1000000"),
+        ("１，０００", "can mean 1000"),
+        ("1/2n", r"two things.*2\*n"),
+        ("1/n(n+1)", "two things"),
+        ("2^2n", "two things"),
+        ("banana", "'banana' is not a variable here; use n, v"),
+        ("nv", r"write n\*v"),
+        ("2nv", r"write n\*v"),
+        ("n2", r"n\^2 or 2\*n"),
+        ("sin(1)", "'sin' is not a function here"),
+        ("N", "'N' is not a variable here; use n, v"),
+        ("1.000,5", "write numbers with a point"),
+        ("1 000", "cannot be read"),
+    ],
+)
+def test_what_can_mean_two_things_or_nothing_is_asked_about(typed, says):
+    with pytest.raises(BadExpression, match=says):
+        evaluate(typed, {"n": 1.0, "v": 2.0})
+
+
+NUMBERS = [
+    asked
+    for asked in EVERY
+    if asked.kind == "number" and evaluate(asked.value) != round(evaluate(asked.value))
+]
+
+
+@pytest.mark.parametrize("digits", [2, 3, 4, 8])
+@pytest.mark.parametrize("asked", NUMBERS, ids=[asked.id for asked in NUMBERS])
+def test_a_number_is_right_as_it_is_rounded(asked, digits):
+    value = evaluate(asked.value)
+    decimals = digits - 1 - math.floor(math.log10(abs(value)))
+    typed = f"{value:.{decimals}f}"
+    comma = typed.replace(".", ",") if typed[0] == "0" or decimals != 3 else typed  # 3,476: asked
+    for form in (typed, comma, f"{value * 100:.{max(0, decimals - 2)}f}%"):
+        assert judge(asked, form).right, form
+    if asked.tolerance < 0.5 * 10.0**-decimals / value:  # the next number of two digits is wrong
+        assert not judge(asked, f"{value + 1.2 * 10.0**-decimals:.{decimals}f}").right
+
+
+def test_one_digit_is_too_few_to_be_judged_and_no_attempt():
+    reply = judge(next(asked for asked in NUMBERS if asked.value == "2/3"), "0.7")
+    assert not reply.counts
+    assert "two digits" in reply.text
+
+
+def test_a_count_is_right_or_wrong():
+    for asked in EVERY:
+        if asked.kind == "number" and asked not in NUMBERS:
+            value = evaluate(asked.value)
+            assert judge(asked, f"{value:.0f}").right
+            for other in (value + 0.1, value * 1.005, value + 1):
+                assert not judge(asked, repr(other)).right
 
 
 @settings(max_examples=100, deadline=None)
