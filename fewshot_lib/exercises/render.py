@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from fewshot_lib.exercises.diagnosis import FAILED, MISSING, PASSED, CheckVerdict, Verdict
 from fewshot_lib.exercises.spec import Answer
-from fewshot_lib.reading.markup import code_block, inline
+from fewshot_lib.reading.markup import NEUTRAL, RIGHT, WRONG, badge, code_block, inline
 
 MARKS = {PASSED: "✓", FAILED: "✗", MISSING: "·"}
 ASCII_MARKS = {PASSED: "ok", FAILED: "--", MISSING: ".."}
 _ANSI = {PASSED: "\x1b[32m", FAILED: "\x1b[31m", MISSING: "\x1b[2m"}
-_COLOURS = {PASSED: "#00734f", FAILED: "#b84a00", MISSING: "#6b6b6b"}
+_COLOURS = {PASSED: RIGHT, FAILED: WRONG, MISSING: NEUTRAL}
 
 
 def number(points: float) -> str:
@@ -66,7 +66,7 @@ class Report:
         said = [("note", note) for note in verdict.notes]
         offers = [("next", offer) for offer in self.offers]
         if verdict.status == MISSING:
-            write = "write the answer in its cell, run that cell, then this one again"
+            write = "write the answer in its cell, then run the notebook from its top to this cell"
             return offers or [("next", write)]
         if verdict.status == PASSED:
             return said + offers
@@ -191,8 +191,8 @@ def _html_row(check: CheckVerdict) -> str:
             + "</div>"
         )
     return (
-        f'<tr style="background:none"><td style="vertical-align:top;text-align:center;color:'
-        f'{colour};padding:.1em .6em .1em 0"><b>{MARKS[check.status]}</b></td>'
+        f'<tr style="background:none"><td style="vertical-align:top;text-align:center;'
+        f'padding:.1em .6em .1em 0">{badge(MARKS[check.status], colour)}</td>'
         f'<td style="text-align:left;padding:.1em 1.2em .1em 0;white-space:normal">'
         f"{html.escape(check.name)}{below}</td>"
         f'<td style="vertical-align:top;text-align:right;padding:.1em 0;white-space:nowrap">'

@@ -57,6 +57,18 @@ def _plain_words(text: str) -> str:
     )
 
 
+#: White on these is legible (WCAG AA) whatever the theme of the page is.
+RIGHT, WRONG, NEUTRAL = "#00734f", "#b84a00", "#5c5c5c"
+
+
+def badge(text: str, colour: str) -> str:
+    """Give a short mark as HTML, white on a colour: as legible on a dark page as on a light one."""
+    return (
+        f'<b style="background:{colour};color:#ffffff;border-radius:.25em;padding:0 .35em">'
+        f"{html.escape(text)}</b>"
+    )
+
+
 def code_block(source: str) -> str:
     """Give Python code as HTML: highlighted, and to be copied as it is, to the letter.
 
