@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -18,6 +19,8 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+import fewshot_lib
+from fewshot_lib import _console
 from fewshot_lib.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,13 +76,125 @@ def test_missing_scans_are_something_wanting_and_clearing_an_empty_cache_is_done
     assert fewshot("data", "clear", "--yes").returncode == 0
 
 
-def test_a_fetch_that_cannot_be_ends_with_status_3_and_one_sentence(
-    fewshot: Run, tmp_path: Path
+def test_the_version_is_printed(fewshot: Run) -> None:
+    done = fewshot("--version")
+    assert done.returncode == 0
+    assert done.stdout == f"fewshot {fewshot_lib.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("data fetch --archive FOLDER/absent.tar.gz", "absent.tar.gz"),
+        ("data fetch --archive FOLDER", "There is no file"),
+        ("data fetch --archive FOLDER/README.md", "another file"),
+        ("data --archive FOLDER/README.md", "--archive goes with fetch"),
+        ("data clear --archive FOLDER/README.md", "--archive goes with fetch"),
+        ("data --yes", "--yes goes with clear"),
+        ("data fetch --yes", "--yes goes with clear"),
+        ("check FOLDER/README.md", "is not a notebook"),
+        ("check FOLDER/nope.ipynb", "There is no file"),
+        ("check FOLDER", "is a folder"),
+        ("check FOLDER/exercises/03_prototype.ipynb", "did you mean"),
+        ("check", "fewshot check --help"),
+        ("progress --reset p", "is called 'p'"),
+        ("progress --reset prototype", "did you mean 'prototypes'?"),
+        ("progress --reset nonsense", "there are dice, episodes"),
+        ("progress --reset", "requires an argument"),
+        ("progress --yes", "--reset all --yes"),
+        ("progress --reset prototypes --yes", "--reset all --yes"),
+        ("lab --port 5", "1024"),
+        ("lab --port many", "integer"),
+        ("nonsense", "fewshot --help"),
+        ("--nonsense", "fewshot --help"),
+        ("doctor extra", "fewshot doctor --help"),
+    ],
+)
+def test_wrong_use_gets_one_sentence_and_status_2(
+    tmp_path: Path,
+    arguments: str,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    done = fewshot("data", "fetch", "--archive", str(tmp_path / "absent.tar.gz"))
-    assert done.returncode == 3
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert "absent.tar.gz" in done.stderr
+    from fewshot_lib import cli
+
+    (tmp_path / "README.md").write_text("# A text")
+    (tmp_path / "exercises").mkdir()
+    (tmp_path / "exercises" / "03_prototypes.ipynb").write_text("{}")
+    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(
+        sys, "argv", ["fewshot", *arguments.replace("FOLDER", str(tmp_path)).split()]
+    )
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    printed = capsys.readouterr()
+    said = (printed.out + printed.err).strip()
+    assert ended.value.code == 2, said
+    assert len(said.splitlines()) == 1, said
+    assert says in said
+
+
+def test_resetting_everything_asks_first_and_an_answer_is_needed(
+    fewshot: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fewshot_lib.reading import progress
+
+    monkeypatch.setenv("FEWSHOT_PROGRESS", str(tmp_path / "progress.json"))
+    progress.attempt("prototypes.class_prototypes", 5, 5)
+    asked = fewshot("progress", "--reset", "all")  # nobody answers
+    assert asked.returncode == 1
+    assert progress.load()
+    assert CliRunner().invoke(app, ["progress", "--reset", "all"], input="n\n").exit_code == 1
+    assert progress.load()
+    assert "Reset 1 entry." in fewshot("progress", "--reset", "all", "--yes").stdout
+    assert progress.load() == {}
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "gbk", "cp932", "cp437", "koi8-r"])
+@pytest.mark.parametrize("command", ["progress", "--help", "data", "check exercises/none.ipynb"])
+def test_no_console_is_too_poor_for_what_a_command_says(
+    command: str, encoding: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The consoles of Windows in many countries have no ✓, ● or —."""
+    from fewshot_lib import cli
+    from fewshot_lib.reading import progress
+
+    monkeypatch.setenv("FEWSHOT_PROGRESS", str(tmp_path / "progress.json"))
+    progress.attempt("prototypes.class_prototypes", 5, 5)
+    console = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", console)
+    monkeypatch.setattr(sys, "stderr", console)
+    monkeypatch.setattr(sys, "argv", ["fewshot", *command.split()])
+    with pytest.raises(SystemExit):
+        cli.main()
+    console.flush()
+    assert console.buffer.getvalue().decode(encoding).strip()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "gbk", "cp932"])
+def test_texts_outside_the_command_are_printed_on_any_console_too(
+    encoding: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from fewshot_lib.exercises import check, hint, rubric
+    from fewshot_lib.reading import answer, question
+
+    monkeypatch.setenv("FEWSHOT_PROGRESS", str(tmp_path / "progress.json"))
+    console = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", console)
+    check("prototypes.squared_euclidean", lambda q, p: q)
+    rubric("prototypes.temperature", show_model=True)
+    hint("prototypes.squared_euclidean")
+    question("mixture.false-step")
+    answer("mixture.false-step", "A")
+    console.flush()
+    assert console.buffer.getvalue().decode(encoding).strip()
+
+
+def test_what_a_console_lacks_is_replaced_by_what_it_has() -> None:
+    assert "✓ 2 × 3 ≤ c".encode("ascii", _console.HANDLER) == b"ok 2 x 3 <= c"
+    assert "✓é".encode("cp1252", _console.HANDLER) == "oké".encode("cp1252")
+    assert all(len(key) == 1 and value.isascii() for key, value in _console.SUBSTITUTES.items())
 
 
 def test_a_cache_with_strangers_files_is_not_cleared(fewshot: Run, tmp_path: Path) -> None:

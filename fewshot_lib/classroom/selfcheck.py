@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,15 @@ from fewshot_lib.exercises.notebook import WRITE_HERE, BadSolution, grading, rea
 
 
 class CannotRun(RuntimeError):
-    """No kernel can be had here; the message says why."""
+    """No kernel is available; the message says why."""
 
 
 def check_notebook(path: Path, say: Callable[[str], None] = print) -> int:
     """Run a notebook from top to bottom on a fresh kernel and print what its checks say.
 
-    The file is not changed. A cell that fails does not stop the others. Texts are listed, and
-    whether they are written; no program judges them.
+    The file is not changed. A cell that fails does not stop the others. If a cell ends the kernel
+    or never ends, what was checked before it stands, and what comes after it is not checked. Texts
+    are listed, and whether they are written; no program judges them.
 
     Arguments:
         path: the reader's notebook, made from ``exercises/``.
@@ -31,13 +33,13 @@ def check_notebook(path: Path, say: Callable[[str], None] = print) -> int:
         CannotRun: no kernel starts.
     """
     import nbformat
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
     from fewshot_lib.classroom.notebooks import execute
 
-    try:
-        read(path)
-    except BadSolution as error:
-        say(f"{error}.")
+    refusal = _refusal(path)
+    if refusal:
+        say(refusal)
         return 2
     notebook = copy.deepcopy(nbformat.read(path, as_version=4))
     names = [grading(cell).get("grade_id", "") for cell in notebook.cells]
@@ -51,26 +53,73 @@ def check_notebook(path: Path, say: Callable[[str], None] = print) -> int:
         if cell.cell_type == "code":
             cell.outputs = []
             cell.metadata.setdefault("tags", []).append("raises-exception")
+    begun: list[int] = []
+    ended = ""
     try:
-        execute(notebook, path.resolve().parent)
-    except Exception as error:  # whatever a kernel that dies or does not start may raise
+        execute(notebook, path.resolve().parent, begun=begun.append)
+    except (CellTimeoutError, DeadKernelError) as error:
+        if not begun:
+            raise CannotRun(f"{type(error).__name__}: {str(error)[:300]}") from None
+        slow = isinstance(error, CellTimeoutError)
+        ended = "it did not end in time" if slow else "it ended the kernel"
+    except Exception as error:  # whatever a kernel that does not start may raise
         raise CannotRun(f"{type(error).__name__}: {str(error)[:300]}") from None
+    last = begun[-1] if ended else len(notebook.cells)
     reached, total = 0.0, 0.0
-    for cell in notebook.cells:
+    for place, cell in enumerate(notebook.cells):
         name = grading(cell).get("grade_id", "")
         failed = [out for out in cell.get("outputs", []) if out.output_type == "error"]
         if failed and not name.startswith("check-"):
             where = f" ({name})" if name else ""
             say(f"A cell fails{where}: {failed[0].ename}: {failed[0].evalue}")
+        if place == last:
+            say(_blamed(cell, name, ended))
         if name.startswith("check-"):
             points = float(grading(cell).get("points", 0))
             total += points
-            reached += _points(cell, points)
-            for line in _report(cell, name.removeprefix("check-")):
-                say(line)
+            if place < last:
+                reached += _points(cell, points)
+                for line in _report(cell, name.removeprefix("check-")):
+                    say(line)
+            elif place > last:
+                say(f"{name.removeprefix('check-')}: not checked, 0 of {points:g} points")
     missing = _tell_texts(path.name, texts, say) if texts else 0
     say(f"{path.name}: {reached:g} of {total:g} points")
     return 0 if reached >= total and not missing else 1
+
+
+def _refusal(path: Path) -> str:
+    """Say in a sentence why a file is not a notebook that can be checked; "" if it may be one."""
+    if path.is_dir():
+        return f"{path} is a folder; name a notebook in it, as exercises/03_prototypes.ipynb."
+    if not path.is_file():
+        known = {
+            file.stem: file
+            for folder in dict.fromkeys([path.parent, path.parent / "exercises"])
+            for file in sorted(folder.glob("*.ipynb"))
+        }
+        close = difflib.get_close_matches(path.stem, known, n=1)
+        meant = known[close[0]].as_posix() if close else "exercises/03_prototypes.ipynb"
+        lead = "did you mean" if close else "name a notebook, as"
+        return f"There is no file {path}; {lead} {meant}{'?' if close else '.'}"
+    if path.suffix != ".ipynb":
+        return f"{path.name} is not a notebook; name one of exercises/*.ipynb."
+    try:
+        read(path)
+    except BadSolution as error:
+        return f"{error}."
+    return ""
+
+
+def _blamed(cell: Any, name: str, how: str) -> str:
+    """Say which answer, or which cell, ended the run."""
+    who = name.removeprefix("check-")
+    if who != name:
+        points = float(grading(cell).get("points", 0))
+        return f"{who}: {how} when it was checked, 0 of {points:g} points; nothing ran after it"
+    first = next((line for line in cell.source.splitlines() if line.strip()), "")
+    who = f"The cell of {name}" if name else f"The cell that begins with {first[:60]!r}"
+    return f"{who}: {how}; nothing ran after it"
 
 
 def _is_text(cell: Any) -> bool:
