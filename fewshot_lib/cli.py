@@ -440,12 +440,12 @@ def main() -> None:
 
 def _wrong_use(error: Any) -> NoReturn:
     """Say in one sentence what is wrong with a command line, and how to see what is right."""
-    context = getattr(error, "ctx", None)
+    context, words = getattr(error, "ctx", None), str(error.format_message())
     if not isinstance(error, _USAGE_ERROR) or type(error).__name__ == "NoArgsIsHelpError":
-        print(error.format_message(), file=sys.stderr)
+        print(words, file=sys.stderr)
     else:
         command = context.command_path if context else "fewshot"
-        said = " ".join(error.format_message().split()).rstrip(".")
+        said = " ".join(words.split()).rstrip(".")
         print(f"{command}: {said}; see {command} --help.", file=sys.stderr)
     sys.exit(WRONG_USE)
 
