@@ -408,12 +408,20 @@ def gradebook_export(
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Print versions, data, kernel and sandbox in a form fit for a bug report."""
+    """Print versions, data, kernel and sandbox in a form fit for a bug report.
+
+    The exit status is 0 when a reader has what the course needs; what teachers and authors need is
+    listed apart.
+    """
     from fewshot_lib.classroom import doctor as examination
 
     findings = examination.examine()
-    print(examination.as_json(findings) if as_json else examination.report(findings))
-    if any(finding.wanting for finding in findings):
+    if as_json:
+        print(examination.as_json(findings))
+    else:
+        print(examination.report(findings))
+        print(f"\n{examination.verdict(findings)}")
+    if examination.missing(findings):
         raise typer.Exit(WANTING)
 
 
