@@ -69,7 +69,7 @@ def test_wrong_use_ends_with_status_2(wrong: list[str]) -> None:
     assert CliRunner().invoke(app, wrong).exit_code == 2
 
 
-def test_missing_scans_are_something_wanting_and_clearing_an_empty_cache_is_done(
+def test_missing_scans_are_said_with_status_1_and_clearing_an_empty_cache_is_done(
     fewshot: Run,
 ) -> None:
     assert fewshot("data").returncode == 1
@@ -210,22 +210,66 @@ def test_doctor_reports_versions_sandbox_data_and_kernel_without_the_home_folder
 ) -> None:
     done = fewshot("doctor")
     for topic in ("python", "torch", "jupyterlab", "kernel", "cache", "scans", "sandbox"):
-        assert re.search(rf"^(ok|WANTING)\s+{topic} ", done.stdout, re.MULTILINE), topic
+        assert re.search(rf"^  (ok|MISSING|absent)\s+{topic} ", done.stdout, re.MULTILINE), topic
     assert f"{Path.home()}/" not in done.stdout
-    wanting = re.findall(r"^WANTING\s+(\S+)", done.stdout, re.MULTILINE)
-    assert "scans" in wanting  # the private cache is empty
-    assert done.returncode == 1
+    assert "scans    " in done.stdout
+    assert "synthetic anatomy instead" in done.stdout  # the private cache is empty
+    assert done.stdout.endswith("\nall checks passed\n")
+    assert done.returncode == 0
 
 
-def test_doctor_finds_a_broken_installation(monkeypatch: pytest.MonkeyPatch) -> None:
+def without(monkeypatch: pytest.MonkeyPatch, *missing: str) -> None:
+    """Pretend that some packages are not installed."""
     from fewshot_lib.classroom import doctor
 
-    def no_version(name: str) -> str:
-        raise doctor.metadata.PackageNotFoundError(name)
+    real = doctor.metadata.version
 
-    monkeypatch.setattr(doctor.metadata, "version", no_version)
-    missing = [finding for finding in doctor.versions() if finding.wanting]
-    assert {finding.topic for finding in missing} == set(doctor.PACKAGES)
+    def version(name: str) -> str:
+        if name in missing:
+            raise doctor.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(doctor.metadata, "version", version)
+
+
+def test_doctor_passes_where_only_teachers_and_authors_miss_something(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from fewshot_lib.classroom import doctor
+
+    without(monkeypatch, *doctor.PACKAGES[doctor.TEACHERS], *doctor.PACKAGES[doctor.AUTHORS])
+    monkeypatch.setattr(doctor, "find_chromium", lambda: None)
+    monkeypatch.setattr(doctor, "find_postgresql", lambda: None)
+    monkeypatch.setattr(doctor, "bubblewrap_problem", lambda: "bubblewrap is not installed")
+    shown = CliRunner().invoke(app, ["doctor"])
+    assert shown.exit_code == 0, shown.output
+    assert "MISSING" not in shown.output
+    for topic in ("nbgrader", "sandbox", "chromium", "postgresql", "pytest", "sphinx"):
+        assert re.search(rf"^  absent  {topic} .*->", shown.output, re.MULTILINE), topic
+
+
+def test_doctor_fails_for_each_package_that_a_reader_misses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from fewshot_lib.classroom import doctor
+
+    without(monkeypatch, *doctor.PACKAGES[doctor.READERS])
+    missing = doctor.missing(list(doctor.versions()))
+    assert {finding.topic for finding in missing} == set(doctor.PACKAGES[doctor.READERS])
+    assert "all checks passed" not in doctor.verdict(missing)
+    assert CliRunner().invoke(app, ["doctor"]).exit_code == 1
+
+
+def test_what_doctor_looks_for_is_what_the_extras_install() -> None:
+    from fewshot_lib.classroom import doctor, setup
+
+    extras = {
+        doctor.READERS: setup.READERS,
+        doctor.TEACHERS: ("classroom",),
+        doctor.AUTHORS: ("test", "book"),
+    }
+    for who, names in doctor.PACKAGES.items():
+        assert set(names) <= set(setup.direct_dependencies(ROOT, extras[who])), who
 
 
 def test_doctor_says_everything_even_when_one_part_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +286,7 @@ def test_doctor_says_everything_even_when_one_part_breaks(monkeypatch: pytest.Mo
 
 def test_doctor_for_programs_is_json(fewshot: Run) -> None:
     rows = json.loads(fewshot("doctor", "--json").stdout)
-    assert {"topic", "text", "wanting"} == set(rows[0])
+    assert {"topic", "text", "wanting", "who"} == set(rows[0])
 
 
 def test_lab_without_the_course_around_it_ends_with_status_3(
