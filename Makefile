@@ -6,12 +6,14 @@ PYTHON ?=
 VENV = .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test bench book notebooks
+.PHONY: help setup setup-all lab test bench book notebooks
 
 help:
-	@echo "make lab        set up, and open the course in JupyterLab (make lab ARGS='--port 9000')"
-	@echo "make test       set up, and run every test"
-	@echo "make setup      set up only: .venv, tested versions, the real scans"
+	@echo "make lab        set up what readers need, and open the course in JupyterLab"
+	@echo "                (make lab ARGS='--port 9000')"
+	@echo "make test       set up everything, and run every test"
+	@echo "make setup      set up only what readers need: .venv, tested versions, the real scans"
+	@echo "make setup-all  set up everything: also for grading, the tests and the book"
 	@echo "make bench      measure times, memory and scores against their goals"
 	@echo "make notebooks  re-run and save the notebooks, and build the exercises"
 	@echo "make book       web pages of the saved notebooks, in build/book/html"
@@ -34,17 +36,23 @@ setup:
 lab: setup
 	@exec $(VENV) -m fewshot_lib.cli lab $(ARGS)
 
-test: SETUP_ARGS = --system
+setup-all: SETUP_ARGS = --all
+setup-all: setup
+
+test: SETUP_ARGS = --all --system
 test: setup
 	@exec $(VENV) -m tests $(ARGS)
 
+bench: SETUP_ARGS = --all
 bench: setup
 	@exec $(VENV) -m pytest tests/benchmarks -o python_files='bench_*.py' -s $(ARGS)
 
+notebooks: SETUP_ARGS = --all
 notebooks: setup
 	@$(VENV) -m fewshot_lib.classroom.notebooks $(ARGS)
 	@exec $(VENV) -m fewshot_lib.cli build
 
+book: SETUP_ARGS = --all
 book: setup
 	@exec $(VENV) -m fewshot_lib.classroom.book
 

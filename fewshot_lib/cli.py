@@ -1,7 +1,7 @@
 """The ``fewshot`` command.
 
-Exit status: 0 done, 1 something was found wanting, 2 wrong use, 3 this machine cannot (with the
-reason and the way out). Every command imports what it needs when it runs, so that ``--help`` is
+Exit status: 0 done, 1 problems found, 2 wrong use, 3 not possible on this machine (with the reason
+and the way out). Every command imports what it needs when it runs, so that ``--help`` is
 quick; what a command does lives in ``classroom``, ``data`` and ``reading``.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit status: 0 done, 1 something found wanting, 2 wrong use, 3 this machine cannot.",
+    epilog="Exit status: 0 done, 1 problems found, 2 wrong use, 3 not possible on this machine.",
 )
 
 WANTING, WRONG_USE, CANNOT = 1, 2, 3
@@ -34,6 +34,24 @@ def end(status: int, sentence: str) -> NoReturn:
     raise typer.Exit(status)
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from fewshot_lib import __version__
+
+        print(f"fewshot {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def general(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """A course on few-shot medical image segmentation: read it, check it, teach it."""
+
+
 # ---------------------------------------------------------------------------------------- reading
 
 
@@ -41,7 +59,9 @@ def end(status: int, sentence: str) -> NoReturn:
 def lab(
     port: Annotated[
         int,
-        typer.Option(min=1024, max=65535, help="First port to try; a taken one means the next."),
+        typer.Option(
+            min=1024, max=65535, help="First port to try; the next free one is used if it is taken."
+        ),
     ] = 8888,
     browser: Annotated[
         bool | None,
@@ -93,6 +113,14 @@ def data(
     """Show, fetch or remove what the course keeps in its cache folder: scans and checkpoints."""
     from fewshot_lib.data import cache
 
+    if archive is not None and action is not DataAction.FETCH:
+        end(
+            WRONG_USE, f"--archive goes with fetch, not with {action}: fewshot data fetch --archive"
+        )
+    if yes and action is not DataAction.CLEAR:
+        end(WRONG_USE, f"--yes goes with clear, not with {action}: fewshot data clear --yes")
+    if archive is not None and not archive.expanduser().is_file():
+        end(WRONG_USE, f"There is no file {archive}; --archive names a copy of the scans' archive.")
     try:
         if action is DataAction.CLEAR:
             if not yes and not typer.confirm(f"Remove everything in {cache.cache_dir()}?"):
@@ -111,6 +139,8 @@ def _fetch_scans(archive: Path | None) -> None:
 
     try:
         paths = scans.fetch(archive)
+    except scans.WrongArchive as error:
+        end(WRONG_USE if archive else CANNOT, str(error))
     except scans.ScansUnavailable as error:
         end(CANNOT, str(error))
     megabytes = sum(path.stat().st_size for path in paths) / 1e6
@@ -187,7 +217,7 @@ def check(
     try:
         status = selfcheck.check_notebook(notebook)
     except (ImportError, selfcheck.CannotRun) as error:
-        end(CANNOT, f"The notebook cannot be run here: {error}")
+        end(CANNOT, f"The notebook cannot be run on this machine: {error}")
     if status:
         raise typer.Exit(status)
 
@@ -220,24 +250,36 @@ def build(
 
 
 @app.command(
-    short_help="Show or forget your progress.",
+    short_help="Show or reset your progress.",
     epilog="Examples: fewshot progress; fewshot progress --reset prototypes",
 )
 def progress(
     reset: Annotated[
-        str | None, typer.Option(help="Forget an exercise, one answer, or «all».")
+        str | None,
+        typer.Option(help="Forget an exercise, one answer or question, or all (asks first)."),
     ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="With --reset all: do not ask.")] = False,
 ) -> None:
-    """Show what is done and what is left; it lies in one file on this machine."""
-    from fewshot_lib.exercises import panel
+    """Show what is done, what is left and what is next; stored in one file on this machine."""
+    from fewshot_lib.exercises import standing
     from fewshot_lib.reading import progress as record
 
+    if yes and reset != "all":
+        end(WRONG_USE, "--yes goes with --reset all: fewshot progress --reset all --yes")
+    if reset == "":
+        end(WRONG_USE, "--reset needs a name, as prototypes, or all.")
     try:
         if reset is not None:
-            print(f"Forgot {record.reset('' if reset == 'all' else reset)} rows.")
+            if reset == "all" and not yes and not typer.confirm("Forget all of your progress?"):
+                end(WANTING, "Nothing was reset.")
+            known = [item.key for item in standing.items()]
+            rows = record.reset("" if reset == "all" else reset, known)
+            print(f"Reset {rows} entr{'y' if rows == 1 else 'ies'}.")
+    except record.NothingOfThatName as error:
+        end(WRONG_USE, f"{str(error)[:1].upper()}{str(error)[1:]}")
     except record.ProgressNotSaved as error:
         end(CANNOT, str(error))
-    print(panel())
+    print(standing.panel())
     print(f"(kept in {record.path()})")
 
 
@@ -419,18 +461,54 @@ def gradebook_export(
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Print versions, data, kernel and sandbox in a form fit for a bug report."""
+    """Print versions, data, kernel and sandbox in a form fit for a bug report.
+
+    The exit status is 0 when a reader has what the course needs; what teachers and authors need is
+    listed apart.
+    """
     from fewshot_lib.classroom import doctor as examination
 
     findings = examination.examine()
-    print(examination.as_json(findings) if as_json else examination.report(findings))
-    if any(finding.wanting for finding in findings):
+    if as_json:
+        print(examination.as_json(findings))
+    else:
+        print(examination.report(findings))
+        print(f"\n{examination.verdict(findings)}")
+    if examination.missing(findings):
         raise typer.Exit(WANTING)
+
+
+#: The kinds of error that a wrong command line raises, under the names that typer keeps for them.
+_USAGE_ERROR, _COMMAND_ERROR = cast(
+    "tuple[type[Exception], type[Exception]]", typer.BadParameter.__mro__[1:3]
+)
 
 
 def main() -> None:
     """Run the command line; the console script ``fewshot``."""
-    app(prog_name="fewshot")
+    from fewshot_lib._console import any_console
+
+    any_console()
+    try:
+        status = app(prog_name="fewshot", standalone_mode=False)
+    except typer.Abort:
+        print("Stopped; nothing more was done.", file=sys.stderr)
+        sys.exit(WANTING)
+    except _COMMAND_ERROR as error:
+        _wrong_use(error)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _wrong_use(error: Any) -> NoReturn:
+    """Say in one sentence what is wrong with a command line, and how to see what is right."""
+    context, words = getattr(error, "ctx", None), str(error.format_message())
+    if not isinstance(error, _USAGE_ERROR) or type(error).__name__ == "NoArgsIsHelpError":
+        print(words, file=sys.stderr)
+    else:
+        command = context.command_path if context else "fewshot"
+        said = " ".join(words.split()).rstrip(".")
+        print(f"{command}: {said}; see {command} --help.", file=sys.stderr)
+    sys.exit(WRONG_USE)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -18,6 +19,8 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+import fewshot_lib
+from fewshot_lib import _console
 from fewshot_lib.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,20 +69,132 @@ def test_wrong_use_ends_with_status_2(wrong: list[str]) -> None:
     assert CliRunner().invoke(app, wrong).exit_code == 2
 
 
-def test_missing_scans_are_something_wanting_and_clearing_an_empty_cache_is_done(
+def test_missing_scans_are_said_with_status_1_and_clearing_an_empty_cache_is_done(
     fewshot: Run,
 ) -> None:
     assert fewshot("data").returncode == 1
     assert fewshot("data", "clear", "--yes").returncode == 0
 
 
-def test_a_fetch_that_cannot_be_ends_with_status_3_and_one_sentence(
-    fewshot: Run, tmp_path: Path
+def test_the_version_is_printed(fewshot: Run) -> None:
+    done = fewshot("--version")
+    assert done.returncode == 0
+    assert done.stdout == f"fewshot {fewshot_lib.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("data fetch --archive FOLDER/absent.tar.gz", "absent.tar.gz"),
+        ("data fetch --archive FOLDER", "There is no file"),
+        ("data fetch --archive FOLDER/README.md", "another file"),
+        ("data --archive FOLDER/README.md", "--archive goes with fetch"),
+        ("data clear --archive FOLDER/README.md", "--archive goes with fetch"),
+        ("data --yes", "--yes goes with clear"),
+        ("data fetch --yes", "--yes goes with clear"),
+        ("check FOLDER/README.md", "is not a notebook"),
+        ("check FOLDER/nope.ipynb", "There is no file"),
+        ("check FOLDER", "is a folder"),
+        ("check FOLDER/exercises/03_prototype.ipynb", "did you mean"),
+        ("check", "fewshot check --help"),
+        ("progress --reset p", "is called 'p'"),
+        ("progress --reset prototype", "did you mean 'prototypes'?"),
+        ("progress --reset nonsense", "there are dice, episodes"),
+        ("progress --reset", "requires an argument"),
+        ("progress --yes", "--reset all --yes"),
+        ("progress --reset prototypes --yes", "--reset all --yes"),
+        ("lab --port 5", "1024"),
+        ("lab --port many", "integer"),
+        ("nonsense", "fewshot --help"),
+        ("--nonsense", "fewshot --help"),
+        ("doctor extra", "fewshot doctor --help"),
+    ],
+)
+def test_wrong_use_gets_one_sentence_and_status_2(
+    tmp_path: Path,
+    arguments: str,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    done = fewshot("data", "fetch", "--archive", str(tmp_path / "absent.tar.gz"))
-    assert done.returncode == 3
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert "absent.tar.gz" in done.stderr
+    from fewshot_lib import cli
+
+    (tmp_path / "README.md").write_text("# A text")
+    (tmp_path / "exercises").mkdir()
+    (tmp_path / "exercises" / "03_prototypes.ipynb").write_text("{}")
+    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(
+        sys, "argv", ["fewshot", *arguments.replace("FOLDER", str(tmp_path)).split()]
+    )
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    printed = capsys.readouterr()
+    said = (printed.out + printed.err).strip()
+    assert ended.value.code == 2, said
+    assert len(said.splitlines()) == 1, said
+    assert says in said
+
+
+def test_resetting_everything_asks_first_and_an_answer_is_needed(
+    fewshot: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fewshot_lib.reading import progress
+
+    monkeypatch.setenv("FEWSHOT_PROGRESS", str(tmp_path / "progress.json"))
+    progress.attempt("prototypes.class_prototypes", 5, 5)
+    asked = fewshot("progress", "--reset", "all")  # nobody answers
+    assert asked.returncode == 1
+    assert progress.load()
+    assert CliRunner().invoke(app, ["progress", "--reset", "all"], input="n\n").exit_code == 1
+    assert progress.load()
+    assert "Reset 1 entry." in fewshot("progress", "--reset", "all", "--yes").stdout
+    assert progress.load() == {}
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "gbk", "cp932", "cp437", "koi8-r"])
+@pytest.mark.parametrize("command", ["progress", "--help", "data", "check exercises/none.ipynb"])
+def test_no_console_is_too_poor_for_what_a_command_says(
+    command: str, encoding: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The consoles of Windows in many countries have no ✓, ● or —."""
+    from fewshot_lib import cli
+    from fewshot_lib.reading import progress
+
+    monkeypatch.setenv("FEWSHOT_PROGRESS", str(tmp_path / "progress.json"))
+    progress.attempt("prototypes.class_prototypes", 5, 5)
+    console = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", console)
+    monkeypatch.setattr(sys, "stderr", console)
+    monkeypatch.setattr(sys, "argv", ["fewshot", *command.split()])
+    with pytest.raises(SystemExit):
+        cli.main()
+    console.flush()
+    assert console.buffer.getvalue().decode(encoding).strip()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "gbk", "cp932"])
+def test_texts_outside_the_command_are_printed_on_any_console_too(
+    encoding: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from fewshot_lib.exercises import check, hint, rubric
+    from fewshot_lib.reading import answer, question
+
+    monkeypatch.setenv("FEWSHOT_PROGRESS", str(tmp_path / "progress.json"))
+    console = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", console)
+    check("prototypes.squared_euclidean", lambda q, p: q)
+    rubric("prototypes.temperature", show_model=True)
+    hint("prototypes.squared_euclidean")
+    question("mixture.false-step")
+    answer("mixture.false-step", "A")
+    console.flush()
+    assert console.buffer.getvalue().decode(encoding).strip()
+
+
+def test_what_a_console_lacks_is_replaced_by_what_it_has() -> None:
+    assert "✓ 2 × 3 ≤ c".encode("ascii", _console.HANDLER) == b"ok 2 x 3 <= c"
+    assert "✓é".encode("cp1252", _console.HANDLER) == "oké".encode("cp1252")
+    assert all(len(key) == 1 and value.isascii() for key, value in _console.SUBSTITUTES.items())
 
 
 def test_a_cache_with_strangers_files_is_not_cleared(fewshot: Run, tmp_path: Path) -> None:
@@ -95,22 +210,66 @@ def test_doctor_reports_versions_sandbox_data_and_kernel_without_the_home_folder
 ) -> None:
     done = fewshot("doctor")
     for topic in ("python", "torch", "jupyterlab", "kernel", "cache", "scans", "sandbox"):
-        assert re.search(rf"^(ok|WANTING)\s+{topic} ", done.stdout, re.MULTILINE), topic
+        assert re.search(rf"^  (ok|MISSING|absent)\s+{topic} ", done.stdout, re.MULTILINE), topic
     assert f"{Path.home()}/" not in done.stdout
-    wanting = re.findall(r"^WANTING\s+(\S+)", done.stdout, re.MULTILINE)
-    assert "scans" in wanting  # the private cache is empty
-    assert done.returncode == 1
+    assert "scans    " in done.stdout
+    assert "synthetic anatomy instead" in done.stdout  # the private cache is empty
+    assert done.stdout.endswith("\nall checks passed\n")
+    assert done.returncode == 0
 
 
-def test_doctor_finds_a_broken_installation(monkeypatch: pytest.MonkeyPatch) -> None:
+def without(monkeypatch: pytest.MonkeyPatch, *missing: str) -> None:
+    """Pretend that some packages are not installed."""
     from fewshot_lib.classroom import doctor
 
-    def no_version(name: str) -> str:
-        raise doctor.metadata.PackageNotFoundError(name)
+    real = doctor.metadata.version
 
-    monkeypatch.setattr(doctor.metadata, "version", no_version)
-    missing = [finding for finding in doctor.versions() if finding.wanting]
-    assert {finding.topic for finding in missing} == set(doctor.PACKAGES)
+    def version(name: str) -> str:
+        if name in missing:
+            raise doctor.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(doctor.metadata, "version", version)
+
+
+def test_doctor_passes_where_only_teachers_and_authors_miss_something(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from fewshot_lib.classroom import doctor
+
+    without(monkeypatch, *doctor.PACKAGES[doctor.TEACHERS], *doctor.PACKAGES[doctor.AUTHORS])
+    monkeypatch.setattr(doctor, "find_chromium", lambda: None)
+    monkeypatch.setattr(doctor, "find_postgresql", lambda: None)
+    monkeypatch.setattr(doctor, "bubblewrap_problem", lambda: "bubblewrap is not installed")
+    shown = CliRunner().invoke(app, ["doctor"])
+    assert shown.exit_code == 0, shown.output
+    assert "MISSING" not in shown.output
+    for topic in ("nbgrader", "sandbox", "chromium", "postgresql", "pytest", "sphinx"):
+        assert re.search(rf"^  absent  {topic} .*->", shown.output, re.MULTILINE), topic
+
+
+def test_doctor_fails_for_each_package_that_a_reader_misses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from fewshot_lib.classroom import doctor
+
+    without(monkeypatch, *doctor.PACKAGES[doctor.READERS])
+    missing = doctor.missing(list(doctor.versions()))
+    assert {finding.topic for finding in missing} == set(doctor.PACKAGES[doctor.READERS])
+    assert "all checks passed" not in doctor.verdict(missing)
+    assert CliRunner().invoke(app, ["doctor"]).exit_code == 1
+
+
+def test_what_doctor_looks_for_is_what_the_extras_install() -> None:
+    from fewshot_lib.classroom import doctor, setup
+
+    extras = {
+        doctor.READERS: setup.READERS,
+        doctor.TEACHERS: ("classroom",),
+        doctor.AUTHORS: ("test", "book"),
+    }
+    for who, names in doctor.PACKAGES.items():
+        assert set(names) <= set(setup.direct_dependencies(ROOT, extras[who])), who
 
 
 def test_doctor_says_everything_even_when_one_part_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +286,7 @@ def test_doctor_says_everything_even_when_one_part_breaks(monkeypatch: pytest.Mo
 
 def test_doctor_for_programs_is_json(fewshot: Run) -> None:
     rows = json.loads(fewshot("doctor", "--json").stdout)
-    assert {"topic", "text", "wanting"} == set(rows[0])
+    assert {"topic", "text", "wanting", "who"} == set(rows[0])
 
 
 def test_lab_without_the_course_around_it_ends_with_status_3(

@@ -20,12 +20,13 @@ MATHEMATICS = {
     "training",
     "evaluation",
 }
-LESSONS = {"data", "figures", "reading", "transfer"}
+LESSONS = {"_console", "data", "figures", "reading", "transfer"}
 
 # Every module or package of fewshot_lib, and the others of them that it may import.
 ALLOWED = {
     **{name: MATHEMATICS for name in MATHEMATICS},
     **{name: MATHEMATICS | LESSONS for name in LESSONS},
+    "_console": set(),
     "transfer": MATHEMATICS | {"data"},
     "exercises": MATHEMATICS | LESSONS,
     "classroom": MATHEMATICS | LESSONS | {"exercises"},

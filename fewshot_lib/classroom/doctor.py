@@ -10,30 +10,54 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import fewshot_lib
 from fewshot_lib.classroom.machine import (
     bubblewrap_problem,
     course_folder,
     find_chromium,
+    find_postgresql,
     shorten_home,
 )
 
-#: The packages whose versions decide most bug reports.
-PACKAGES = (
-    "torch", "numpy", "scikit-learn", "matplotlib", "nibabel", "pydicom",
-    "jupyterlab", "ipywidgets", "ipykernel", "nbval", "nbgrader",
-)  # fmt: skip
+#: Whom a line of the report concerns; only what readers need decides whether all is well.
+READERS, TEACHERS, AUTHORS = "readers", "teachers", "authors"
+HEADINGS = {
+    READERS: "To read the course and do the exercises",
+    TEACHERS: "To grade submissions (only for teachers)",
+    AUTHORS: "To run every test and build the book (only for authors)",
+}
+#: The packages whose versions decide most bug reports, and what installs them.
+PACKAGES = {
+    READERS: (
+        "torch", "numpy", "scipy", "scikit-learn", "matplotlib", "nibabel", "pydicom",
+        "jupyterlab", "ipywidgets", "ipykernel", "nbclient", "efficientnet-lite-pytorch",
+    ),
+    TEACHERS: ("nbgrader", "dask", "psycopg"),
+    AUTHORS: ("pytest", "nbval", "hypothesis", "playwright", "monai", "sphinx", "myst-nb"),
+}  # fmt: skip
+INSTALL = {
+    READERS: 'pip install -c constraints.txt -e ".[lab]"',
+    TEACHERS: 'pip install -c constraints.txt -e ".[lab,classroom]"',
+    AUTHORS: 'pip install -c constraints.txt -e ".[lab,classroom,test,book]"',
+}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report; ``wanting`` says what to do, None when all is well."""
+    """One line of the report.
+
+    Arguments:
+        topic, text: what was looked at, and what was found.
+        wanting: what to do about it; None when all is well.
+        who: whom it concerns.
+    """
 
     topic: str
     text: str
     wanting: str | None = None
+    who: str = READERS
 
 
 def versions() -> Iterator[Finding]:
@@ -44,15 +68,17 @@ def versions() -> Iterator[Finding]:
     yield Finding("python", f"{platform.python_version()} at {sys.executable}", wanting)
     yield Finding("system", f"{platform.platform()}, {os.cpu_count()} cores")
     tested = tested_versions()
-    for name in PACKAGES:
-        try:
-            version = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            yield Finding(name, "not installed", "repeat the set-up: make setup")
-            continue
-        want = tested.get(name)
-        same = want is None or version.split("+")[0] == want
-        yield Finding(name, version if same else f"{version} (the course is tested with {want})")
+    for who, names in PACKAGES.items():
+        for name in names:
+            try:
+                version = metadata.version(name)
+            except metadata.PackageNotFoundError:
+                yield Finding(name, "not installed", INSTALL[who], who)
+                continue
+            want = tested.get(name)
+            same = want is None or version.split("+")[0] == want
+            text = version if same else f"{version} (the course is tested with {want})"
+            yield Finding(name, text, who=who)
 
 
 def tested_versions() -> dict[str, str]:
@@ -70,7 +96,7 @@ def computing() -> Iterator[Finding]:
     try:
         import torch
     except ImportError as error:
-        yield Finding("torch computes", f"no: {error}", "repeat the set-up: make setup")
+        yield Finding("torch computes", f"no: {error}", INSTALL[READERS])
         return
     right = torch.ones(8, 8).matmul(torch.ones(8, 8)).sum().item() == 512.0
     yield Finding("torch computes", str(right), None if right else "reinstall torch")
@@ -86,7 +112,7 @@ def kernel() -> Iterator[Finding]:
     try:
         from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
     except ImportError:
-        yield Finding("kernel", "no Jupyter", 'pip install -c constraints.txt -e ".[lab]"')
+        yield Finding("kernel", "no Jupyter", INSTALL[READERS])
         return
     try:
         argv = KernelSpecManager().get_kernel_spec("python3").argv
@@ -101,7 +127,7 @@ def kernel() -> Iterator[Finding]:
     )
     if done.returncode:
         words = done.stderr.strip().splitlines()
-        yield Finding("kernel", f"{python}: {words[-1] if words else 'fails'}", "make setup")
+        yield Finding("kernel", f"{python}: {words[-1] if words else 'fails'}", INSTALL[READERS])
     else:
         yield Finding("kernel", f"python3 finds {done.stdout.strip()}")
 
@@ -115,8 +141,8 @@ def data() -> Iterator[Finding]:
     held = sum(entry.size for entry in status()) / 1e6
     wanting = "less than 1 GB is free there" if free < 1 else None
     yield Finding("cache", f"{folder} (holds {held:.1f} MB, {free:.0f} GB free)", wanting)
-    here = scans.available()
-    yield Finding("scans", "here" if here else "missing", None if here else "fewshot data fetch")
+    missing = "not here; lessons show synthetic anatomy instead (fewshot data fetch: 38 MB)"
+    yield Finding("scans", "here" if scans.available() else missing)
 
 
 def course() -> Iterator[Finding]:
@@ -131,11 +157,13 @@ def course() -> Iterator[Finding]:
 
 
 def outside_python() -> Iterator[Finding]:
-    """Report what only tests and grading need; its absence harms no reader."""
-    browser = find_chromium()
-    yield Finding("chromium", str(browser) if browser else "none (only browser tests need it)")
+    """Report what pip cannot install: the sandbox for grading, and what only tests use."""
     problem = bubblewrap_problem()
-    yield Finding("sandbox", "usable" if problem is None else f"{problem}; only grading needs it")
+    way = "see the reason; grading needs a sandbox (Linux)"
+    yield Finding("sandbox", problem or "usable", way if problem else None, TEACHERS)
+    for topic, place in (("chromium", find_chromium()), ("postgresql", find_postgresql())):
+        way = f"apt install {topic}"
+        yield Finding(topic, str(place or "none"), None if place else way, AUTHORS)
 
 
 def examine() -> list[Finding]:
@@ -150,25 +178,45 @@ def examine() -> list[Finding]:
     return findings
 
 
-def report(findings: list[Finding]) -> str:
-    """Write the findings as aligned lines, the home folder as ``~``.
+def missing(findings: list[Finding]) -> list[Finding]:
+    """List what a reader needs and this machine does not have."""
+    return [finding for finding in findings if finding.wanting and finding.who == READERS]
 
-    >>> report([Finding("threads", "2"), Finding("kernel", "none", "make setup")])
-    'ok      threads  2\\nWANTING kernel   none -> make setup'
+
+def verdict(findings: list[Finding]) -> str:
+    """Say whether a reader has what the course needs, and otherwise what to do.
+
+    >>> verdict([Finding("threads", "2"), Finding("nbgrader", "not installed", "…", TEACHERS)])
+    'all checks passed'
+    >>> verdict([Finding("kernel", "none", "make setup")])
+    'MISSING kernel: none -> make setup'
+    """
+    lines = [f"MISSING {f.topic}: {f.text} -> {f.wanting}" for f in missing(findings)]
+    return shorten_home("\n".join(lines) or "all checks passed")
+
+
+def report(findings: list[Finding]) -> str:
+    """Write the findings as aligned lines below headings, the home folder as ``~``.
+
+    >>> print(report([Finding("threads", "2"), Finding("kernel", "none", "make setup")]))
+    To read the course and do the exercises
+      ok      threads  2
+      MISSING kernel   none -> make setup
     """
     width = max(len(finding.topic) for finding in findings)
     lines = []
-    for finding in findings:
-        sign = "ok     " if finding.wanting is None else "WANTING"
-        advice = f" -> {finding.wanting}" if finding.wanting else ""
-        lines.append(f"{sign} {finding.topic:{width}}  {finding.text}{advice}")
+    for who, heading in HEADINGS.items():
+        members = [finding for finding in findings if finding.who == who]
+        lines += [heading] if members else []
+        for finding in members:
+            absent = "MISSING" if who == READERS else "absent "
+            sign = "ok     " if finding.wanting is None else absent
+            advice = f" -> {finding.wanting}" if finding.wanting else ""
+            lines.append(f"  {sign} {finding.topic:{width}}  {finding.text}{advice}")
     return shorten_home("\n".join(lines))
 
 
 def as_json(findings: list[Finding]) -> str:
     """Write the findings as JSON, for programs."""
-    rows = [
-        {"topic": finding.topic, "text": shorten_home(finding.text), "wanting": finding.wanting}
-        for finding in findings
-    ]
+    rows = [{**asdict(finding), "text": shorten_home(finding.text)} for finding in findings]
     return json.dumps(rows, indent=1, ensure_ascii=False)

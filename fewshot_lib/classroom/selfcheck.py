@@ -9,6 +9,7 @@ notebook are there.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import struct
 import subprocess
 import sys
@@ -69,22 +70,44 @@ def check_notebook(path: Path, say: Callable[[str], None] = print) -> int:
     course = course_folder()
     if course is None:
         raise CannotRun("the exercises are not beside the library: clone the course, check there")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        say(f"{path} cannot be read: {error.strerror}. Name an exercise notebook (.ipynb).")
+    refusal = _refusal(path)
+    if refusal:
+        say(refusal)
         return 2
     with Reader() as reader:
         try:
+            data = path.read_bytes()
             handed = reader.read(data)
         except Unreadable as error:
             say(f"{path.name}: {error}.")
+            return 2
+        except OSError as error:
+            say(f"{path} cannot be read: {error.strerror}.")
             return 2
         found = Recogniser(course_exercises(course), reader).file(path.name, data)
     if not found.by_content:
         say(f"{path.name} is none of the course's exercises (exercises/*.ipynb).")
         return 2
     return _checked(path, plan(found.exercise, course), handed.cells, say)
+
+
+def _refusal(path: Path) -> str:
+    """Say in a sentence why a file is not a notebook that can be checked; "" if it may be one."""
+    if path.is_dir():
+        return f"{path} is a folder; name a notebook in it, as exercises/03_prototypes.ipynb."
+    if not path.is_file():
+        known = {
+            file.stem: file
+            for folder in dict.fromkeys([path.parent, path.parent / "exercises"])
+            for file in sorted(folder.glob("*.ipynb"))
+        }
+        close = difflib.get_close_matches(path.stem, known, n=1)
+        meant = known[close[0]].as_posix() if close else "exercises/03_prototypes.ipynb"
+        lead = "did you mean" if close else "name a notebook, as"
+        return f"There is no file {path}; {lead} {meant}{'?' if close else '.'}"
+    if path.suffix != ".ipynb":
+        return f"{path.name} is not a notebook; name one of exercises/*.ipynb."
+    return ""
 
 
 def _checked(path: Path, one_plan: Plan, cells: Any, say: Callable[[str], None]) -> int:

@@ -1,6 +1,7 @@
 """Set the course up on a fresh machine: ``python -m fewshot_lib.classroom.setup``.
 
-``make lab`` and ``make test`` begin with this. It runs on a bare Python (standard library only),
+``make lab`` and ``make test`` begin with this: the first installs what readers need, the second
+everything. It runs on a bare Python (standard library only),
 creates ``.venv`` beside the notebooks, installs the tested versions into it and fetches the real
 scans. It says what it does, is quick when nothing changed, repairs an environment that was left
 half made, and when it cannot go on it says why in one sentence.
@@ -19,7 +20,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,6 +28,8 @@ from fewshot_lib.classroom.machine import find_chromium, find_postgresql, is_roo
 
 OLDEST, NEWEST = (3, 11), (3, 13)
 NEEDED_GIGABYTES = 4.0  # the environment takes 2.2 GB, pip's temporary files the rest
+#: The extras of pyproject.toml that a reader needs.
+READERS = ("lab",)
 STAMP = "fewshot-setup.json"
 UNFINISHED = "fewshot-setup.unfinished"
 CANNOT = 3  # exit status: this machine cannot, and the sentence says why
@@ -145,11 +148,40 @@ for name in sys.argv[1:]:
 """
 
 
-def direct_dependencies(root: Path) -> list[str]:
-    """List the distributions that ``pyproject.toml`` names, extras included."""
+def direct_dependencies(root: Path, extras: Sequence[str]) -> list[str]:
+    """List the distributions that ``pyproject.toml`` names, those of the given extras included."""
     table = project(root)
-    groups = [table.get("dependencies", []), *table.get("optional-dependencies", {}).values()]
-    return sorted({re.split(r"[^\w.-]", line, maxsplit=1)[0] for lines in groups for line in lines})
+    optional, own = table.get("optional-dependencies", {}), table["name"]
+    lines, waiting, seen = list(table.get("dependencies", [])), list(extras), set[str]()
+    while waiting:
+        extra = waiting.pop()
+        if extra not in seen:
+            seen.add(extra)
+            lines += optional.get(extra, [])
+            waiting += [
+                inner
+                for line in optional.get(extra, [])
+                if line.startswith(f"{own}[")
+                for inner in line[len(own) + 1 : line.index("]")].split(",")
+            ]
+    lines = [line for line in lines if not line.startswith(f"{own}[") and _is_for_here(line)]
+    return sorted({re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in lines})
+
+
+def _is_for_here(line: str) -> bool:
+    """Whether a requirement is for this system; the one marker in use names a platform."""
+    platforms = re.search(r"sys_platform\s*==\s*'(\w+)'", line)
+    return platforms is None or platforms[1] == sys.platform
+
+
+def wanted_extras(root: Path, extras: Sequence[str], stamp: dict[str, str]) -> list[str]:
+    """Say which extras are to be there: those asked for, and those of an earlier set-up.
+
+    An environment is never made smaller. A stamp that names none is of a set-up that took all.
+    """
+    every = sorted(project(root).get("optional-dependencies", {}))
+    had = stamp.get("extras", ",".join(every)).split(",") if stamp else []
+    return [extra for extra in every if extra in extras or extra in had]
 
 
 def works(venv: Path, names: list[str]) -> bool:
@@ -212,9 +244,9 @@ def worth_saying(lines: Iterator[str]) -> Iterator[str]:
             yield "  this torch brings CUDA, several GB; README, 'Set-up', has the small CPU build"
 
 
-def install(root: Path, venv: Path) -> None:
-    """Install the library and everything its notebooks and tests need, at the tested versions."""
-    what = f".[{','.join(sorted(project(root)['optional-dependencies']))}]"
+def install(root: Path, venv: Path, extras: Sequence[str]) -> None:
+    """Install the library and what these extras need, at the tested versions."""
+    what = f".[{','.join(extras)}]" if extras else "."
     say(f'Installing: pip install -c constraints.txt -e "{what}"')
     command = [
         str(venv_python(venv)),
@@ -256,15 +288,23 @@ def install(root: Path, venv: Path) -> None:
         give_up(explain("".join(log)))
 
 
-def set_up_environment(root: Path) -> bool:
+def set_up_environment(root: Path, extras: Sequence[str] = READERS) -> bool:
     """Bring ``.venv`` to what this checkout needs.
+
+    Arguments:
+        root: the course's folder.
+        extras: what is asked for beside the library itself.
 
     Returns:
         True when something had to be done.
     """
-    venv, want = root / ".venv", wanted(root)
+    venv = root / ".venv"
     stamp, unfinished = read_stamp(venv), (venv / UNFINISHED).exists()
-    names = direct_dependencies(root)
+    extras = wanted_extras(root, extras, stamp)
+    want = {**wanted(root), "extras": ",".join(extras)}
+    if stamp:
+        stamp = {**stamp, "extras": ",".join(wanted_extras(root, (), stamp))}
+    names = direct_dependencies(root, extras)
     if stamp == want and not unfinished and works(venv, names):
         return False
     check_disk(root)
@@ -278,7 +318,7 @@ def set_up_environment(root: Path) -> bool:
     if anew or not works(venv, []):
         make_venv(venv)
     (venv / UNFINISHED).touch()
-    install(root, venv)
+    install(root, venv, extras)
     if not works(venv, names):
         give_up("pip reported success, but .venv lacks packages; remove .venv and repeat.")
     (venv / STAMP).write_text(json.dumps(want), encoding="utf-8")
@@ -356,10 +396,13 @@ def install_system_packages() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Set the course up; ``--system`` adds what only tests need, ``--no-scans`` leaves data out."""
+    """Set the course up for a reader; ``--all`` adds what teachers and authors need."""
     parser = argparse.ArgumentParser(prog="python -m fewshot_lib.classroom.setup")
     parser.add_argument(
         "--system", action="store_true", help="also Chromium, bubblewrap and PostgreSQL (apt)"
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="also what grading, the tests and the book need"
     )
     parser.add_argument("--no-scans", action="store_true", help="do not fetch the real scans")
     options = parser.parse_args(arguments)
@@ -367,7 +410,8 @@ def main(arguments: list[str] | None = None) -> None:
     root = Path(__file__).resolve().parents[2]
     check_python()
     try:
-        changed = set_up_environment(root)
+        every = sorted(project(root)["optional-dependencies"])
+        changed = set_up_environment(root, every if options.all else READERS)
         if not options.no_scans:
             fetch_scans(root)
         if options.system:

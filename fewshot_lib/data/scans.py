@@ -78,7 +78,11 @@ NOVEL_ORGANS = ("liver", "spleen", "kidney_right", "kidney_left", "stomach")
 
 
 class ScansUnavailable(FileNotFoundError):
-    """The real scans cannot be had now; the message says why and what to do."""
+    """The real scans are not available now; the message says why and what to do."""
+
+
+class WrongArchive(ScansUnavailable):
+    """There is no archive of the scans in this place, or it is not theirs."""
 
 
 def _cached(name: str) -> Path:
@@ -134,7 +138,7 @@ def fetch(archive: str | Path | None = None, quiet: bool = False) -> list[Path]:
                 else:
                     found = Path(archive).expanduser()
                     if not found.is_file():
-                        raise ScansUnavailable(f"there is no file {found}")
+                        raise WrongArchive(f"there is no file {found}")
                 _verify(found)
                 _convert(found)
         except OSError as error:
@@ -203,7 +207,7 @@ def _explain(output: str) -> str:
 def _verify(archive: Path) -> None:
     found = file_sha256(archive)
     if found != SHA256:
-        raise ScansUnavailable(
+        raise WrongArchive(
             f"{archive.name} has sha256 {found[:16]}…, expected {SHA256[:16]}…: it is damaged or "
             "another file, and was not opened; delete it and fetch again"
         )

@@ -7,10 +7,11 @@ import inspect
 import os
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from fewshot_lib._console import say
 from fewshot_lib.exercises import catalogue
 from fewshot_lib.exercises.catalogue import NoSuchExercise
 from fewshot_lib.exercises.diagnosis import (
@@ -26,7 +27,9 @@ from fewshot_lib.exercises.running import run
 from fewshot_lib.exercises.spec import Answer, Exercise, Prose
 from fewshot_lib.exercises.values import revive
 from fewshot_lib.reading import progress
-from fewshot_lib.reading.frontend import choose_form
+from fewshot_lib.reading.frontend import choose_form, emit_live
+from fewshot_lib.reading.markup import inline, plain
+from fewshot_lib.reading.question import LOOK
 
 #: The seed of the reader's cases. Grading draws its own.
 PUBLIC_SEED = 0
@@ -156,14 +159,14 @@ def remember(key: str, verdict: Verdict, answer: Answer) -> list[str]:
     except progress.ProgressNotSaved as error:
         return [f"your progress could not be saved: {error}"]
     if verdict.status == PASSED:
-        return [f'compare with our way: `solution("{key}")`']
+        return [f'compare with our solution: `solution("{key}")`']
     offers = []
     if any(line.case for line in verdict.checks):
         offers.append(f'the input that failed, to try it: `{answer.name}(*example("{key}"))`')
     if row.hints < len(answer.hints):
         offers.append(f'a hint (step {row.hints + 1} of {len(answer.hints)}): `hint("{key}")`')
     if row.attempts >= ATTEMPTS_BEFORE_SOLUTION:
-        offers.append(f'after {row.attempts} attempts our way is open: `solution("{key}")`')
+        offers.append(f'you can now view our solution: `solution("{key}")`')
     return offers
 
 
@@ -278,7 +281,7 @@ def solution(name: str) -> None:
         )
         return
     source, origin = _solution_source(exercise, answer)
-    show(Said(f"{answer.name}, {origin}", source))
+    show(Said(f"{answer.name}, {origin}", code=source))
 
 
 def _solution_source(exercise: Exercise, answer: Answer) -> tuple[str, str]:
@@ -313,47 +316,66 @@ def rubric(name: str, show_model: bool = False, form: str | None = None) -> None
         show(Said(str(error)))
         return
     text = texts[wanted]
+    ticked = _ticked(name, text)
+    said = _saved_rubric(name, text, show_model, ticked)
     if choose_form(form) == "live":
-        from IPython.display import display
+        sentence = f"{name}: run this cell to tick what your text says; the points are below."
+        data = {"text/plain": repr(said), "text/html": said._repr_html_()}
+        emit_live(_live_rubric(name, text, show_model, ticked), name, sentence, data, {})
+    else:
+        show(said)
 
-        display(_live_rubric(name, text, show_model))
-        return
-    points = "\n".join(f"☐ {line}" for line in text.rubric)
+
+def _ticked(name: str, text: Prose) -> list[int]:
+    """Give the points of a rubric that were ticked before."""
+    if not progress.recording():
+        return []
+    row = progress.load().get(name, progress.Row(name))
+    return [place for place in row.ticked if 0 <= place < len(text.rubric)]
+
+
+def _saved_rubric(name: str, text: Prose, show_model: bool, ticked: Sequence[int]) -> Said:
+    """Give the rubric to be read."""
+    points = "\n".join(
+        f"{'☑' if place in ticked else '☐'} {line}" for place, line in enumerate(text.rubric)
+    )
     if show_model:
         points += f"\n\nA model answer. {text.model}"
     else:
-        points += f'\nWrite first; then `rubric("{name}", show_model=True)` shows a model answer.'
-    show(Said("Tick what your text says", points))
+        how = f'import fewshot_lib.exercises; fewshot_lib.exercises.rubric("{name}", show_model=True)'
+        points += f"\nWrite first; then this line shows a model answer, in any cell:\n`{how}`"
+    return Said("Does your text say this? (To tick the points, run this cell.)", points)
 
 
-def _live_rubric(name: str, text: Prose, show_model: bool) -> Any:
-    """Make the rubric as boxes to tick; each tick is remembered as points of the text."""
+def _live_rubric(name: str, text: Prose, show_model: bool, ticked: Sequence[int]) -> Any:
+    """Make the rubric as boxes to tick; the ticks are remembered."""
     import ipywidgets as widgets
 
-    title = widgets.HTML("<b>Write first. Then tick what your text says.</b>")
-    boxes = [widgets.Checkbox(description="", indent=False) for _ in text.rubric]
-    rows = []
-    for box, line in zip(boxes, text.rubric, strict=True):
-        box.layout.width, box.layout.flex = "2em", "0 0 auto"
-        box.tooltip = line
-        said = widgets.HTML(f'<div style="line-height:1.45">{html.escape(line)}</div>')
-        rows.append(widgets.HBox([box, said]))
+    title = widgets.HTML(f"{LOOK}<b>Write first. Then tick what your text says.</b>")
+    boxes = [
+        widgets.Checkbox(description=plain(line), value=place in ticked, indent=False)
+        for place, line in enumerate(text.rubric)
+    ]
+    for box in boxes:
+        box.layout.width = "auto"
+        box.add_class("fewshot-option")
     button = widgets.Button(description="Show a model answer")
     button.layout.width = "14em"
     below = widgets.HTML()
 
     def remember(_: Any) -> None:
-        share = sum(box.value for box in boxes) / len(boxes)
+        chosen = [place for place, box in enumerate(boxes) if box.value]
+        points = text.points * len(chosen) / len(boxes)
         try:
             if progress.recording():
-                progress.attempt(name, text.points * share, text.points)
+                progress.tick(name, chosen, points, text.points)
         except progress.ProgressNotSaved as error:
             below.value = html.escape(f"Your progress could not be saved: {error}")
 
     def reveal(_: Any) -> None:
         below.value = (
             f'<div style="line-height:1.45;max-width:50em"><b>A model answer.</b> '
-            f"{html.escape(text.model)}</div>"
+            f"{inline(text.model)}</div>"
         )
 
     for box in boxes:
@@ -361,8 +383,9 @@ def _live_rubric(name: str, text: Prose, show_model: bool) -> Any:
     button.on_click(reveal)
     if show_model:
         reveal(None)
-    whole = widgets.VBox([title, *rows, button, below])
+    whole = widgets.VBox([title, *boxes, button, below])
     whole.layout.border_left, whole.layout.padding = "4px solid #4c5f7a", "0.3em 1em"
+    whole.layout.max_width = "54em"
     return whole
 
 
@@ -379,9 +402,9 @@ def show(what: Report | Said) -> None:
     if isinstance(what, Report):
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
         colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-        print(what.terminal(colour, encoding))
+        say(what.terminal(colour, encoding))
     else:
-        print(repr(what))
+        say(repr(what))
 
 
 def _name_of(answer: Any) -> str:

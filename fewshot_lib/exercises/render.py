@@ -8,18 +8,19 @@ saved notebooks can be compared.
 from __future__ import annotations
 
 import html
+import re
 import textwrap
 from dataclasses import dataclass
 
-from fewshot_lib.reading.frontend import emphasised
 from fewshot_lib.exercises.compare import first_difference, how_many
 from fewshot_lib.exercises.diagnosis import FAILED, MISSING, PASSED, CheckVerdict, Verdict
 from fewshot_lib.exercises.spec import Answer
+from fewshot_lib.reading.markup import NEUTRAL, RIGHT, WRONG, badge, code_block, inline
 
 MARKS = {PASSED: "✓", FAILED: "✗", MISSING: "·"}
 ASCII_MARKS = {PASSED: "ok", FAILED: "--", MISSING: ".."}
 _ANSI = {PASSED: "\x1b[32m", FAILED: "\x1b[31m", MISSING: "\x1b[2m"}
-_COLOURS = {PASSED: "#00734f", FAILED: "#b84a00", MISSING: "#6b6b6b"}
+_COLOURS = {PASSED: RIGHT, FAILED: WRONG, MISSING: NEUTRAL}
 
 
 def number(points: float) -> str:
@@ -86,7 +87,7 @@ class Report:
         said = [("note", note) for note in verdict.notes]
         offers = [("next", offer) for offer in self.offers]
         if verdict.status == MISSING:
-            write = "write the answer in its cell, run that cell, then this one again"
+            write = "write the answer in its cell, then run the notebook from its top to this cell"
             return offers or [("next", write)]
         if verdict.status == PASSED:
             return said + offers
@@ -186,23 +187,15 @@ def _wrapped(sentence: str, lead: str, width: int) -> list[str]:
 
 
 def _capital(words: str) -> str:
-    return words[:1].upper() + words[1:]
-
-
-def _html_sentence(sentence: str) -> str:
-    parts = html.escape(sentence).split("`")
-    return "".join(
-        f"<code>{part}</code>"
-        if position % 2 and position < len(parts) - (len(parts) + 1) % 2
-        else emphasised(part)
-        for position, part in enumerate(parts)
-    )
+    """Begin a sentence with a capital, but leave a name or a formula as it is written."""
+    ordinary = re.match(r"[a-z]+(?=[ ,;:’-]|\.?$)(?! =)", words)
+    return words[:1].upper() + words[1:] if ordinary else words
 
 
 def _html_said(said: list[tuple[str, str]]) -> str:
     return "".join(
         f'<div style="margin:.25em 0"><b>{html.escape(_capital(kind))}.</b> '
-        f"{_html_sentence(_capital(sentence))}</div>"
+        f"{inline(_capital(sentence))}</div>"
         for kind, sentence in said
     )
 
@@ -212,13 +205,13 @@ def _html_row(check: CheckVerdict) -> str:
     below = ""
     if check.status == FAILED:
         below = (
-            f'<div style="font-size:95%">{_html_sentence(check.sentence)}'
+            f'<div style="font-size:95%">{inline(check.sentence)}'
             + (f" <i>[{html.escape(check.case)}]</i>" if check.case else "")
             + "</div>"
         )
     return (
-        f'<tr style="background:none"><td style="vertical-align:top;text-align:center;color:'
-        f'{colour};padding:.1em .6em .1em 0"><b>{MARKS[check.status]}</b></td>'
+        f'<tr style="background:none"><td style="vertical-align:top;text-align:center;'
+        f'padding:.1em .6em .1em 0">{badge(MARKS[check.status], colour)}</td>'
         f'<td style="text-align:left;padding:.1em 1.2em .1em 0;white-space:normal">'
         f"{html.escape(check.name)}{below}</td>"
         f'<td style="vertical-align:top;text-align:right;padding:.1em 0;white-space:nowrap">'
@@ -228,22 +221,30 @@ def _html_row(check: CheckVerdict) -> str:
 
 @dataclass(frozen=True)
 class Said:
-    """A line or two to the reader: a hint, a banner, a remark; text and HTML."""
+    """A line or two to the reader: a hint, a banner, a remark; text and HTML.
+
+    Arguments:
+        title, body: sentences; `code` in backticks.
+        code: Python, shown to the letter below them.
+        colour: of the line beside all of it.
+    """
 
     title: str
     body: str = ""
+    code: str = ""
     colour: str = "#4c5f7a"
 
     def __repr__(self) -> str:
-        return f"{self.title}\n{self.body}" if self.body else self.title
+        return "\n".join(part for part in (self.title, self.body, self.code) if part)
 
     def _repr_html_(self) -> str:
         body = "".join(
-            f'<div style="white-space:pre-wrap">{_html_sentence(line)}</div>'
+            f'<div style="white-space:pre-wrap">{inline(line)}</div>'
             for line in self.body.split("\n")
             if self.body
         )
+        code = code_block(self.code) if self.code else ""
         return (
             f'<div style="border-left:4px solid {self.colour};padding:.3em 1em;max-width:52em">'
-            f"<b>{_html_sentence(self.title)}</b>{body}</div>"
+            f"<b>{inline(self.title)}</b>{body}{code}</div>"
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from fewshot_lib.exercises import catalogue
 from fewshot_lib.reading import progress
 from fewshot_lib.reading.question import place, questions, words
@@ -13,9 +15,15 @@ def items() -> list[progress.Item]:
     titles: dict[int, str] = {}
     for exercise in catalogue.exercises():
         titles[exercise.number] = group = f"{exercise.number:02d} {exercise.title}"
+        file = f"exercises/{exercise.stem}.ipynb"
         groups[exercise.number] = [
             progress.Item(
-                f"{exercise.name}.{answer.name}", answer.name, group, answer.points, answer.minutes
+                f"{exercise.name}.{answer.name}",
+                answer.name,
+                group,
+                answer.points,
+                answer.minutes,
+                file,
             )
             for answer in exercise.answers
         ] + [
@@ -25,6 +33,7 @@ def items() -> list[progress.Item]:
                 group,
                 text.points,
                 text.minutes,
+                file,
             )
             for text in exercise.prose
         ]
@@ -32,9 +41,19 @@ def items() -> list[progress.Item]:
         number, title = place(word)
         group = titles.setdefault(number, f"{number:02d} {title}")
         groups.setdefault(number, []).extend(
-            progress.Item(f"question:{name}", name, group) for name in questions(word)
+            progress.Item(f"question:{name}", name, group, file=_lesson(number))
+            for name in questions(word)
         )
     return [item for number in sorted(groups) for item in groups[number]]
+
+
+def _lesson(number: int) -> str:
+    """Name the notebook of a number, seen from the course's folder; "" if it is not at hand."""
+    for folder in (Path.cwd(), *Path.cwd().parents):
+        found = sorted(folder.glob(f"notebooks/{number:02d}_*.ipynb"))
+        if found:
+            return f"notebooks/{found[0].name}"
+    return ""
 
 
 def panel() -> progress.Panel:

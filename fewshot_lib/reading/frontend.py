@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
+
+from fewshot_lib._console import say
 
 Form = Literal["live", "static", "text"]
 VARIABLE = "FEWSHOT_EXPLORE"
@@ -61,11 +62,51 @@ def emit(data: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> 
             "every output needs text/plain: terminals, screen readers and nbval read it"
         )
     if _shell() is None:
-        print(data["text/plain"])
+        say(data["text/plain"])
         return
     from IPython.display import display
 
     display(dict(data), raw=True, metadata=dict(metadata or {}))
+
+
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+
+#: Beside a widget that lives, its saved form is hidden; beside one that died, the widget is. In
+#: JupyterLab and Notebook the two are in one output area; elsewhere they are found by their name.
+STYLE = (
+    "<style>"
+    ".jp-OutputArea:has(.fewshot-live) .jp-OutputArea-child:has(.fewshot-still),"
+    "body:not(:has(.jp-OutputArea)):has(.fewshot-live-{name}) .fewshot-still-{name},"
+    ".jp-OutputArea:has(.fewshot-still):not(:has(.fewshot-live))"
+    " .jp-OutputArea-child:not(:has(.fewshot-still)):has(.jupyter-widgets)"
+    "{{display:none}}</style>"
+)
+
+
+def emit_live(
+    box: Any, name: str, sentence: str, data: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> None:
+    """Put a live widget before the reader, and below it what a saved notebook shows instead.
+
+    They are two outputs: a widget dies with its kernel, and a notebook that was saved and opened
+    again must still show something. Where the widget lives, the saved form is out of sight.
+
+    Arguments:
+        box: the widget.
+        name: of what is shown, the same in every run: "prototypes.learned".
+        sentence: stands for the widget where only text is shown.
+        data, metadata: of the saved form, as for :func:`emit`; its "text/html" is required.
+    """
+    known = "".join(c if c.isalnum() else "-" for c in name.lower())
+    box.add_class("fewshot-live")
+    box.add_class(f"fewshot-live-{known}")
+    view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
+    emit({WIDGET_VIEW: view, "text/plain": sentence})
+    still = (
+        f'{STYLE.format(name=known)}<div class="fewshot-still fewshot-still-{known}">'
+        f"{data['text/html']}</div>"
+    )
+    emit({**data, "text/html": still}, metadata)
 
 
 def _shell() -> Any:
@@ -88,12 +129,3 @@ def _has_widgets() -> bool:
     from importlib.util import find_spec
 
     return find_spec("ipywidgets") is not None
-
-
-def emphasised(escaped: str) -> str:
-    """Turn ``*words*`` of a text that is escaped already into HTML's emphasis.
-
-    >>> emphasised("twice, *before* the step; 2 * 3")
-    'twice, <em>before</em> the step; 2 * 3'
-    """
-    return re.sub(r"\*(\w[^*]*)\*", r"<em>\1</em>", escaped)

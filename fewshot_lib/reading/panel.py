@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from fewshot_lib.reading.frontend import emit
+from fewshot_lib.reading.frontend import emit_live
 from fewshot_lib.reading.multiples import draw, in_a_sentence, small_multiples, words
 from fewshot_lib.reading.parameters import Control, Drawing, Setting
 from fewshot_lib.reading.show import HOLE, close, png_size
@@ -17,15 +17,8 @@ from fewshot_lib.reading.show import HOLE, close, png_size
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 SAVED_SECONDS = 1.0  # that the live form may spend on the small multiples saved with the notebook
 FLUENT = 0.25  # seconds a picture may take for sliders to draw while they are being dragged
-
-#: Where the widget lives the saved pictures are hidden; where it died its error message is.
-STYLE = (
-    "<style>.jp-OutputArea:has(.fewshot-explore) .jp-OutputArea-child:has(.fewshot-still),"
-    ".jp-OutputArea:has(.fewshot-still) .jp-OutputArea-output.jupyter-widgets{display:none}</style>"
-)
 
 #: ipywidgets gives a slider's handle no name and a rounded value, and a picture no alt text (its
 #: ``tooltip`` breaks an Image); only the page can. Where this does not run, the rest still works.
@@ -58,14 +51,12 @@ def live(function: Drawing, controls: Sequence[Control], title: str, panels: int
     again shows pictures, never "model not found".
     """
     panel = Panel(function, controls)
-    view = {"version_major": 2, "version_minor": 0, "model_id": panel.box.model_id}
-    sentence = f"{title}: run this cell to move its controls; some of their settings are below."
-    emit({WIDGET_VIEW: view, "text/plain": sentence})
-    still = small_multiples(
+    data, metadata = small_multiples(
         function, controls, title, panels, seconds=SAVED_SECONDS, forgive=Exception,
-        around=f'{STYLE}{NAMES}<div class="fewshot-still">{HOLE}</div>',
+        around=f"{NAMES}{HOLE}",
     )  # fmt: skip
-    emit(*still)
+    sentence = f"{title}: run this cell to move its controls; some of their settings are below."
+    emit_live(panel.box, title, sentence, data, metadata)
 
 
 class Panel:

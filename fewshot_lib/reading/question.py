@@ -8,26 +8,29 @@ when the reader has answered.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import html
 import random
 import re
 import string
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
 
 from fewshot_lib.reading import progress
-from fewshot_lib.reading.expression import BadExpression, evaluate
-from fewshot_lib.reading.frontend import choose_form, emit, emphasised
+from fewshot_lib.reading.expression import BadExpression, evaluate, rounding
+from fewshot_lib.reading.frontend import choose_form, emit, emit_live
+from fewshot_lib.reading.markup import NEUTRAL, RIGHT, WRONG, badge, inline, plain
 
 KINDS = ("single", "multiple", "number", "expression")
 #: After so many misses the hint is given.
 MISSES_BEFORE_HINT = 2
-WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+#: Seconds to wait for what the front end has still to send of a typed answer.
+LAST_KEYS = 0.25
 _MISSES: dict[str, int] = {}
 
 
@@ -247,7 +250,18 @@ def judge(asked: Question, given: str | float | Sequence[str]) -> Reply:
                 return Reply(False, reply)
     except BadExpression as error:
         return Reply(False, f"{_upper(str(error))}.", counts=False)
+    if asked.kind == "number" and _too_coarse(typed, asked):
+        return Reply(False, "Please give at least two digits, as 0.67.", counts=False)
     return Reply(False, "Not this.")
+
+
+def _too_coarse(typed: str, asked: Question) -> bool:
+    """Whether the value was rounded to one digit, as 0.7: too few to be judged."""
+    fine = rounding(typed)
+    if fine is None or fine[0] > 1:
+        return False
+    [one], [value] = _values(typed, asked), _values(asked.value, asked)
+    return value != round(value) and abs(one - value) <= fine[1]
 
 
 def _judge_choice(asked: Question, given: str | float | Sequence[str]) -> Reply:
@@ -281,11 +295,26 @@ def _values(expression: str, asked: Question) -> list[float]:
 
 
 def _matches(typed: str, value: str, asked: Question) -> bool:
-    tolerance = asked.tolerance if asked.kind == "number" else 1e-6
-    return all(
-        abs(one - other) <= tolerance * max(abs(other), 1e-9)
-        for one, other in zip(_values(typed, asked), _values(value, asked), strict=True)
-    )
+    """Compare what was typed with a value: formulas at random points, numbers as they are rounded.
+
+    A number is right if it is within the question's tolerance, or if it is the value rounded to
+    the digits typed, two at least: 0.67 is two thirds. Whole numbers count something: they are
+    right or wrong.
+    """
+    if asked.kind == "expression":
+        return all(
+            abs(one - other) <= 1e-6 * max(abs(other), 1e-9)
+            for one, other in zip(_values(typed, asked), _values(value, asked), strict=True)
+        )
+    [one], [other] = _values(typed, asked), _values(value, asked)
+    off = abs(one - other)
+    if off <= 1e-9 * max(1.0, abs(other)):
+        return True
+    if other == round(other):
+        return False
+    fine = rounding(typed)
+    rounded = fine is not None and fine[0] >= 2 and off <= fine[1] * (1 + 1e-9)
+    return rounded or off <= asked.tolerance * abs(other)
 
 
 def respond(asked: Question, given: str | float | Sequence[str]) -> Reply:
@@ -315,8 +344,10 @@ def _upper(words_: str) -> str:
 
 
 def _how(asked: Question) -> str:
+    """Write the line that answers a question in any cell, whatever was imported or rebound."""
     example = {"single": "letter", "multiple": "letters", "number": "number"}
-    return f'answer("{asked.id}", "{example.get(asked.kind, "formula")}")'
+    given = example.get(asked.kind, "formula")
+    return f'import fewshot_lib.reading; fewshot_lib.reading.answer("{asked.id}", "{given}")'
 
 
 def as_text(asked: Question) -> str:
@@ -327,13 +358,13 @@ def as_text(asked: Question) -> str:
         lines.append("  (one or more are right)")
     if asked.names:
         lines.append(f"  (a formula in {', '.join(asked.names)})")
-    return "\n".join([*lines, f"Answer with {_how(asked)}"])
+    return "\n".join([*lines, "To answer, run:", f"  {_how(asked)}"])
 
 
 def as_html(asked: Question) -> str:
     """Give the question as a static page shows it; without any answer."""
     rows = "".join(
-        f'<li style="margin:.15em 0">{_inline(option.text)}</li>' for option in asked.options
+        f'<li style="margin:.15em 0">{inline(option.text)}</li>' for option in asked.options
     )
     choices = (
         f'<ol type="A" style="list-style-type:upper-alpha;margin:.3em 0 .3em 1.6em">{rows}</ol>'
@@ -344,97 +375,159 @@ def as_html(asked: Question) -> str:
     if asked.names:
         note = f"A formula in {', '.join(asked.names)}. "
     return (
-        f'<div class="fewshot-question" style="{_FRAME}"><b>Question.</b> {_inline(asked.text)}'
-        f'{choices}<div style="font-size:90%">{note}To answer, run this cell, or call '
-        f"<code>{html.escape(_how(asked))}</code>.</div></div>"
+        f'<div class="fewshot-question" style="{_FRAME}"><b>Question.</b> {inline(asked.text)}'
+        f'{choices}<div style="font-size:90%">{note}To answer, run the first code cell of this '
+        f"notebook and then this one; or run in any cell "
+        f"<code>{html.escape(_how(asked), quote=False)}</code></div></div>"
     )
 
 
 _FRAME = "border-left:4px solid #4c5f7a;padding:.3em 1em;max-width:52em;line-height:1.45"
 
 
-def _inline(text: str) -> str:
-    parts = html.escape(text, quote=False).split("`")
-    if len(parts) % 2 == 0:
-        return emphasised("`".join(parts))
-    return "".join(f"<code>{p}</code>" if i % 2 else emphasised(p) for i, p in enumerate(parts))
-
-
 def _reply_html(reply: Reply) -> str:
-    mark, colour = ("✓", "#00734f") if reply.right else ("✗", "#b84a00")
+    mark = badge("✓ Right", RIGHT) if reply.right else badge("✗ Not right", WRONG)
     if not reply.counts:
-        mark, colour = "·", "#6b6b6b"
-    lead = "Right. " if reply.right else ""
+        mark = badge("Please try again", NEUTRAL)
     return (
-        f'<div role="status" style="line-height:1.45;max-width:50em">'
-        f'<b style="color:{colour}">{mark}</b> {lead}{_inline(reply.text)}</div>'
+        f'<div role="status" style="line-height:1.45;max-width:50em">{mark} '
+        f"{inline(reply.text)}</div>"
     )
+
+
+#: Options as wide as the question, their words wrapped: ipywidgets would cut them off.
+LOOK = """<style>
+.fewshot-option.jupyter-button, .fewshot-option.jupyter-widgets {white-space: normal; height: auto;
+  text-align: left; line-height: 1.4; padding: .35em .8em; overflow: visible}
+.fewshot-option label {display: flex; gap: .5em; align-items: baseline; width: 100%;
+  white-space: normal; overflow: visible; height: auto; line-height: 1.4; cursor: pointer}
+.fewshot-option label span {white-space: normal; overflow: visible}
+.fewshot-option:focus-visible, .fewshot-option input:focus-visible {outline: 3px solid #1a73e8}
+</style>"""
 
 
 def as_widget(asked: Question) -> Any:
     """Give the question as a live widget; the replies come from the kernel when they are due."""
     import ipywidgets as widgets
 
-    reply = widgets.HTML()
+    form = _Form(asked)
+    note = '<div style="font-size:90%">One or more are right.</div>'
+    head = widgets.HTML(
+        f'{LOOK}<div style="line-height:1.45"><b>Question.</b> {inline(asked.text)}</div>'
+        f"{note if asked.kind == 'multiple' else ''}"
+    )
     earlier = progress.load().get(f"question:{asked.id}") if progress.recording() else None
     if earlier is not None and earlier.passed:
-        reply.value = f'<div style="opacity:.8">answered rightly on {earlier.passed[:10]}</div>'
-
-    def say(given: Any) -> bool:
-        answered = respond(asked, given)
-        reply.value = _reply_html(answered)
-        return answered.right
-
-    text = widgets.HTML(
-        f'<div style="line-height:1.45"><b>Question.</b> {_inline(asked.text)}</div>'
-    )
-    if asked.kind == "multiple":
-        text.value += '<div style="font-size:90%">One or more are right.</div>'
-    parts = _choices(asked, say, widgets) if asked.options else _field(asked, say, widgets)
-    box = widgets.VBox([text, *parts, reply])
+        form.reply.value = (
+            f"<div>{badge('✓', RIGHT)} You answered this correctly on {earlier.passed[:10]}.</div>"
+        )
+    box = widgets.VBox([head, *form.controls(), form.reply])
     box.layout.border_left = "4px solid #4c5f7a"
     box.layout.padding = "0.3em 1em"
     box.layout.max_width = "54em"
     return box
 
 
-def _choices(asked: Question, say: Any, widgets: Any) -> list[Any]:
-    rows, boxes = [], []
-    for letter, option in asked.labelled:
-        words_ = widgets.HTML(f'<div style="line-height:1.45">{_inline(option.text)}</div>')
-        words_.layout.flex = "1"
-        if asked.kind == "single":
-            control = widgets.Button(description=letter, tooltip=f"Answer {letter}: {option.text}")
-            control.layout.width = "3em"
-            control.layout.flex = "0 0 auto"
+class _Form:
+    """The controls of a live question, and the reply below them.
 
-            def clicked(button: Any, chosen: str = letter) -> None:
-                right = say(chosen)
-                button.button_style = "success" if right else "warning"
+    An answer that has its reply is not judged a second time; a reply goes when its answer changes.
+    """
 
-            control.on_click(clicked)
-        else:
-            control = widgets.Checkbox(description=letter, indent=False)
-            control.layout.width = "4em"
-            control.layout.flex = "0 0 auto"
-            boxes.append((letter, control))
-        rows.append(widgets.HBox([control, words_]))
-    if boxes:
-        button = widgets.Button(description="Check", tooltip="Check the ticked options")
-        button.on_click(lambda _: say([letter for letter, box in boxes if box.value]))
-        rows.append(button)
-    return rows
+    def __init__(self, asked: Question) -> None:
+        import ipywidgets
+
+        self.asked, self.widgets = asked, ipywidgets
+        self.reply = ipywidgets.HTML()
+        self.judged: Any = None
+        self.buttons: list[Any] = []
+
+    def controls(self) -> list[Any]:
+        if self.asked.kind == "single":
+            return self._one_of()
+        return self._some_of() if self.asked.options else self._field()
+
+    def say(self, given: Any) -> Reply | None:
+        """Judge an answer and show the reply; None if it has it already."""
+        if given == self.judged:
+            return None
+        self.judged = given
+        reply = respond(self.asked, given)
+        self.reply.value = _reply_html(reply)
+        return reply
+
+    def forget(self, _: Any = None) -> None:
+        """Take the reply away: the answer is another one now."""
+        self.judged, self.reply.value = None, ""
+
+    def _one_of(self) -> list[Any]:
+        for letter, option in self.asked.labelled:
+            button = self.widgets.Button(description=f"{letter}   {plain(option.text)}")
+            button.layout.width, button.layout.height = "auto", "auto"
+            button.add_class("fewshot-option")
+            button.on_click(lambda pressed, chosen=letter: self._press(pressed, chosen))
+            self.buttons.append(button)
+        return self.buttons
+
+    def _press(self, pressed: Any, letter: str) -> None:
+        reply = self.say(letter)
+        if reply is None:
+            return
+        for button in self.buttons:
+            button.style.button_color = button.style.text_color = None
+        pressed.style.button_color = RIGHT if reply.right else WRONG
+        pressed.style.text_color = "#ffffff"
+
+    def _some_of(self) -> list[Any]:
+        boxes = []
+        for letter, option in self.asked.labelled:
+            box = self.widgets.Checkbox(
+                description=f"{letter}   {plain(option.text)}", indent=False
+            )
+            box.layout.width = "auto"
+            box.add_class("fewshot-option")
+            box.observe(self.forget, "value")
+            boxes.append(box)
+        button = self._check()
+        button.on_click(
+            lambda _: self.say(
+                [c for c, box in zip(self.asked.letters, boxes, strict=True) if box.value]
+            )
+        )
+        return [*boxes, button]
+
+    def _field(self) -> list[Any]:
+        names = ", ".join(self.asked.names)
+        what = f"a formula in {names}" if names else "a number, or a formula for it"
+        field = self.widgets.Text(placeholder=what)
+        field.tooltip = f"Your answer: {what}"
+        field.layout.width = "22em"
+        field.observe(self.forget, "value")
+
+        def submit(*_: Any) -> None:
+            _soon(lambda: self.say(field.value))
+
+        def heard(_: Any, content: Any, __: Any) -> None:
+            if content.get("event") == "submit":  # Enter was pressed
+                submit()
+
+        field.on_msg(heard)
+        button = self._check()
+        button.on_click(submit)
+        return [self.widgets.HBox([field, button])]
+
+    def _check(self) -> Any:
+        return self.widgets.Button(description="Check", tooltip="Check the answer")
 
 
-def _field(asked: Question, say: Any, widgets: Any) -> list[Any]:
-    what = (
-        f"a formula in {', '.join(asked.names)}" if asked.names else "a number, or a formula for it"
-    )
-    field = widgets.Text(placeholder=what, continuous_update=False)
-    field.layout.width = "22em"
-    button = widgets.Button(description="Check", tooltip="Check the typed answer")
-    button.on_click(lambda _: say(field.value))
-    return [widgets.HBox([field, button])]
+def _soon(act: Callable[[], Any]) -> None:
+    """Act when the last keys have come: Enter overtakes the letters typed just before it."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        act()
+    else:
+        loop.call_later(LAST_KEYS, act)
 
 
 def question(name: str, form: str | None = None) -> None:
@@ -459,13 +552,14 @@ def question(name: str, form: str | None = None) -> None:
     """
     asked = find(name)
     chosen = choose_form(form)
-    bundle: dict[str, Any] = {"text/plain": as_text(asked)}
+    data = {"text/plain": as_text(asked)}
     if chosen != "text":
-        bundle["text/html"] = as_html(asked)
+        data["text/html"] = as_html(asked)
     if chosen == "live":
-        made = as_widget(asked)._repr_mimebundle_()
-        bundle[WIDGET_VIEW] = (made[0] if isinstance(made, tuple) else made)[WIDGET_VIEW]
-    emit(bundle)
+        sentence = f"Question {asked.id}: run this cell to answer it; its text is below."
+        emit_live(as_widget(asked), asked.id, sentence, data, {})
+    else:
+        emit(data)
 
 
 def answer(name: str, given: str | float | Sequence[str]) -> None:
@@ -479,5 +573,5 @@ def answer(name: str, given: str | float | Sequence[str]) -> None:
         NoSuchQuestion: there is no such question.
     """
     reply = respond(find(name), given)
-    plain = f"{'Right. ' if reply.right else ''}{reply.text}"
-    emit({"text/plain": plain, "text/html": _reply_html(reply)})
+    text = f"{'Right. ' if reply.right else ''}{reply.text}"
+    emit({"text/plain": text, "text/html": _reply_html(reply)})

@@ -48,6 +48,53 @@ def test_a_notebook_is_checked_cell_by_cell_and_left_as_it_was(root, tmp_path):
     assert progress.load()["prototypes.squared_euclidean"].passed
 
 
+def ended_by(root, tmp_path, answers):
+    """Check exercise 03 with these answers; give the status and what was said."""
+    notebook = nbformat.read(root / "exercises" / f"{STEM}.ipynb", as_version=4)
+    for cell in notebook.cells:
+        name = cell.metadata.get("nbgrader", {}).get("grade_id")
+        cell.source = answers.get(name, cell.source)
+    path = tmp_path / "mine.ipynb"
+    nbformat.write(notebook, path)
+    said: list[str] = []
+    return check_notebook(path, said.append), "\n".join(said)
+
+
+def test_an_answer_that_ends_the_kernel_is_blamed_and_earlier_results_stand(root, tmp_path):
+    first = "def class_prototypes(embeddings, labels, n_way):\n    return embeddings"
+    status, text = ended_by(
+        root,
+        tmp_path,
+        {
+            "class_prototypes": first,
+            "squared_euclidean": "def squared_euclidean(q, p):\n    import os\n    os._exit(1)",
+        },
+    )
+    assert status == 1
+    assert "prototypes.class_prototypes: 0 of 5 points" in text
+    assert "squared_euclidean: it ended the kernel when it was checked, 0 of 5 points" in text
+    assert "log_posterior: not checked, 0 of 6 points" in text
+    assert text.endswith("mine.ipynb: 0 of 16 points")
+
+
+def test_a_cell_that_ends_the_kernel_is_named_and_earlier_points_count(root, tmp_path):
+    status, text = ended_by(
+        root,
+        tmp_path,
+        {"squared_euclidean": RIGHT, "log_posterior": "import os\nos.kill(os.getpid(), 9)"},
+    )
+    assert status == 1
+    assert "The cell of log_posterior: it ended the kernel; nothing ran after it" in text
+    assert text.endswith("mine.ipynb: 5 of 16 points")
+
+
+def test_what_jupyter_says_about_its_transport_is_not_shown(root, tmp_path, capfd):
+    path = tmp_path / "mine.ipynb"
+    nbformat.write(nbformat.read(root / "exercises" / f"{STEM}.ipynb", as_version=4), path)
+    check_notebook(path)
+    assert capfd.readouterr().err == ""
+
+
 def text_cell(name, source):
     wanted = {"grade": True, "solution": True, "locked": False, "grade_id": name, "points": 3}
     return nbformat.v4.new_markdown_cell(source, metadata={"nbgrader": wanted})
@@ -113,5 +160,5 @@ def test_build_of_an_unknown_exercise_is_wrong_use(root, monkeypatch):
 def test_progress_is_shown_and_reset_from_the_command_line():
     progress.attempt("prototypes.class_prototypes", 5, 5)
     assert "1 of" in fewshot("progress").output
-    assert "Forgot 1 rows" in fewshot("progress", "--reset", "prototypes").output
+    assert "Reset 1 entry." in fewshot("progress", "--reset", "prototypes").output
     assert progress.load() == {}

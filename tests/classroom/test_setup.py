@@ -21,7 +21,9 @@ name = "tiny"
 version = "0.1"
 dependencies = ["pip"]
 [project.optional-dependencies]
-lab = []
+lab = ["tiny[more]"]
+more = []
+test = ["pip"]
 """
 
 
@@ -50,15 +52,15 @@ def course(tmp_path: Path, ready: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 @pytest.fixture
-def installs(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+def installs(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Note calls of ``install`` instead of asking an index."""
-    calls: list[Path] = []
-    monkeypatch.setattr(setup, "install", lambda root, venv: calls.append(venv))
+    calls: list[list[str]] = []
+    monkeypatch.setattr(setup, "install", lambda root, venv, extras: calls.append(extras))
     return calls
 
 
 def test_set_up_is_done_once_and_again_only_when_the_wanted_packages_change(
-    course: Path, installs: list[Path]
+    course: Path, installs: list[list[str]]
 ) -> None:
     assert setup.set_up_environment(course) is True
     assert setup.set_up_environment(course) is False
@@ -67,6 +69,57 @@ def test_set_up_is_done_once_and_again_only_when_the_wanted_packages_change(
     (course / "constraints.txt").write_text("six==1.17.0\n")
     assert setup.set_up_environment(course) is True
     assert len(installs) == 2
+
+
+def test_a_reader_gets_what_readers_need_and_what_was_there_stays(
+    course: Path, installs: list[list[str]]
+) -> None:
+    assert setup.set_up_environment(course) is True
+    mark = marked(course)
+    assert setup.set_up_environment(course, ["lab", "test"]) is True
+    assert setup.set_up_environment(course, ["lab", "test"]) is False
+    assert setup.set_up_environment(course) is False  # `make lab` after `make test`
+    (course / "constraints.txt").write_text("six==1.17.0\n")
+    assert setup.set_up_environment(course) is True
+    assert installs == [["lab"], ["lab", "test"], ["lab", "test"]]
+    assert mark.exists()
+
+
+def test_a_set_up_of_an_earlier_version_had_everything(
+    course: Path, installs: list[list[str]]
+) -> None:
+    setup.set_up_environment(course, ["lab", "more", "test"])
+    stamp = json.loads((course / ".venv" / setup.STAMP).read_text())
+    del stamp["extras"]
+    (course / ".venv" / setup.STAMP).write_text(json.dumps(stamp))
+    assert setup.set_up_environment(course) is False
+
+
+def test_a_reader_is_not_given_what_teachers_and_authors_need() -> None:
+    names = set(setup.direct_dependencies(ROOT, setup.READERS))
+    assert {"torch", "jupyterlab", "efficientnet-lite-pytorch"} <= names
+    assert not {"nbgrader", "dask", "monai", "sphinx", "mypy", "fewshot-course"} & names
+    every = setup.project(ROOT)["optional-dependencies"]
+    assert {"nbgrader", "dask", "monai", "sphinx", "mypy"} <= set(
+        setup.direct_dependencies(ROOT, list(every))
+    )
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+@pytest.mark.parametrize(
+    ("target", "everything"),
+    [("lab", False), ("setup", False), ("setup-all", True), ("test", True), ("book", True)],
+)
+def test_each_target_of_make_sets_up_what_it_needs(target: str, everything: bool) -> None:
+    done = subprocess.run(
+        ["make", "-n", target, "PYTHON=python3"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    [line] = [x for x in done.stdout.splitlines() if 'exec "$PYTHON"' in x]
+    assert ("--all" in line) == everything
 
 
 def marked(course: Path) -> Path:
@@ -98,7 +151,7 @@ def move(venv: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="the environment is laid out differently on Windows")
 @pytest.mark.parametrize("harm", [delete_interpreter, delete_pip, interrupt, move])
 def test_a_damaged_interrupted_or_moved_environment_is_built_anew(
-    course: Path, installs: list[Path], harm: Callable[[Path], None]
+    course: Path, installs: list[list[str]], harm: Callable[[Path], None]
 ) -> None:
     setup.set_up_environment(course)
     mark = marked(course)
@@ -109,7 +162,7 @@ def test_a_damaged_interrupted_or_moved_environment_is_built_anew(
 
 
 def test_an_environment_made_by_hand_is_completed_not_removed(
-    course: Path, installs: list[Path]
+    course: Path, installs: list[list[str]]
 ) -> None:
     setup.make_venv(course / ".venv")
     mark = marked(course)
@@ -118,7 +171,7 @@ def test_an_environment_made_by_hand_is_completed_not_removed(
 
 
 def test_an_interruption_is_remembered(course: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(root: Path, venv: Path) -> None:
+    def interrupted(root: Path, venv: Path, extras: list[str]) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(setup, "install", interrupted)
@@ -129,7 +182,7 @@ def test_an_interruption_is_remembered(course: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_failed_download_leaves_a_working_environment_as_it_was(
-    course: Path, installs: list[Path], monkeypatch: pytest.MonkeyPatch
+    course: Path, installs: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A real pip, and an index that nobody serves."""
     setup.set_up_environment(course)
@@ -149,7 +202,7 @@ def test_a_failed_download_leaves_a_working_environment_as_it_was(
 
 
 def test_scans_are_asked_for_once_and_again_when_a_file_is_gone(
-    course: Path, installs: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    course: Path, installs: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The fetch itself is tested with the data; here the library is a stand-in that counts."""
     setup.set_up_environment(course)
@@ -178,7 +231,7 @@ def test_scans_are_asked_for_once_and_again_when_a_file_is_gone(
 
 
 def test_without_scans_the_set_up_says_so_and_goes_on(
-    course: Path, installs: list[Path], monkeypatch: pytest.MonkeyPatch,
+    course: Path, installs: list[list[str]], monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     setup.set_up_environment(course)
@@ -190,7 +243,7 @@ def test_without_scans_the_set_up_says_so_and_goes_on(
 
 def refuse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
     """Run the set-up, which must end with status 3; give its one sentence."""
-    monkeypatch.setattr(setup, "set_up_environment", lambda root: setup.check_disk(root))
+    monkeypatch.setattr(setup, "set_up_environment", lambda root, extras: setup.check_disk(root))
     with pytest.raises(SystemExit) as ended:
         setup.main(["--no-scans"])
     assert ended.value.code == 3

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import html
+import inspect
 import re
 import sys
 import threading
@@ -27,7 +29,7 @@ from fewshot_lib.exercises.checking import StandIn, examine
 from fewshot_lib.exercises.diagnosis import judge, relation, sheet
 from fewshot_lib.exercises.render import Report, Said
 from fewshot_lib.exercises.running import LOST, Outcome, run
-from fewshot_lib.reading import progress
+from fewshot_lib.reading import markup, progress
 
 EXERCISE = catalogue.exercise("prototypes")
 ANSWER = EXERCISE["squared_euclidean"]
@@ -453,19 +455,42 @@ def test_the_rubric_shows_the_model_answer_only_when_asked(capsys):
     assert EXERCISE.prose[0].model in capsys.readouterr().out
 
 
-def test_a_live_rubric_is_ticked_remembered_and_shows_the_model_by_a_button():
-    text = EXERCISE.prose[0]
-    box = checking._live_rubric("prototypes.temperature", text, show_model=False)
-    _, *rows, button, below = box.children
-    assert len(rows) == len(text.rubric)
+TEXTS = [(e, text) for e in catalogue.exercises() for text in e.prose]
+
+
+@pytest.mark.parametrize(("of", "text"), TEXTS, ids=lambda thing: thing.name)
+def test_a_live_rubric_remembers_its_ticks_and_shows_the_model_by_a_button(of, text):
+    name = f"{of.name}.{text.name}"
+
+    def shown():
+        ticked = checking._ticked(name, text)
+        _, *boxes, button, below = checking._live_rubric(name, text, False, ticked).children
+        return boxes, button, below
+
+    boxes, button, below = shown()
+    assert [box.description for box in boxes] == [markup.plain(line) for line in text.rubric]
     assert below.value == ""
-    for row in rows:
-        row.children[0].value = True
-    saved = progress.load()["prototypes.temperature"]
-    assert saved.points == text.points
-    assert saved.passed
+    boxes[-1].value = True
+    row = progress.load()[name]
+    assert (row.ticked, row.attempts, row.passed) == ((len(boxes) - 1,), 0, "")
+    boxes, button, below = shown()  # run again, or the next day
+    assert [box.value for box in boxes] == [False] * (len(boxes) - 1) + [True]
+    for box in boxes:
+        box.value = True
+    row = progress.load()[name]
+    assert (row.points, row.attempts) == (text.points, 0)
+    assert row.passed
     button.click()
-    assert "model answer" in below.value
+    assert markup.inline(text.model) in below.value
+
+
+def test_the_saved_rubric_shows_the_ticks_and_asks_nobody_to_tick_it(capsys):
+    progress.tick("prototypes.temperature", [1], 1, 4)
+    rubric("prototypes.temperature")
+    said = capsys.readouterr().out
+    assert said.count("☑") == 1
+    assert said.splitlines()[2].startswith("☑")
+    assert "To tick the points, run this cell" in said
 
 
 def test_progress_that_cannot_be_saved_is_said_and_costs_nothing(tmp_path, monkeypatch, capsys):
@@ -555,3 +580,48 @@ def test_the_points_are_not_shown_twice():
     points = checking.Points(3, 5)
     assert (repr(points), float(points)) == ("3", 3.0)
     assert re.sub("<[^>]*>", "", points._repr_html_()) == ""
+
+
+def shown_code(page: str) -> str:
+    """Give the text of a page's block of code, as somebody copies it."""
+    return html.unescape(re.sub(r"<[^>]+>", "", page.split("<code>")[1].split("</code>")[0]))
+
+
+@pytest.mark.parametrize(
+    ("exercise", "answer"),
+    [(e, a) for e in catalogue.exercises() for a in e.answers],
+    ids=lambda thing: thing.name,
+)
+def test_every_solution_is_shown_to_the_letter(exercise, answer, root, monkeypatch):
+    from fewshot_lib.exercises import checking
+    from fewshot_lib.exercises.notebook import answer_source
+
+    said = []
+    monkeypatch.setattr(checking, "show", said.append)
+    monkeypatch.chdir(root / "exercises")
+    key = f"{exercise.name}.{answer.name}"
+    progress.attempt(key, 1, 1)
+    solution(key)
+    source = answer_source(root / "solutions" / f"{exercise.stem}.ipynb", answer.name)
+    assert f"def {answer.name}" in source
+    assert shown_code(said[0]._repr_html_()) == source
+    assert repr(said[0]).endswith(source)
+
+
+def test_the_librarys_own_code_is_shown_to_the_letter_too(tmp_path, monkeypatch):
+    from fewshot_lib.exercises import checking
+
+    said = []
+    monkeypatch.setattr(checking, "show", said.append)
+    monkeypatch.chdir(tmp_path)
+    progress.attempt("prototypes.squared_euclidean", 1, 1)
+    solution("prototypes.squared_euclidean")
+    assert shown_code(said[0]._repr_html_()) == inspect.getsource(ANSWER.reference)
+
+
+@pytest.mark.parametrize("message", ["n_way is 3", "log_prior(x)", "x = 3", "a.b is missing"])
+def test_a_name_at_the_beginning_of_a_sentence_keeps_its_letters(message):
+    from fewshot_lib.exercises.render import _capital
+
+    assert _capital(message) == message
+    assert _capital("you divided") == "You divided"

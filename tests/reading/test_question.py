@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import sys
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewshot_lib.reading import progress
+from fewshot_lib.reading import frontend, progress
 from fewshot_lib.reading.expression import BadExpression, evaluate
+from fewshot_lib.reading.frontend import WIDGET_VIEW
+from fewshot_lib.reading.markup import inline, plain
 from fewshot_lib.reading.question import (
     BadQuestion,
     NoSuchQuestion,
     Question,
+    Reply,
+    _reply_html,
     answer,
     as_html,
     as_text,
@@ -30,6 +36,7 @@ from fewshot_lib.reading.question import (
 )
 
 EVERY = [asked for word in words() for asked in questions(word).values()]
+MODULE = sys.modules[question.__module__]  # the module's name is the function's in its package
 IDS = [asked.id for asked in EVERY]
 each = pytest.mark.parametrize("asked", EVERY, ids=IDS)
 
@@ -38,6 +45,15 @@ each = pytest.mark.parametrize("asked", EVERY, ids=IDS)
 def _own_progress(tmp_path, monkeypatch):
     monkeypatch.setenv("FEWSHOT_PROGRESS", str(tmp_path / "progress.json"))
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def outputs(monkeypatch):
+    """What ``question`` puts before the reader."""
+    seen = []
+    for module in (MODULE, frontend):
+        monkeypatch.setattr(module, "emit", lambda data, kept=None: seen.append((data, kept or {})))
+    return seen
 
 
 def right_answer(asked: Question) -> str:
@@ -92,42 +108,147 @@ def test_neither_text_nor_page_nor_widget_holds_a_reply_before_an_answer(asked):
         assert secret not in shown
 
 
+def kind_of(widget: object) -> str:
+    return type(widget).__name__
+
+
+def options_of(widget) -> dict[str, object]:
+    """Give the controls of a choice by letter."""
+    found = [part for part in parts_of(widget) if kind_of(part) in ("Button", "Checkbox")]
+    return {part.description[0]: part for part in found if part.description != "Check"}
+
+
+def check_button(widget):
+    return next(p for p in parts_of(widget) if getattr(p, "description", "") == "Check")
+
+
+def reply_of(widget) -> str:
+    return list(parts_of(widget))[-1].value
+
+
+def press_enter(field) -> None:
+    field._handle_custom_msg({"event": "submit"}, [])
+
+
 def test_a_click_brings_the_reply_and_a_second_miss_the_hint():
     asked = find("prototypes.learned")
     widget = as_widget(asked)
-    parts = list(parts_of(widget))
-    buttons = {part.description: part for part in parts if type(part).__name__ == "Button"}
+    buttons = options_of(widget)
     wrong = [letter for letter in asked.letters if letter != right_answer(asked)]
     buttons[wrong[0]].click()
-    assert "✗" in parts[-1].value
-    assert asked.hint not in parts[-1].value
+    assert "✗" in reply_of(widget)
+    assert inline(asked.hint) not in reply_of(widget)
     buttons[wrong[1]].click()
-    assert "θ" in parts[-1].value
+    assert inline(asked.hint) in reply_of(widget)
     buttons[right_answer(asked)].click()
-    assert "✓" in parts[-1].value
+    assert "✓" in reply_of(widget)
     assert progress.load()[f"question:{asked.id}"].attempts == 3
 
 
-def test_ticks_and_typing_are_answers_too():
-    asked = find("prototypes.unsquared")
-    parts = list(parts_of(as_widget(asked)))
-    for part in parts:
-        if type(part).__name__ == "Checkbox":
-            part.value = part.description in right_answer(asked)
-    next(part for part in parts if type(part).__name__ == "Button").click()
-    assert "✓" in parts[-1].value
+@each
+def test_the_whole_option_is_the_control_and_its_name(asked):
+    controls = options_of(as_widget(asked)) if asked.options else {}
+    assert "".join(controls) == asked.letters
+    for letter, option in asked.labelled:
+        assert controls[letter].description == f"{letter}   {plain(option.text)}"
+
+
+@pytest.mark.parametrize("way", ["button", "enter"])
+@pytest.mark.parametrize("asked", [a for a in EVERY if not a.options], ids=lambda a: a.id)
+def test_a_typed_answer_is_given_by_button_or_enter(asked, way):
+    widget = as_widget(asked)
+    field = next(part for part in parts_of(widget) if kind_of(part) == "Text")
+    field.value = asked.value
+    assert reply_of(widget) == ""
+    if way == "enter":
+        press_enter(field)
+    else:
+        check_button(widget).click()
+    assert "✓" in reply_of(widget)
+
+
+def test_keys_that_come_after_enter_still_count():
+    import asyncio
 
     asked = find("prototypes.cosine-ceiling")
-    parts = list(parts_of(as_widget(asked)))
-    next(part for part in parts if type(part).__name__ == "Text").value = "0.881"
-    next(part for part in parts if type(part).__name__ == "Button").click()
-    assert "✓" in parts[-1].value
+    widget = as_widget(asked)
+    field = next(part for part in parts_of(widget) if kind_of(part) == "Text")
+
+    async def typing() -> None:
+        field.value = "0."
+        press_enter(field)  # overtakes the last keys on their way from the browser
+        await asyncio.sleep(0.05)
+        field.value = "0.881"
+        await asyncio.sleep(0.4)
+
+    asyncio.run(typing())
+    assert "✓" in reply_of(widget)
+    assert progress.load()[f"question:{asked.id}"].attempts == 1
+
+
+@each
+def test_an_old_reply_goes_when_the_answer_changes(asked):
+    widget = as_widget(asked)
+    controls = options_of(widget)
+    if asked.kind == "single":
+        right = right_answer(asked)
+        wrong = next(letter for letter in asked.letters if letter != right)
+        controls[wrong].click()
+        controls[right].click()
+        assert "✓" in reply_of(widget)
+        assert controls[wrong].style.button_color is None
+        assert controls[right].style.button_color == "#00734f"
+        return
+    if asked.kind == "multiple":
+        control = controls[wrong_answer(asked)]
+        control.value = True
+        check_button(widget).click()
+        assert "✗" in reply_of(widget)
+        control.value = False
+    else:
+        field = next(part for part in parts_of(widget) if kind_of(part) == "Text")
+        field.value = wrong_answer(asked)
+        check_button(widget).click()
+        assert "✗" in reply_of(widget)
+        field.value += "1"
+    assert reply_of(widget) == ""
+
+
+def test_the_same_answer_again_is_no_second_attempt():
+    asked = find("prototypes.cosine-ceiling")
+    widget = as_widget(asked)
+    field = next(part for part in parts_of(widget) if kind_of(part) == "Text")
+    field.value = "0.5"
+    for _ in range(3):
+        press_enter(field)
+        check_button(widget).click()
+    assert progress.load()[f"question:{asked.id}"].attempts == 1
 
 
 def test_a_question_once_answered_says_so_when_it_is_shown_again():
     asked = find("prototypes.learned")
     respond(asked, right_answer(asked))
-    assert "answered rightly" in list(parts_of(as_widget(asked)))[-1].value
+    assert "answered this correctly on" in reply_of(as_widget(asked))
+
+
+def test_the_live_form_and_the_saved_one_are_two_outputs(outputs):
+    question("prototypes.learned", form="live")
+    [(live, _), (saved, _)] = outputs
+    assert set(live) == {WIDGET_VIEW, "text/plain"}
+    assert set(saved) == {"text/html", "text/plain"}
+    assert saved["text/plain"] == as_text(find("prototypes.learned"))
+    assert as_html(find("prototypes.learned")) in saved["text/html"]
+
+
+def test_right_wrong_and_hint_are_legible_in_a_light_and_a_dark_theme():
+    """Each colour brings its own ground, so that the theme's does not matter."""
+    from test_markup import luminance
+
+    for reply in (Reply(True, "a"), Reply(False, "b"), Reply(False, "c", counts=False)):
+        style = re.search(r'style="background:#(\w+);color:#(\w+)', _reply_html(reply))
+        ground, ink = luminance(style[1]), luminance(style[2])
+        assert (ink + 0.05) / (ground + 0.05) >= 4.5
+        assert re.sub(r'<b style="background.*?</b>', "", _reply_html(reply)).count("color") == 0
 
 
 def test_the_right_letter_is_not_always_the_same():
@@ -229,7 +350,7 @@ def test_a_bad_question_file_is_refused_with_the_reason(change, says):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (('value = "2*n"', 'value = "2*m"'), "no name here"),
+        (('value = "2*n"', 'value = "2*m"'), "not a variable here"),
         (('value = "n"', 'value = "n+n"'), "is right"),
         (('names = ["n"]', ""), "names of its variables"),
         (('reply = "Twice."', ""), "value and reply"),
@@ -260,6 +381,86 @@ def test_what_is_no_formula_is_refused_and_never_run(typed, capsys):
     with pytest.raises(BadExpression):
         evaluate(typed, {"n": 1.0})
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("typed", "python"),
+    [
+        ("3h/12", "3*h/12"), ("0.25h", "0.25*h"), ("2n", "2*n"), ("n(n+1)", "n*(n+1)"),
+        ("2(n+1)", "2*(n+1)"), ("(n)(h)", "n*h"), ("n log(h)", "n*log(h)"), ("2exp(n)", "2*exp(n)"),
+        ("n h", "n*h"), ("(n+1)2", "(n+1)*2"), ("n^h", "n**h"), ("n²", "n**2"), ("n⁻¹", "1/n"),
+        ("3h²", "3*h**2"), ("１２．５", "12.5"), ("（１＋２）×３", "9"), ("６÷３", "2"),
+        ("n ÷ h", "n/h"), ("n·h", "n*h"), ("n∕h", "n/h"), ("−n", "-n"), ("n – h", "n-h"),
+        ("2π", "2*pi"), ("π/2", "pi/2"), ("√2", "2**0.5"), ("√(n+1)", "sqrt(n+1)"),
+        ("½", "0.5"), ("|n-h|", "abs(n-h)"), ("0,667", "0.667"), ("3,48", "3.48"),
+        ("1,000.5", "1000.5"), ("2e3", "2000"), ("1e-3", "0.001"), ("2e", "2*e"),
+        ("88.1 %", "0.881"),
+        ("５０％", "0.5"), ("= 0.67", "0.67"), ("≈ 0.67", "0.67"), ("٠.٥", "0.5"),
+    ],
+)  # fmt: skip
+def test_what_people_type_is_read_as_they_mean_it(typed, python):
+    names = {"n": 1.7, "h": 12.3}
+    known = {**names, "pi": math.pi, "e": math.e, "log": math.log, "sqrt": math.sqrt}
+    assert evaluate(typed, names) == pytest.approx(eval(python, {**known, "exp": math.exp}))
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("1,000", "can mean 1000 or 1.000"),
+        ("1,000,000", "can mean 1000000"),
+        ("１，０００", "can mean 1000"),
+        ("1/2n", r"two things.*2\*n"),
+        ("1/n(n+1)", "two things"),
+        ("2^2n", "two things"),
+        ("banana", "'banana' is not a variable here; use n, v"),
+        ("nv", r"write n\*v"),
+        ("2nv", r"write n\*v"),
+        ("n2", r"n\^2 or 2\*n"),
+        ("sin(1)", "'sin' is not a function here"),
+        ("N", "'N' is not a variable here; use n, v"),
+        ("1.000,5", "write numbers with a point"),
+        ("1 000", "cannot be read"),
+    ],
+)
+def test_what_can_mean_two_things_or_nothing_is_asked_about(typed, says):
+    with pytest.raises(BadExpression, match=says):
+        evaluate(typed, {"n": 1.0, "v": 2.0})
+
+
+NUMBERS = [
+    asked
+    for asked in EVERY
+    if asked.kind == "number" and evaluate(asked.value) != round(evaluate(asked.value))
+]
+
+
+@pytest.mark.parametrize("digits", [2, 3, 4, 8])
+@pytest.mark.parametrize("asked", NUMBERS, ids=[asked.id for asked in NUMBERS])
+def test_a_number_is_right_as_it_is_rounded(asked, digits):
+    value = evaluate(asked.value)
+    decimals = digits - 1 - math.floor(math.log10(abs(value)))
+    typed = f"{value:.{decimals}f}"
+    comma = typed.replace(".", ",") if typed[0] == "0" or decimals != 3 else typed  # 3,476: asked
+    for form in (typed, comma, f"{value * 100:.{max(0, decimals - 2)}f}%"):
+        assert judge(asked, form).right, form
+    if asked.tolerance < 0.5 * 10.0**-decimals / value:  # the next number of two digits is wrong
+        assert not judge(asked, f"{value + 1.2 * 10.0**-decimals:.{decimals}f}").right
+
+
+def test_one_digit_is_too_few_to_be_judged_and_no_attempt():
+    reply = judge(next(asked for asked in NUMBERS if asked.value == "2/3"), "0.7")
+    assert not reply.counts
+    assert "two digits" in reply.text
+
+
+def test_a_count_is_right_or_wrong():
+    for asked in EVERY:
+        if asked.kind == "number" and asked not in NUMBERS:
+            value = evaluate(asked.value)
+            assert judge(asked, f"{value:.0f}").right
+            for other in (value + 0.1, value * 1.005, value + 1):
+                assert not judge(asked, repr(other)).right
 
 
 @settings(max_examples=100, deadline=None)
