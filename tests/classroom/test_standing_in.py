@@ -177,7 +177,7 @@ def test_what_stands_in_wins_nothing_for_its_own_answer(graded):
         stolen, _ = points(rows[name], "squared_euclidean")
         assert stolen <= points(honest, "squared_euclidean")[0], name
     before, highest = points(honest, "log_posterior")
-    assert 0 < points(thief, "log_posterior")[0] < before == highest  # its second run counted
+    assert points(thief, "log_posterior")[0] == before == highest  # its second run counted
     shown = json.dumps(thief)
     for own in namespace_sources("squared_euclidean"):
         assert own not in shown, "the course's source was shown"
