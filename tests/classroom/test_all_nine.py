@@ -90,13 +90,18 @@ def whole_library_beside(monkeypatch):
 
 def taken(exercise: Exercise, answer: Answer, kind: str, number: int) -> str:
     """Give the source that binds an answer to a function of its specification; "" if none."""
-    if kind == "dress":
-        made = f"from {BESIDE}.exercises.proof import dressed as _dressed\n"
-        return f"{made}{answer.name} = _dressed({answer.name})[{number}].function"
-    if number >= len(getattr(answer, kind)):
+    found = f"_found.EXERCISE[{answer.name!r}]"
+    if kind == "dress":  # of the reference: the solution of another answer may call this one
+        function = f"_dressed({found}.reference)[{number}].function"
+    elif number < len(getattr(answer, kind)):
+        function = f"{found}.{kind}[{number}].function"
+    else:
         return ""
-    found = f"_found.EXERCISE[{answer.name!r}].{kind}[{number}].function"
-    return f"import {BESIDE}.exercises.{exercise.name} as _found\n{answer.name} = {found}"
+    return (
+        f"import {BESIDE}.exercises.{exercise.name} as _found\n"
+        f"from {BESIDE}.exercises.proof import dressed as _dressed\n"
+        f"{answer.name} = {function}"
+    )
 
 
 def notebook_of(exercise: Exercise, kind: str, number: int) -> dict:
