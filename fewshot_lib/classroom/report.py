@@ -169,13 +169,10 @@ def _write_feedback(
 
 def said_by(row: Mapping[str, Any]) -> list[dict[str, str]]:
     """Give what a student's cells said: for each its name, its error and what it printed."""
-    if "said" in row:
-        return [
-            {name: str(said.get(name) or "") for name in ("cell", "error", "printed")}
-            for said in row["said"]
-        ]
-    printed = row.get("printed", {}).items()
-    return [{"cell": cell, "error": "", "printed": text} for cell, text in printed]
+    return [
+        {name: str(said.get(name) or "") for name in ("cell", "error", "printed")}
+        for said in row["said"]
+    ]
 
 
 def _write_groups(

@@ -103,14 +103,15 @@ def fitting(row: Mapping[str, Any]) -> dict[str, Any]:
             return cut
     # what is left when even short strings are too many: the mark and how it came about
     kept = ("student", "exercise", "status", "points", "max_points", "checks", "seconds", "receipt")
-    return {"notes": [said], "printed": {}, **{key: cut[key] for key in kept if key in cut}}
+    left = {key: type(part)() for key, part in cut.items() if key not in kept}
+    return {**{key: cut[key] for key in kept if key in cut}, **left, "notes": [said]}
 
 
 def _plain(value: Any, longest: int, shorter: int, depth: int = 0) -> Any:
     limit, most = longest // shorter, _MOST_ITEMS // shorter
     if isinstance(value, str):
-        text = _SURROGATE.sub("\ufffd", value)
-        return text if len(text) <= limit else text[: limit - 1] + "…"
+        short = value if len(value) <= limit else value[: limit - 1] + "…"
+        return _SURROGATE.sub("\ufffd", short)
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):

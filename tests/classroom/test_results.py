@@ -204,6 +204,7 @@ HUGE = {
     "code": {f"answer {number}": "c" * 10**6 for number in range(50)},
     "texts": {"temperature": "字" * 10**6},
     "number": 10**6000,
+    "checks": [{**row("eve")["checks"][0], "message": "字" * 5000}] * 400,
 }
 
 
@@ -215,6 +216,7 @@ def test_no_size_makes_a_row_too_large(folder, what):
     last = (folder / "results.jsonl").read_bytes().splitlines()[-1]
     assert len(last) < results.MAX_ROW
     assert students(folder)[-1] == "eve"
+    assert {*row("eve"), name} == set(json.loads(last))
 
 
 def test_a_text_of_ordinary_length_is_kept_to_the_letter(folder):
