@@ -67,7 +67,6 @@ class Assembled:
         sources: the code of each answer as it stands in the end, by name.
         texts: what was written for each text, by name; "" where nothing was.
         attachments: pictures in those texts, by text and name.
-        runs: the fingerprint of the answers' code, see ``reader.token_runs``.
         places: for each code cell a few words that name it.
     """
 
@@ -76,7 +75,6 @@ class Assembled:
     sources: Mapping[str, str]
     texts: Mapping[str, str]
     attachments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    runs: frozenset[int] = frozenset()
     places: tuple[str, ...] = ()
 
 
@@ -113,7 +111,6 @@ def assemble(template: Template, submitted: Sequence[Mapping[str, Any]]) -> Asse
     places: list[str] = []
     remarks: list[str] = []
     sources: dict[str, str] = {}
-    runs: dict[str, Sequence[int]] = {}
     defining: dict[str, int] = dict.fromkeys(names, 0)
     for cell in submitted:
         if cell["cell_type"] != "code":
@@ -136,7 +133,7 @@ def assemble(template: Template, submitted: Sequence[Mapping[str, Any]]) -> Asse
             places.append(f"the cell of {found['answer']}" if found["answer"] else _first(source))
             for name in here or ([found["answer"]] if found["answer"] not in sources else []):
                 if name:
-                    sources[name], runs[name] = source, cell.get("runs", ())
+                    sources[name] = source
             for name in here:
                 defining[name] += source.strip() != template.stubs.get(name)
         cells.append(found)
@@ -157,7 +154,6 @@ def assemble(template: Template, submitted: Sequence[Mapping[str, Any]]) -> Asse
         sources,
         texts,
         attachments,
-        frozenset(run for found in runs.values() for run in found),
         tuple(places),
     )
 

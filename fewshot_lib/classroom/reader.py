@@ -11,10 +11,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import gc
-import hashlib
-import io
 import json
-import keyword
 import re
 import signal
 import struct
@@ -22,7 +19,6 @@ import subprocess
 import symtable
 import sys
 import threading
-import tokenize
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -39,10 +35,8 @@ MAX_CODE = MAX_TEXT = 1_000_000
 SECONDS = 10.0
 #: Address space of the child; reading 20 MiB of ordinary JSON takes a tenth of it.
 MEMORY = 1_500 * 2**20
-#: Code beyond this, counted from the top of the notebook, is neither compared nor searched, bytes.
-MAX_COMPARED = 200_000
-#: Of a cell with more runs of tokens than this, those with the smallest hashes are kept.
-MAX_RUNS = 5_000
+#: Code beyond this, from the top of the notebook, is not searched for definitions, characters.
+MAX_SEARCHED = 200_000
 #: Pictures that an attachment may hold.
 PICTURES = ("image/png", "image/jpeg", "image/gif")
 
@@ -66,7 +60,7 @@ class Handed:
         cells: in order, each with ``cell_type`` ("code", "markdown" or "raw"), ``source``, ``id``
             and ``grade_id`` ("" if there is none). Text cells also have ``attachments``: by name,
             base64 by MIME type. Code cells also have ``defines``, the names that their top level
-            binds, and ``runs``, sorted hashes of runs of tokens; see ``token_runs``.
+            binds.
         remarks: a sentence for each thing that was passed over.
     """
 
@@ -254,14 +248,15 @@ def parse(data: bytes) -> dict[str, Any]:
             f"{lost} of {len(cells)} cells have no type or source that Jupyter knows and were "
             "passed over."
         )
-    left = MAX_COMPARED
+    left = MAX_SEARCHED
     for cell in (cell for cell in kept if cell["cell_type"] == "code"):
         left -= len(cell["source"])
-        cell["runs"], cell["defines"] = _looked_at(cell["source"]) if left >= 0 else ([], [])
+        known = _defined_before if len(cell["source"]) < 10_000 else defined
+        cell["defines"] = known(cell["source"]) if left >= 0 else []
     if left < 0:
         remarks.append(
-            f"The code is longer than {MAX_COMPARED // 1000} kB; what comes later was not compared "
-            "with other submissions."
+            f"The code is longer than {MAX_SEARCHED // 1000} kB; what comes later was run, but not "
+            "looked through for the names of answers."
         )
     return {"cells": kept, "remarks": remarks}
 
@@ -337,42 +332,9 @@ def _check_sizes(cells: list[dict[str, Any]]) -> None:
             )
 
 
-def _looked_at(source: str) -> tuple[list[int], list[str]]:
-    return _looked_at_before(source) if len(source) < 10_000 else _look_at(source)
-
-
-def _look_at(source: str) -> tuple[list[int], list[str]]:
-    return token_runs(source), defined(source)
-
-
-#: Most cells of most submissions are those that were handed out.
-_looked_at_before = lru_cache(maxsize=1024)(_look_at)
-
-
-def token_runs(source: str, length: int = 8) -> list[int]:
-    """Hash the runs of tokens of some code, without names, words and layout.
-
-    Arguments:
-        source: code; what follows a place that is no Python is not compared.
-        length: of a run, in tokens.
-
-    Returns:
-        Sorted 64-bit hashes, at most ``MAX_RUNS``: the smallest, which are a fair sample.
-    """
-    kinds: list[str] = []
-    try:
-        for token in tokenize.generate_tokens(io.StringIO(source).readline):
-            if token.type == tokenize.NAME:
-                kinds.append(token.string if keyword.iskeyword(token.string) else "name")
-            elif token.type == tokenize.STRING:
-                kinds.append("text")
-            elif token.type in (tokenize.OP, tokenize.NUMBER):
-                kinds.append(token.string)
-    except (tokenize.TokenError, SyntaxError, ValueError):
-        pass  # compare what could be read
-    pieces = {" ".join(kinds[at : at + length]) for at in range(len(kinds) - length + 1)}
-    digests = (hashlib.blake2b(_text(piece).encode(), digest_size=8) for piece in pieces)
-    return sorted(int.from_bytes(digest.digest(), "big") for digest in digests)[:MAX_RUNS]
+@lru_cache(maxsize=1024)  # most cells of most submissions are those that were handed out
+def _defined_before(source: str) -> list[str]:
+    return defined(source)
 
 
 def defined(source: str) -> list[str]:

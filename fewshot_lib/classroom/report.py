@@ -7,9 +7,7 @@ file, so that a page can be sent by mail.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +19,7 @@ import jinja2
 
 from fewshot_lib.classroom import marks
 from fewshot_lib.classroom.item_analysis import analyse
+from fewshot_lib.classroom.labels import safe_file_name
 from fewshot_lib.classroom.likeness import Group, fingerprint, groups, side_by_side
 from fewshot_lib.classroom.results import (
     current,
@@ -32,27 +31,10 @@ from fewshot_lib.classroom.results import (
 )
 from fewshot_lib.classroom.words import rendered, visible, written_texts
 
-_PLAIN = re.compile(r"(?!(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$))[a-z0-9][a-z0-9_.]{0,59}(?<!\.)")
-_UNSAFE = re.compile(r"[^\w.]+")
-
-
-def file_name(student: str) -> str:
-    """Make a student's name a safe file name; no two students share one.
-
-    >>> file_name("anna"), file_name("../Zoë")
-    ('anna', 'Zoë-8840d1f496')
-    """
-    if _PLAIN.fullmatch(student):
-        return student
-    # a plain name holds no hyphen, so that it is never one of these
-    tag = hashlib.sha256(student.encode("utf-8", "surrogatepass")).hexdigest()[:10]
-    safe = _UNSAFE.sub("-", student).strip(".-").encode()[:60].decode("utf-8", "ignore")
-    return f"{safe}-{tag}" if safe else f"student-{tag}"
-
 
 def feedback_file(row: Mapping[str, Any]) -> str:
     """Give the path of a row's feedback below the results folder."""
-    return f"feedback/{file_name(row['student'])}/{row['exercise']}.html"
+    return f"feedback/{safe_file_name(row['student'])}/{row['exercise']}.html"
 
 
 def _templates() -> jinja2.Environment:
@@ -102,7 +84,7 @@ def write_all(
     for row in rows:
         by_student.setdefault(row["student"], []).append(row)
     for student, theirs in by_student.items():
-        place = folder / "gradescope" / file_name(student) / "results.json"
+        place = folder / "gradescope" / safe_file_name(student) / "results.json"
         written = json.dumps(marks.gradescope(theirs, due), ensure_ascii=False, indent=1)
         write_whole(place, written)
     for platform, made in (

@@ -20,8 +20,7 @@ from pathlib import Path
 import pytest
 
 import fewshot_lib
-from fewshot_lib.classroom import edition, workplace
-from fewshot_lib.classroom import grade as grading_module
+from fewshot_lib.classroom import edition, pool, workplace
 from fewshot_lib.classroom.grade import grade
 from fewshot_lib.classroom.machine import course_folder
 from fewshot_lib.classroom.sandbox import SandboxLimits
@@ -84,8 +83,8 @@ def whole_library_beside(monkeypatch):
         return folder
 
     monkeypatch.setattr(workplace, "build_edition", build)
-    warm = (*grading_module.WARM_MODULES, *(f"{BESIDE}.exercises.{e.name}" for e in EXERCISES))
-    monkeypatch.setattr(grading_module, "WARM_MODULES", warm)
+    warm = (*pool.WARM_IMPORTS, *(f"import {BESIDE}.exercises.{e.name}" for e in EXERCISES))
+    monkeypatch.setattr(pool, "WARM_IMPORTS", warm)
 
 
 def taken(exercise: Exercise, answer: Answer, kind: str, number: int) -> str:

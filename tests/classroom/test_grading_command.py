@@ -16,7 +16,7 @@ from test_grade import COURSE, NAME, SOLUTION, STUB, changed, prefixed
 
 from fewshot_lib.classroom import results
 from fewshot_lib.classroom.grading_command import CANNOT, DONE, WRONG_USE
-from fewshot_lib.classroom.report import file_name
+from fewshot_lib.classroom.labels import safe_file_name
 
 UNSHARE = ("unshare", "--user", "--map-root-user", "--mount")
 HOSTILE = Path(__file__).parents[1] / "hostile" / "submissions" / "forged_reply.txt"
@@ -100,7 +100,7 @@ def test_everything_that_is_promised_is_written(marked):
     assert table["anna, a solution"] == "16"
     assert table["eve, hostile"] == "0"
     for student in STUDENTS:
-        place = file_name(student)
+        place = safe_file_name(student)
         page = (marks / "feedback" / place / f"{NAME}.html").read_text(encoding="utf-8")
         assert "of 16 points" in page
         scope = json.loads((marks / "gradescope" / place / "results.json").read_text("utf-8"))

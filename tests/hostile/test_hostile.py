@@ -20,8 +20,8 @@ import pytest
 
 from fewshot_lib.classroom import results
 from fewshot_lib.classroom.grade import grade, write_reports
+from fewshot_lib.classroom.labels import safe_file_name
 from fewshot_lib.classroom.machine import course_folder
-from fewshot_lib.classroom.report import file_name
 from fewshot_lib.classroom.sandbox import SandboxLimits
 
 pytestmark = [pytest.mark.hostile, pytest.mark.timeout(600)]
@@ -189,7 +189,9 @@ def test_no_script_reaches_a_page(graded):
         assert "<script" not in text, page
         assert "<img" not in text, page
         assert "default-src 'none'" in text
-    page = folder / "results" / "feedback" / file_name(_student(graded, "script_in_the_output"))
+    page = (
+        folder / "results" / "feedback" / safe_file_name(_student(graded, "script_in_the_output"))
+    )
     assert "&lt;script&gt;" in (page / f"{NAME}.html").read_text(encoding="utf-8")
 
 
