@@ -197,9 +197,12 @@ class Underway:
         return False
 
     def _is_called(self, name: str) -> bool:
-        cells = self.prepared.assembled.cells
-        return any(name in cell["source"] for cell in cells if cell["answer"] != name) or any(
-            cell["source"].count(name) > 1 for cell in cells
+        """Say whether something of the student's, or of what was handed out, can call an answer."""
+        own = [cell for cell in self.prepared.assembled.cells if "binds" not in cell]
+        return (
+            any(name in cell["source"] for cell in own if cell["answer"] != name)
+            or any(cell["source"].count(name) > 1 for cell in own)
+            or any(name in source for source in self.plan.definitions)
         )
 
 
