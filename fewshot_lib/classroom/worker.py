@@ -229,7 +229,7 @@ def _map_user(user: int, group: int) -> None:
 
 def _watch(init: int, limits: dict[str, Any], control: socket.socket) -> dict[str, Any]:
     begun = time.monotonic()
-    why, peak, pause = "", 0, 0.002
+    why, peak, pause, before, looked = "", 0, 0.002, 0, begun
     ending = os.pidfd_open(init)
     waiting: list[Any] = [ending, control]
     try:
@@ -241,12 +241,19 @@ def _watch(init: int, limits: dict[str, Any], control: socket.socket) -> dict[st
                 why = why or "time"
                 waiting = [ending]
             if not why:
-                used = memory_kilobytes(init, limits["baseline_kb"], limits["memory_mb"] * 1024)
-                peak = max(peak, used)
-                if time.monotonic() - begun > limits["wall_seconds"]:
-                    why = "time"
-                elif used > limits["memory_mb"] * 1024:
-                    why = "memory"
+                family, tasks = _family(init, limits["processes"] + 2)
+                now, allowed = time.monotonic(), limits["memory_mb"] * 1024
+                exact = tasks == before and now - looked > 0.1  # not in a storm of forks
+                before, looked = tasks, now if exact else looked
+                if tasks > limits["processes"] + 2:  # the kernel's own limit does not hold root
+                    why = "processes"
+                else:
+                    used = memory_kilobytes(family, limits["baseline_kb"], allowed, exact)
+                    peak = max(peak, used)
+                    if now - begun > limits["wall_seconds"]:
+                        why = "time"
+                    elif used > allowed:
+                        why = "memory"
             if why:
                 os.kill(init, signal.SIGKILL)
             pause = min(pause * 1.5, 0.02)
@@ -274,38 +281,59 @@ def _still_wanted(control: socket.socket, ticket: int) -> bool:
     return message is not None and message.get("kill") != ticket
 
 
-def memory_kilobytes(init: int, baseline: int, limit: int) -> int:
-    """Add up the memory of init and of all processes below it, without what they inherited, in kB.
+def memory_kilobytes(family: list[int], baseline: int, limit: int, exact: bool) -> int:
+    """Add up the memory of a family of processes, without what they inherited, in kB.
 
-    A fork shares the inherited pages, a program that was started anew does not. The kernel's cheap
-    counters do not tell the two apart; where they leave it open whether the limit is passed, its
-    exact ones are read, in which a shared page counts by its share.
+    A fork shares the inherited pages until it writes to them; a program that was started anew has
+    none of them. The kernel's cheap counters do not tell a shared page from one that was written
+    to; where they leave it open whether the limit is passed, its exact ones can be read, in which a
+    shared page counts by its share.
 
     Arguments:
-        init: the first process.
+        family: init and all processes below it.
         baseline: what the warm parent has, which each fork inherits.
         limit: what is allowed.
+        exact: whether exact counters may be read: this waits for processes that fork just now.
     """
-    family = _family(init)
+    ours = _begins_at("self")
     private = {process: _status_kilobytes(process) for process in family}
-    least = sum(max(0, anonymous - baseline) + shared for anonymous, shared in private.values())
+    inherited = {p: baseline for p in family if p == family[0] or _begins_at(str(p)) == ours}
+    least = sum(
+        max(0, anonymous - inherited.get(process, 0)) + shared
+        for process, (anonymous, shared) in private.items()
+    )
     most = sum(anonymous + shared for anonymous, shared in private.values())
-    if least > limit or most - 2 * baseline <= limit:
+    if not exact or least > limit or most - 2 * baseline <= limit:
         return least
-    exact = sum(_exact_kilobytes(process, sum(private[process])) for process in family)
-    return max(least, exact - baseline)
+    found = sum(_exact_kilobytes(process, sum(private[process])) for process in family)
+    return max(least, found - baseline)
 
 
-def _family(init: int) -> list[int]:
-    found, pending = [], [init]
-    while pending:
+def _begins_at(process: str) -> str:
+    """Give where a process's program begins: the same for forks, another for a new program."""
+    try:
+        with open(f"/proc/{process}/stat") as file:  # noqa: PTH123
+            return file.read().rpartition(")")[2].split()[23]
+    except (OSError, IndexError):
+        return ""
+
+
+def _family(init: int, most: int) -> tuple[list[int], int]:
+    """Give init and the processes below it, and how many threads they have together.
+
+    Where there are more than ``most``, the rest is not looked for: they may multiply faster.
+    """
+    found, pending, threads = [], [init], 0
+    while pending and threads <= most:
         process = pending.pop()
         found.append(process)
         with contextlib.suppress(OSError, ValueError):  # it ended meanwhile
-            for task in os.listdir(f"/proc/{process}/task"):  # noqa: PTH208
+            tasks = os.listdir(f"/proc/{process}/task")  # noqa: PTH208
+            threads += len(tasks)
+            for task in tasks:
                 with open(f"/proc/{process}/task/{task}/children") as file:  # noqa: PTH123
                     pending.extend(int(child) for child in file.read().split())
-    return found
+    return found, threads
 
 
 def _status_kilobytes(process: int) -> tuple[int, int]:
