@@ -25,6 +25,7 @@ from fewshot_lib.exercises.render import Report, Said, number
 from fewshot_lib.exercises.running import run
 from fewshot_lib.exercises.spec import Answer, Exercise, Prose
 from fewshot_lib.exercises.values import revive
+from fewshot_lib.exercises.withheld import released, withheld
 from fewshot_lib.reading import progress
 from fewshot_lib.reading.frontend import choose_form
 
@@ -67,7 +68,8 @@ class StandIn:
         self.__doc__ = reference.__doc__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.reference(*args, **kwargs)
+        with released():  # the answer that is checked may call it
+            return self.reference(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<the library's {self.__name__}, standing in for yours>"
@@ -142,7 +144,9 @@ def examine(
         return missing, "this is the library's own function; write yours"
     if not callable(function):
         return missing, f"{answer.name} is no function but a {type(function).__name__}"
-    outcomes = run(function, sheet(answer, seed).flat, TIME_LIMIT)
+    cases = sheet(answer, seed).flat  # the reference runs here, before anything is withheld
+    with withheld(exercise):
+        outcomes = run(function, cases, TIME_LIMIT)
     return judge(exercise, answer, outcomes, seed), ""
 
 
