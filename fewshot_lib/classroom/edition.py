@@ -140,8 +140,8 @@ class _Library:
         }
         self._by_name: dict[Place, set[Place]] = {}
         for module, path in self.functions:
-            parts = path.split(".")
-            for name in {".".join(parts[:n]) for n in range(1, len(parts) + 1)} | {parts[-1]}:
+            steps = path.split(".")
+            for name in {".".join(steps[:n]) for n in range(1, len(steps) + 1)} | {steps[-1]}:
                 self._by_name.setdefault((module, name), set()).add((module, path))
         self._imports = {module: _imports(tree) for module, tree in self.trees.items()}
         self._leads = {

@@ -7,7 +7,7 @@ import inspect
 import os
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +92,9 @@ def check(name: str, answer: Any = None, *, seed: int = PUBLIC_SEED) -> Points:
     """
     try:
         if answer is None and "." in name:
-            answer = _callers_variable(name.rpartition(".")[2])
-        exercise, specification = catalogue.answer(name, _name_of(answer))
+            answer = sys._getframe(1).f_globals.get(name.rpartition(".")[2])
+        called = _name_of(name, answer, sys._getframe(1).f_globals)
+        exercise, specification = catalogue.answer(name, called)
     except NoSuchExercise as error:
         show(Said(str(error)))
         return Points(0, 0)
@@ -186,7 +187,8 @@ def carry_on(name: str, answer: Any) -> Any:
     Raises:
         NoSuchExercise: there is no such answer.
     """
-    exercise, specification = catalogue.answer(name, _name_of(answer))
+    called = _name_of(name, answer, sys._getframe(1).f_globals)
+    exercise, specification = catalogue.answer(name, called)
     if isinstance(answer, StandIn):
         return answer
     key = f"{exercise.name}.{specification.name}"
@@ -387,21 +389,23 @@ def show(what: Report | Said) -> None:
         print(repr(what))
 
 
-def _name_of(answer: Any) -> str:
+def _name_of(exercise: str, answer: Any, variables: Mapping[str, Any]) -> str:
+    """Give the name of an answer: its own, or for what has another one the notebook's variable."""
     try:
         name = getattr(answer, "__name__", "")
     except KeyboardInterrupt:
         raise
     except BaseException:  # the answer's own __getattr__ may do anything
-        return ""
-    return name if type(name) is str else ""
+        name = ""
+    name = name if type(name) is str else ""
+    if answer is None or "." in exercise:
+        return name
+    names = [one.name for one in catalogue.exercise(exercise).answers]
+    if name in names:
+        return name
+    return next((one for one in names if variables.get(one) is answer), name)
 
 
 def _is_the_librarys(function: Any) -> bool:
     module = getattr(function, "__module__", "") or ""
     return module.startswith("fewshot_lib.") and not module.startswith("fewshot_lib.exercises.")
-
-
-def _callers_variable(name: str) -> Any:
-    frame = sys._getframe(2)
-    return frame.f_globals.get(name)

@@ -8,7 +8,6 @@ identity and gets other code for that time: names that were imported before mean
 
 from __future__ import annotations
 
-import functools
 import importlib
 import types
 from collections.abc import Iterator
@@ -19,6 +18,9 @@ from typing import Any
 
 import fewshot_lib
 from fewshot_lib.exercises.spec import Exercise
+
+#: Where decorators, class methods, properties and cached properties keep the function.
+_INNER = ("__wrapped__", "__func__", "fget", "func")
 
 #: What is withheld now, and the code that it has otherwise.
 _NOW: dict[types.FunctionType, types.CodeType] = {}
@@ -80,14 +82,15 @@ def _functions(exercise: Exercise) -> dict[types.FunctionType, types.CodeType]:
 
 def _plain(thing: Any) -> types.FunctionType:
     """Give the function behind decorators, static and class methods, properties."""
-    while not isinstance(thing, types.FunctionType) or hasattr(thing, "__wrapped__"):
-        if isinstance(thing, property):
-            thing = thing.fget
-        elif isinstance(thing, functools.cached_property):
-            thing = thing.func
-        else:
-            thing = thing.__wrapped__ if hasattr(thing, "__wrapped__") else thing.__func__
-    return thing
+    while True:
+        inner = next(
+            (getattr(thing, name) for name in _INNER if getattr(thing, name, None) is not None),
+            None,
+        )
+        if inner is None:
+            function: types.FunctionType = thing
+            return function
+        thing = inner
 
 
 def _raising(sentence: str, free: tuple[str, ...]) -> types.CodeType:
