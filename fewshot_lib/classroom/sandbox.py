@@ -185,6 +185,8 @@ class Sandbox:
             command += ["--ro-bind-try", name, name]
         # the warm parent's own scratch; each submission has another one mounted over it
         command += ["--proc", "/proc", "--dev", "/dev", "--dir", "/tmp", "--tmpfs", SCRATCH]
+        # it gives zeros as well, but no shared memory, which no process's own counters show
+        command += ["--dev-bind", "/dev/full", "/dev/zero"]
         for folder in interpreter_folders():
             command += ["--ro-bind", str(folder), str(folder)]
         for folder in _library_in_packages():
@@ -322,6 +324,8 @@ def _reason(report: Mapping[str, Any], odd: str, complete: bool) -> tuple[str, s
     if why in ("time", "memory") and not complete:
         said = {"time": "it ran longer than it may", "memory": "it used more memory than it may"}
         return why, said[why]
+    if why == "processes" and not complete:
+        return "died", "it started more processes and threads than it may"
     if odd == "time":
         return "time", "it ran longer than it may"
     if odd:

@@ -39,6 +39,7 @@ import struct
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from functools import cache
 from typing import Any, NoReturn
 
@@ -241,10 +242,13 @@ def _watch(init: int, limits: dict[str, Any], control: socket.socket) -> dict[st
                 why = why or "time"
                 waiting = [ending]
             if not why:
-                used = memory_kilobytes(init, limits["baseline_kb"], limits["memory_mb"] * 1024)
+                family = family_of(init)
+                used = memory_kilobytes(family, limits["baseline_kb"], limits["memory_mb"] * 1024)
                 peak = max(peak, used)
                 if time.monotonic() - begun > limits["wall_seconds"]:
                     why = "time"
+                elif sum(family.values()) > limits["processes"] + 1:  # and init
+                    why = "processes"  # the kernel holds nobody to the limit whom root started
                 elif used > limits["memory_mb"] * 1024:
                     why = "memory"
             if why:
@@ -274,19 +278,18 @@ def _still_wanted(control: socket.socket, ticket: int) -> bool:
     return message is not None and message.get("kill") != ticket
 
 
-def memory_kilobytes(init: int, baseline: int, limit: int) -> int:
-    """Add up the memory of init and of all processes below it, without what they inherited, in kB.
+def memory_kilobytes(family: Iterable[int], baseline: int, limit: int) -> int:
+    """Add up the memory of a family of processes, without what they inherited, in kB.
 
     A fork shares the inherited pages, a program that was started anew does not. The kernel's cheap
     counters do not tell the two apart; where they leave it open whether the limit is passed, its
     exact ones are read, in which a shared page counts by its share.
 
     Arguments:
-        init: the first process.
+        family: the processes.
         baseline: what the warm parent has, which each fork inherits.
         limit: what is allowed.
     """
-    family = _family(init)
     private = {process: _status_kilobytes(process) for process in family}
     least = sum(max(0, anonymous - baseline) + shared for anonymous, shared in private.values())
     most = sum(anonymous + shared for anonymous, shared in private.values())
@@ -296,13 +299,16 @@ def memory_kilobytes(init: int, baseline: int, limit: int) -> int:
     return max(least, exact - baseline)
 
 
-def _family(init: int) -> list[int]:
-    found, pending = [], [init]
+def family_of(init: int) -> dict[int, int]:
+    """Count the threads of init and of every process below it, by process."""
+    found, pending = {}, [init]
     while pending:
         process = pending.pop()
-        found.append(process)
+        found[process] = 1
         with contextlib.suppress(OSError, ValueError):  # it ended meanwhile
-            for task in os.listdir(f"/proc/{process}/task"):  # noqa: PTH208
+            tasks = os.listdir(f"/proc/{process}/task")  # noqa: PTH208
+            found[process] = len(tasks)
+            for task in tasks:
                 with open(f"/proc/{process}/task/{task}/children") as file:  # noqa: PTH123
                     pending.extend(int(child) for child in file.read().split())
     return found
@@ -459,8 +465,10 @@ def _call_filter() -> Any:
         pyseccomp.ERRNO(errno.EPERM), "mmap", pyseccomp.Arg(3, pyseccomp.MASKED_EQ, shared, shared)
     )
     for other in range(2, 46):  # a pair of sockets within the process is what asyncio begins with
-        rules.add_rule(
-            pyseccomp.ERRNO(errno.EPERM), "socketpair", pyseccomp.Arg(0, pyseccomp.EQ, other)
+        rules.add_rule(  # the kernel looks at the lower half of the number only
+            pyseccomp.ERRNO(errno.EPERM),
+            "socketpair",
+            pyseccomp.Arg(0, pyseccomp.MASKED_EQ, 0xFFFFFFFF, other),
         )
     return rules
 

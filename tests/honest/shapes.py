@@ -550,7 +550,7 @@ _table(
 )
 
 
-@shape(quick=True, only="03_prototypes")
+@shape(quick=True, only="03_prototypes", says="was stopped after")
 def three_slow_cells_at_the_end(book: Book) -> None:
     """Take three times the budget of a cell below the last answer."""
     for _ in range(3):
