@@ -23,6 +23,9 @@ NEUTRAL = ("values", "running", "given", "spec")
 #: Packages that show, draw, ask or check; in the edition nothing of theirs does anything.
 QUIET = ("exercises", "figures", "reading")
 
+#: Parts of the library that no function of an answer comes from.
+_NOT_THERE = ("_quiet", "classroom", "cli")
+
 _QUIET_MODULE = '''"""What a notebook imports; while grading it does nothing."""
 
 import sys
@@ -31,6 +34,10 @@ from fewshot_lib._quiet import QuietModule, carry_on
 
 sys.modules[__name__].__class__ = QuietModule
 '''
+
+
+#: What a function says whose body was withheld.
+WITHHELD = "{} is what this exercise asks for; it is withheld while grading"
 
 
 class CannotWithhold(LookupError):
@@ -91,26 +98,36 @@ def withhold(package: Path, names: Iterable[str]) -> None:
         CannotWithhold: there is no such name.
     """
     library = _Library(package)
-    wanted = {place for name in names for place in library.found(name)}
-    for module, path in wanted | library.only_behind(wanted):
+    places = library.emptied(names)
+    for module, path in places:
         _empty(library.functions[module, path], f"{module}.{path}")
-    for module in {module for module, _ in wanted}:
+    for module in {module for module, _ in places}:
         tree = ast.fix_missing_locations(library.trees[module])
         library.files[module].write_text(ast.unparse(tree), encoding="utf-8")
+
+
+def emptied(package: Path, names: Iterable[str]) -> set[Place]:
+    """Give the functions of a package that ``withhold`` empties for these names.
+
+    Raises:
+        CannotWithhold: there is no such name.
+    """
+    return _Library(package).emptied(names)
 
 
 class _Library:
     """The modules of a copied package and what each of their functions leads to.
 
     Arguments:
-        package: its folder. Quiet modules are passed over.
+        package: its folder. What is quiet or not there in the edition is passed over, so that the
+            library itself gives the same as a copy.
     """
 
     def __init__(self, package: Path) -> None:
         self.files: dict[str, Path] = {}
         for file in sorted(package.rglob("*.py")):
             parts = file.relative_to(package).with_suffix("").parts
-            if parts[0] not in (*QUIET, "_quiet"):
+            if parts[0] not in (*QUIET, *_NOT_THERE):
                 self.files[".".join(part for part in parts if part != "__init__")] = file
         self.trees = {
             module: ast.parse(file.read_text(encoding="utf-8"))
@@ -121,6 +138,11 @@ class _Library:
             for module, tree in self.trees.items()
             for path, node in _functions(tree)
         }
+        self._by_name: dict[Place, set[Place]] = {}
+        for module, path in self.functions:
+            steps = path.split(".")
+            for name in {".".join(steps[:n]) for n in range(1, len(steps) + 1)} | {steps[-1]}:
+                self._by_name.setdefault((module, name), set()).add((module, path))
         self._imports = {module: _imports(tree) for module, tree in self.trees.items()}
         self._leads = {
             place: self._mentioned(place[0], [node]) for place, node in self.functions.items()
@@ -141,6 +163,15 @@ class _Library:
         if not found:
             raise CannotWithhold(f"there is no function {inner!r} in {module!r}")
         return found
+
+    def emptied(self, names: Iterable[str]) -> set[Place]:
+        """Give what the names mean, and what only that leads to.
+
+        Raises:
+            CannotWithhold: a name means nothing.
+        """
+        wanted = {place for name in names for place in self.found(name)}
+        return wanted | self.only_behind(wanted)
 
     def only_behind(self, wanted: set[Place]) -> set[Place]:
         """Give the private functions that ``wanted`` lead to and nothing else does."""
@@ -171,11 +202,8 @@ class _Library:
         return found
 
     def _named(self, module: str, name: str) -> set[Place]:
-        return {
-            place
-            for place in self.functions
-            if place[0] == module and (_within(place, name) or place[1].endswith(f".{name}"))
-        }
+        """Give the function of a name, a class's methods, and methods of that name."""
+        return self._by_name.get((module, name), set())
 
 
 def _within(place: Place, inner: str) -> bool:
@@ -218,8 +246,7 @@ def _imports(tree: ast.Module) -> dict[str, tuple[str, str]]:
 
 
 def _empty(function: ast.FunctionDef, name: str) -> None:
-    sentence = f"{name} is what this exercise asks for; it is withheld while grading"
-    raising = ast.parse(f"raise RuntimeError({sentence!r})").body
+    raising = ast.parse(f"raise RuntimeError({WITHHELD.format(name)!r})").body
     keep = function.body[:1] if ast.get_docstring(function) is not None else []
     function.body = [*keep, *raising]
 

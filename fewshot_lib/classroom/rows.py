@@ -9,7 +9,7 @@ from typing import Any
 from fewshot_lib.classroom import results as receipts
 from fewshot_lib.classroom.plan import Plan
 from fewshot_lib.classroom.submissions import Submission
-from fewshot_lib.classroom.underway import Underway, student_seed, upper_first
+from fewshot_lib.classroom.underway import FAULT, Underway, student_seed, upper_first
 from fewshot_lib.exercises.diagnosis import FAILED, CheckVerdict, Verdict
 from fewshot_lib.exercises.spec import Answer
 
@@ -51,10 +51,15 @@ def row_of(one_plan: Plan, underway: Underway) -> dict[str, Any]:
         place = assembled.places[index] if 0 <= index < len(assembled.places) else "a cell"
         said.append({"cell": place, "error": note["error"], "printed": note["printed"][:500]})
         look_at += not_available(place, note["error"], note["not_run"])
+        if re.fullmatch(r"stopped after \d+ s", note["error"]):
+            look_at.append(
+                f"{upper_first(place)} was {note['error']}, which is all that it may take."
+            )
     for check in checks:
         look_at += not_available(f"the answer {check['answer']}", check["message"], ())
-        if "a person must look at it" in check["message"]:
-            look_at.append(f"{check['answer']}: {check['message']}")
+    for verdict in underway.verdicts.values():
+        faults = {line.sentence for line in verdict.checks if line.stage == FAULT}
+        look_at += [f"{verdict.answer}: {sentence}" for sentence in faults]
     return _row(
         one_plan,
         underway.prepared.submission,

@@ -189,6 +189,8 @@ class Sandbox:
             command += ["--ro-bind-try", name, name]
         # the warm parent's own scratch; each submission has another one mounted over it
         command += ["--proc", "/proc", "--dev", "/dev", "--dir", "/tmp", "--tmpfs", SCRATCH]
+        # it gives zeros as well, but no shared memory, which no process's own counters show
+        command += ["--dev-bind", "/dev/full", "/dev/zero"]
         for folder in interpreter_folders():
             command += ["--ro-bind", str(folder), str(folder)]
         for folder in _library_in_packages():

@@ -123,7 +123,7 @@ class Shell(InteractiveShell):
             words = cmd.split()
         programs = {PurePosixPath(word).name for word in words[:4]}
         if programs & _NEEDS_NETWORK:
-            self.not_run = (*self.not_run, cmd[:200])
+            self.not_run = (*self.not_run, cmd.replace(sys.executable, "python")[:200])
             return False
         return True
 

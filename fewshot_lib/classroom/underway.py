@@ -37,6 +37,10 @@ log = logging.getLogger(__name__)
 
 #: A notebook is run again without what ended it at most so often.
 MOST_LEFT_OUT = 3
+#: All runs of a submission together may take so many times what one may.
+MOST_TIMES = 3
+#: The stage of a check that the grader itself could not make.
+FAULT = "fault"
 
 
 def student_seed(run_seed: int, submission: Submission) -> int:
@@ -182,7 +186,7 @@ class Underway:
             if verdict.status == FAILED and answered and name not in self._looked_at:
                 self._looked_at.add(name)
                 called = [other for other in wrong if self._is_called(other)]
-                if called:
+                if called and self.seconds < MOST_TIMES * self.prepared.seconds:
                     self._asked, self._others = name, called
                     before = [one.name for one in self.plan.exercise.answers[:position]]
                     own = [self.plan.own[other] for other in before]
@@ -232,8 +236,7 @@ def _judged(one_plan: Plan, name: str, outcomes: Sequence[Outcome], seed: int) -
             "the grader, and a person must look at it"
         )
         checks = tuple(
-            CheckVerdict(line.name, 0.0, line.points, FAILED, sentence=said)
-            for line in answer.checks
+            CheckVerdict(line.name, 0.0, line.points, FAILED, FAULT, said) for line in answer.checks
         )
         return Verdict(one_plan.exercise.name, name, checks)
 

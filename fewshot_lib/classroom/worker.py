@@ -487,8 +487,10 @@ def _call_filter() -> Any:
         pyseccomp.ERRNO(errno.EPERM), "mmap", pyseccomp.Arg(3, pyseccomp.MASKED_EQ, shared, shared)
     )
     for other in range(2, 46):  # a pair of sockets within the process is what asyncio begins with
-        rules.add_rule(
-            pyseccomp.ERRNO(errno.EPERM), "socketpair", pyseccomp.Arg(0, pyseccomp.EQ, other)
+        rules.add_rule(  # the kernel looks at the lower half of the number only
+            pyseccomp.ERRNO(errno.EPERM),
+            "socketpair",
+            pyseccomp.Arg(0, pyseccomp.MASKED_EQ, 0xFFFFFFFF, other),
         )
     return rules
 

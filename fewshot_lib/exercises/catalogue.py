@@ -14,7 +14,7 @@ from fewshot_lib.exercises.spec import Answer, Exercise
 MACHINERY = frozenset(
     (
         *("catalogue", "checking", "compare", "diagnosis", "given", "mutants", "notebook"),
-        *("pictures", "proof", "render", "running", "spec", "standing", "values"),
+        *("pictures", "proof", "render", "running", "spec", "standing", "values", "withheld"),
     )
 )
 

@@ -7,7 +7,7 @@ import inspect
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from fewshot_lib.exercises.render import Report, Said, number
 from fewshot_lib.exercises.running import run
 from fewshot_lib.exercises.spec import Answer, Exercise, Prose
 from fewshot_lib.exercises.values import revive
+from fewshot_lib.exercises.withheld import released, withheld
 from fewshot_lib.reading import progress
 from fewshot_lib.reading.frontend import choose_form, emit_live
 from fewshot_lib.reading.markup import inline, plain
@@ -71,7 +72,8 @@ class StandIn:
         self.__doc__ = reference.__doc__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.reference(*args, **kwargs)
+        with released():  # the answer that is checked may call it
+            return self.reference(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<the library's {self.__name__}, standing in for yours>"
@@ -94,8 +96,9 @@ def check(name: str, answer: Any = None, *, seed: int = PUBLIC_SEED) -> Points:
     """
     try:
         if answer is None and "." in name:
-            answer = _callers_variable(name.rpartition(".")[2])
-        exercise, specification = catalogue.answer(name, _name_of(answer))
+            answer = sys._getframe(1).f_globals.get(name.rpartition(".")[2])
+        called = _name_of(name, answer, sys._getframe(1).f_globals)
+        exercise, specification = catalogue.answer(name, called)
     except NoSuchExercise as error:
         show(Said(str(error)))
         return Points(0, 0)
@@ -146,7 +149,9 @@ def examine(
         return missing, "this is the library's own function; write yours"
     if not callable(function):
         return missing, f"{answer.name} is no function but a {type(function).__name__}"
-    outcomes = run(function, sheet(answer, seed).flat, TIME_LIMIT)
+    cases = sheet(answer, seed).flat  # the reference runs here, before anything is withheld
+    with withheld(exercise):
+        outcomes = run(function, cases, TIME_LIMIT)
     return judge(exercise, answer, outcomes, seed), ""
 
 
@@ -186,7 +191,8 @@ def carry_on(name: str, answer: Any) -> Any:
     Raises:
         NoSuchExercise: there is no such answer.
     """
-    exercise, specification = catalogue.answer(name, _name_of(answer))
+    called = _name_of(name, answer, sys._getframe(1).f_globals)
+    exercise, specification = catalogue.answer(name, called)
     if isinstance(answer, StandIn):
         return answer
     key = f"{exercise.name}.{specification.name}"
@@ -407,21 +413,23 @@ def show(what: Report | Said) -> None:
         say(repr(what))
 
 
-def _name_of(answer: Any) -> str:
+def _name_of(exercise: str, answer: Any, variables: Mapping[str, Any]) -> str:
+    """Give the name of an answer: its own, or for what has another one the notebook's variable."""
     try:
         name = getattr(answer, "__name__", "")
     except KeyboardInterrupt:
         raise
     except BaseException:  # the answer's own __getattr__ may do anything
-        return ""
-    return name if type(name) is str else ""
+        name = ""
+    name = name if type(name) is str else ""
+    if answer is None or "." in exercise:
+        return name
+    names = [one.name for one in catalogue.exercise(exercise).answers]
+    if name in names:
+        return name
+    return next((one for one in names if variables.get(one) is answer), name)
 
 
 def _is_the_librarys(function: Any) -> bool:
     module = getattr(function, "__module__", "") or ""
     return module.startswith("fewshot_lib.") and not module.startswith("fewshot_lib.exercises.")
-
-
-def _callers_variable(name: str) -> Any:
-    frame = sys._getframe(2)
-    return frame.f_globals.get(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import html
 import inspect
 import re
@@ -68,6 +69,17 @@ def test_a_right_answer_has_all_points_and_returns_them_as_a_number(capsys):
 def test_the_full_name_and_the_variable_of_the_notebook_work_too():
     assert float(check("prototypes.squared_euclidean", lambda q, p: squared_euclidean(q, p))) == 5
     assert float(check("prototypes.squared_euclidean")) == 5
+
+
+@pytest.mark.parametrize(
+    "wrapped", [lambda q, p: squared_euclidean(q, p), functools.partial(squared_euclidean)]
+)
+def test_an_answer_of_another_name_is_known_by_its_variable(wrapped, capsys):
+    notebook = {"check": check, "carry_on": carry_on, "squared_euclidean": wrapped}
+    exec("points = check('prototypes', squared_euclidean)", notebook)
+    assert float(notebook["points"]) == 5
+    exec("kept = carry_on('prototypes', squared_euclidean)", notebook)
+    assert notebook["kept"] is wrapped
 
 
 def test_a_stub_is_not_attempted_and_no_attempt(capsys):
@@ -425,7 +437,8 @@ def test_the_solution_opens_after_a_pass_or_three_attempts(capsys):
         capsys.readouterr()
     solution("prototypes.squared_euclidean")
     assert "def squared_euclidean" in capsys.readouterr().out
-    check("prototypes.class_prototypes", lambda *a: library.class_prototypes(*a))
+    right = catalogue.exercise("prototypes")["class_prototypes"].variants[0].function
+    check("prototypes.class_prototypes", right)
     capsys.readouterr()
     solution("prototypes.class_prototypes")
     assert "def class_prototypes" in capsys.readouterr().out

@@ -11,32 +11,35 @@ import of a whole package.
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
+import re
+import time
 import zipfile
 from pathlib import Path
 
+import psutil
 import pytest
+from place import COURSE, Place, memory_mb
 
 from fewshot_lib.classroom import results
-from fewshot_lib.classroom.grade import grade, write_reports
+from fewshot_lib.classroom.grade import grade
 from fewshot_lib.classroom.labels import safe_file_name
-from fewshot_lib.classroom.machine import course_folder
 from fewshot_lib.classroom.sandbox import SandboxLimits
 
 pytestmark = [pytest.mark.hostile, pytest.mark.timeout(600)]
 
-COURSE = course_folder(Path(__file__))
-assert COURSE is not None
 NAME = "03_prototypes"
 FILES = sorted((Path(__file__).parent / "submissions").glob("*.txt"))
 SOLUTION = (COURSE / "solutions" / f"{NAME}.ipynb").read_text(encoding="utf-8")
 STUB = (COURSE / "exercises" / f"{NAME}.ipynb").read_text(encoding="utf-8")
 LIMITS = SandboxLimits(wall_seconds=4, answer_seconds=1.5, memory_mb=400, disk_mb=32)
-CANARY = "canary-7f3a51c0de"
+SLACK_MB = 80  # what fourteen processes take between two looks of the watcher
 ALARMS = (
     "CANARY-ATTACHED CANARY-WRITTEN CANARY-CONNECTED CANARY-ESCAPED CANARY-SHADOW "
-    "CANARY-REWRITTEN CANARY-UNLIMITED CANARY-NICE CANARY-SHARED"
+    "CANARY-REWRITTEN CANARY-UNLIMITED CANARY-NICE CANARY-SHARED CANARY-WATCHED CANARY-UNCOUNTED "
+    "CANARY-INSIDE"
 )
 
 HONEST_WRONG = """import torch
@@ -99,46 +102,46 @@ def damaged() -> dict[str, bytes]:
         "lone surrogates": with_code("x = '\\ud800'\nprint(x)")
         .replace("x =", "\\ud800 =")
         .encode(),
+        "6 MB of code": with_code("x = [" + "1," * 3_000_000 + "]").encode(),
+        "a million statements": with_code("a;" * 1_000_000).encode(),
+        "600 kB in one expression": with_code("x = " + "1+" * 300_000 + "1").encode(),
+        "brackets in brackets": with_code("x = " + "(" * 90_000 + ")" * 90_000).encode(),
+        "blocks in blocks": with_code(
+            "".join(" " * depth + "if 1:\n" for depth in range(600))
+        ).encode(),
+        "half a character in a name": with_code("x = 1")
+        .replace('"grade_id": "class_prototypes"', '"grade_id": "\\udcff"')
+        .encode(),
     }
+
+
+NOT_UTF8 = b"m\xfcller"
 
 
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("hostile")
-    submissions = folder / "submissions"
-    (folder / "canary.txt").write_text(CANARY, encoding="utf-8")
-    home = Path.home() / ".fewshot-canary"
-    home.write_text(CANARY, encoding="utf-8")
-    os.environ["FEWSHOT_CANARY"] = CANARY
-
-    def put(student: str, data: bytes) -> None:
-        (submissions / student).mkdir(parents=True)
-        (submissions / student / f"{NAME}.ipynb").write_bytes(data)
-
-    attacks = {path.stem: with_code(path.read_text(encoding="utf-8")).encode() for path in FILES}
-    attacks |= damaged()
-    attacks |= {"ünïcödé 名前": with_code("x = 1").encode(), "-rf": with_code("x = 2").encode()}
-    for number, (name, data) in enumerate(attacks.items()):
-        put(f"{number:03d} {name}", data)
-        if number % 10 == 0:
-            marked = SOLUTION.replace("Six embeddings", f"{CANARY} Six embeddings")
-            put(f"{number:03d}~ neighbour", marked.encode())
-    put("honest wrong", with_code(HONEST_WRONG).encode())
-    put("zzz neighbour", SOLUTION.encode())
-    (submissions / "link").mkdir()
-    (submissions / "link" / f"{NAME}.ipynb").symlink_to(folder / "canary.txt")
-    (submissions / "pipe").mkdir()
-    os.mkfifo(submissions / "pipe" / f"{NAME}.ipynb")
-    try:
-        summary = grade(submissions, folder / "results", COURSE, seed=3, workers=2, limits=LIMITS)
-        write_reports(folder / "results", COURSE)
-    finally:
-        home.unlink()
-        del os.environ["FEWSHOT_CANARY"]
-    rows = results.current(results.read_rows(folder / "results" / "results.jsonl"))
-    found = {row["student"]: row for row in rows}
-    names = {name: found[f"{number:03d} {name}"] for number, name in enumerate(attacks)}
-    return folder, summary, found, names
+    with Place(tmp_path_factory.mktemp("hostile")) as place:
+        attacks = {
+            path.stem: with_code(path.read_text(encoding="utf-8")).encode() for path in FILES
+        }
+        attacks |= damaged()
+        attacks |= {"ünïcödé 名前": with_code("x = 1").encode(), "-rf": with_code("x = 2").encode()}
+        for number, (name, data) in enumerate(attacks.items()):
+            place.put(f"{number:03d} {name}", data, NAME)
+            if number % 10 == 0:
+                marked = SOLUTION.replace("Six embeddings", f"{place.canary} Six embeddings")
+                place.put(f"{number:03d}~ neighbour", marked.encode(), NAME)
+        place.put("honest wrong", with_code(HONEST_WRONG).encode(), NAME)
+        place.put("zzz neighbour", SOLUTION.encode(), NAME)
+        place.put(NOT_UTF8, SOLUTION.encode(), NAME)
+        (place.submissions / "link").mkdir()
+        (place.submissions / "link" / f"{NAME}.ipynb").symlink_to(place.folder / "canary.txt")
+        (place.submissions / "pipe").mkdir()
+        os.mkfifo(place.submissions / "pipe" / f"{NAME}.ipynb")
+        place.start(LIMITS)
+        found = place.finish()
+        names = {name: found[f"{number:03d} {name}"] for number, name in enumerate(attacks)}
+        yield place, found, names
 
 
 def test_there_are_enough_attacks_each_with_its_intention():
@@ -149,92 +152,170 @@ def test_there_are_enough_attacks_each_with_its_intention():
 
 
 def test_every_submission_has_its_row(graded):
-    folder, summary, found, _ = graded
-    there = [path for path in (folder / "submissions").iterdir() if path.is_dir()]
-    assert summary.graded == len(found) == len(there)
+    place, found, _ = graded
+    there = [path for path in place.submissions.iterdir() if path.is_dir()]
+    assert len(found) == len(there)
 
 
 @pytest.mark.parametrize("name", [*(path.stem for path in FILES), *damaged()])
 def test_no_attack_scores_above_an_honest_wrong_answer(graded, name):
-    _, _, found, names = graded
+    _, found, names = graded
     honest = found["honest wrong"]["points"]
     assert honest < 0.5 * found["honest wrong"]["max_points"]
     assert names[name]["points"] <= honest, names[name]["notes"]
 
 
 def test_neighbours_are_not_disturbed(graded):
-    neighbours = [row for student, row in graded[2].items() if "neighbour" in student]
-    assert len(neighbours) >= 7
+    neighbours = [row for student, row in graded[1].items() if "neighbour" in student]
+    neighbours += [row for student, row in graded[1].items() if student.startswith("m")]
+    assert len(neighbours) >= 9
     for row in neighbours:
         assert (row["status"], row["points"]) == ("graded", row["max_points"]), row
 
 
+def alarms(found: dict[str, dict]) -> list[str]:
+    """Give the alarms that submissions raised, in what they printed and in what is said of them."""
+    told = [{**row, "code": {}} for row in found.values()]
+    written = json.dumps(told)
+    return [alarm for alarm in ALARMS.split() if alarm in written]
+
+
 def test_no_canary_is_read(graded):
-    folder, _, found, _ = graded
+    place, found, _ = graded
     written = json.dumps(list(found.values()))
-    for path in (folder / "results").rglob("*"):
+    for path in place.results.rglob("*"):
         if path.is_file() and path.name != "run.json":
             written += path.read_text(encoding="utf-8")
-    assert CANARY not in written
-    for alarm in ALARMS.split():
-        assert alarm not in written, alarm
+    assert place.canary not in written
+    assert alarms(found) == []
+    assert not place.connected()
+
+
+def test_no_seed_is_told_to_students(graded):
+    place, found, _ = graded
+    pages = [*place.results.glob("feedback/**/*.html"), *place.results.glob("gradescope/**/*.json")]
+    told = "".join(page.read_text(encoding="utf-8") for page in pages)
+    assert len(pages) > 100
+    assert not [row["student"] for row in found.values() if str(row["receipt"]["seed"]) in told]
+
+
+def test_nobody_speaks_in_the_graders_voice(graded):
+    for line in graded[2]["forged_notes"]["look_at"]:
+        before, forged, _ = line.partition("FORGED-VOICE")
+        assert not forged or before.count("'") % 2 or before.count('"') % 2, line
 
 
 def test_no_script_reaches_a_page(graded):
-    folder, _, _, _ = graded
-    pages = list((folder / "results").rglob("*.html"))
+    place, _, _ = graded
+    pages = list(place.results.rglob("*.html"))
     assert len(pages) > 50
     for page in pages:
         text = page.read_text(encoding="utf-8").lower()
         assert "<script" not in text, page
         assert "<img" not in text, page
         assert "default-src 'none'" in text
-    page = (
-        folder / "results" / "feedback" / safe_file_name(_student(graded, "script_in_the_output"))
-    )
+    page = place.results / "feedback" / safe_file_name(_student(graded, "script_in_the_output"))
     assert "&lt;script&gt;" in (page / f"{NAME}.html").read_text(encoding="utf-8")
 
 
 def _student(graded, name: str) -> str:
-    return graded[3][name]["student"]
+    return graded[2][name]["student"]
 
 
 @pytest.mark.parametrize(
-    ("name", "status"),
+    ("name", "status", "says"),
     [
-        ("exits", "graded"),
-        ("segfault", "died"),
-        ("exec_another_program", "died"),
-        ("never_ends", "time"),
-        ("sleeps", "time"),
-        ("cut off", "not read"),
-        ("200 MB", "not read"),
-        ("version 3", "not read"),
-        ("deep", "not read"),
+        ("exits", "graded", "ended the process"),
+        ("segfault", "graded", "ended the process"),
+        ("exec_another_program", "graded", "ended the process"),
+        ("never_ends", "graded", "was stopped after"),
+        ("sleeps", "graded", "was stopped after"),
+        ("forged_places", "died", "left out|was stopped"),
+        ("fork_bomb", "graded", "ended the process|was stopped"),
+        ("memory_bomb_in_children", "graded", "more memory|more processes"),
+        ("cut off", "not read", "damaged or cut off"),
+        ("200 MB", "not read", "MB"),
+        ("version 3", "not read", "format 3"),
+        ("deep", "not read", "nested"),
+        ("6 MB of code", "not read", "code cells hold 6"),
+        ("a million statements", "not read", "code cells hold"),
     ],
 )
-def test_the_row_says_how_it_ended(graded, name, status):
-    assert graded[3][name]["status"] == status, graded[3][name]
+def test_the_row_says_how_it_ended(graded, name, status, says):
+    row = graded[2][name]
+    assert row["status"] == status, row
+    assert any(re.search(says, line) for line in row["look_at"]), row["look_at"]
 
 
 @pytest.mark.parametrize("student", ["link", "pipe"])
 def test_what_is_no_ordinary_file_is_not_read(graded, student):
-    row = graded[2][student]
+    row = graded[1][student]
     assert row["status"] == "not read"
-    assert CANARY not in json.dumps(row)
+    assert graded[0].canary not in json.dumps(row)
 
 
 def test_nothing_of_a_submission_is_left_running(graded):
-    left = []
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit():
-            try:
-                command = (process / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if b"/grader/worker.py" in command:
-                left.append(command)
-    assert left == []
+    assert len(graded[0].seen) > 5
+    assert graded[0].left() == []
+
+
+def test_no_row_and_no_page_is_large(graded):
+    place, found, _ = graded
+    assert max(len(json.dumps(row)) for row in found.values()) < 500_000
+    assert max(page.stat().st_size for page in place.results.glob("feedback/**/*.html")) < 2**20
+
+
+def test_two_runs_at_the_same_time_do_not_disturb_each_other(tmp_path):
+    chosen = ("signals_everybody", "leaves_a_note", "looks_for_a_note", "network", "fork_bomb")
+    with contextlib.ExitStack() as stack:
+        places = []
+        for number in range(2):
+            (tmp_path / str(number)).mkdir()
+            place = stack.enter_context(Place(tmp_path / str(number)))
+            for name in chosen:
+                text = (Path(__file__).parent / "submissions" / f"{name}.txt").read_text("utf-8")
+                place.put(name, with_code(text).encode(), NAME)
+            place.put("neighbour", SOLUTION.encode(), NAME)
+            places.append(place)
+        for place in places:
+            place.start(LIMITS, workers=1)
+        for place in places:
+            rows = place.finish()
+            assert set(rows) == {*chosen, "neighbour"}
+            assert rows["neighbour"]["points"] == rows["neighbour"]["max_points"]
+            assert alarms(rows) == []
+            assert not place.connected()
+            assert place.left() == []
+
+
+@pytest.mark.parametrize("name", [path.stem for path in FILES if path.stem.startswith("memory_")])
+def test_the_machine_sees_no_more_memory_than_is_allowed(name, tmp_path):
+    limits = SandboxLimits(wall_seconds=8, answer_seconds=4, memory_mb=256)
+    with Place(tmp_path) as place:
+        text = (Path(__file__).parent / "submissions" / f"{name}.txt").read_text("utf-8")
+        place.put("attack", with_code(text).encode(), NAME)
+        place.put("neighbour", SOLUTION.encode(), NAME)
+        place.start(limits, workers=1)
+        warm, highest = 0.0, 0.0
+        while place.process.poll() is None:
+            inside = [one for one in place.below() if _is_inside(one)]
+            held = memory_mb(inside)
+            warm = max(warm, held if len(inside) == 1 else 0.0)  # the warm parent alone
+            highest = max(highest, held)
+            time.sleep(0.02)
+        rows = place.finish()
+    assert rows["neighbour"]["points"] == rows["neighbour"]["max_points"]
+    assert 0 < warm < 500
+    assert highest - warm < 256 + 64 + SLACK_MB, (highest, warm)
+
+
+def _is_inside(process: psutil.Process) -> bool:
+    """Say whether a process of the grader runs in the sandbox: it is none of the grader's own."""
+    try:
+        words = process.cmdline()
+    except psutil.Error:
+        return False
+    return "bwrap" not in "".join(words[:1]) and not any("reader.py" in word for word in words)
 
 
 def test_a_zip_that_leads_outside_writes_nothing(tmp_path):
@@ -243,14 +324,17 @@ def test_a_zip_that_leads_outside_writes_nothing(tmp_path):
         file.writestr(f"../../evil/{NAME}.ipynb", STUB)
         file.writestr(f"/etc/evil/{NAME}.ipynb", STUB)
         file.writestr(f"Anna Arn_123_assignsubmission_file_/{NAME}.ipynb", SOLUTION)
+        file.writestr(f"Bert Berta_678_assignsubmission_file_/{NAME}.ipynb", STUB)
         link = zipfile.ZipInfo(f"linked/{NAME}.ipynb")
         link.external_attr = 0o120777 << 16
         file.writestr(link, "/etc/passwd")
     before = {path for path in tmp_path.parent.rglob("*") if path.name == "evil"}
-    grade(archive, tmp_path / "results", COURSE, limits=LIMITS)
+    summary = grade(archive, tmp_path / "results", COURSE, limits=LIMITS)
     rows = results.current(results.read_rows(tmp_path / "results" / "results.jsonl"))
     marks = {row["student"]: (row["status"], row["points"]) for row in rows}
     assert marks["Anna Arn_123"] == ("graded", 16)
+    assert marks["Bert Berta_678"] == ("graded", 0)
     assert marks["linked"][0] == "not read"
-    assert set(marks) == {"Anna Arn_123", "linked"}
+    outside = [name for name, why in summary.unrecognised if "leads outside" in why]
+    assert len(outside) == 2
     assert {path for path in tmp_path.parent.rglob("*") if path.name == "evil"} == before
