@@ -7,6 +7,7 @@ import html
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from fewshot_lib.reading.frontend import emit_live
@@ -178,7 +179,7 @@ def _knob(control: Control) -> Any:
         low, high = control.values[0], control.values[-1]  # the value, not its place
         how |= {"min": low, "max": high, "step": control.values[1] - low}
         start = control.values[control.start]
-        if all(isinstance(value, int) for value in control.values):
+        if all(isinstance(value, Integral) for value in control.values):
             return widgets.IntSlider(value=start, **how)
         digits = max(len(label.partition(".")[2]) for label in control.labels)
         return widgets.FloatSlider(value=start, readout_format=f".{digits}f", **how)

@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def _range_values(name: str, given: tuple[Any, ...] | range) -> tuple[Any, ...]:
                 "numbers; for single values give a list"
             )
         low, high = given[:2]
-        if len(given) == 2 and not (isinstance(low, int) and isinstance(high, int)):
+        if len(given) == 2 and not (isinstance(low, Integral) and isinstance(high, Integral)):
             raise ValueError(
                 f"{name} = {given!r}: a range that is not of whole numbers needs a step"
             )
@@ -124,7 +125,7 @@ def _range_values(name: str, given: tuple[Any, ...] | range) -> tuple[Any, ...]:
             raise ValueError(
                 f"{name} = {given!r} has {count} values, over {MOST_VALUES}: take a larger step"
             )
-        whole = all(isinstance(value, int) for value in (low, step))
+        whole = all(isinstance(value, Integral) for value in (low, step))
         values = tuple(low + i * step if whole else round(low + i * step, 10) for i in range(count))
     if len(values) > MOST_VALUES:
         raise ValueError(f"{name} has {len(values)} values, over {MOST_VALUES}")
@@ -133,11 +134,13 @@ def _range_values(name: str, given: tuple[Any, ...] | range) -> tuple[Any, ...]:
 
 def _written(value: Any) -> str:
     """Write a value as a reader would."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return (
+        f"{value:g}" if isinstance(value, Real) and not isinstance(value, Integral) else str(value)
+    )
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _same(value: Any, other: Any) -> bool:
