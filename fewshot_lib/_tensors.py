@@ -34,7 +34,7 @@ def require_count(name: str, value: object, least: int) -> int:
     except TypeError:
         number = None
     if number is None:
-        raise TypeError(f"{name} must be an integer, got {value!r} ({type(value).__name__})")
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__} ({value!r})")
     if number < least:
         raise ValueError(f"{name} must be at least {least}, got {number}")
     return number

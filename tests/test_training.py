@@ -715,6 +715,7 @@ def test_training_loops_over_steps_only(root: Path):
         ("episodic_training_epoch", "episodic_training_epoch"),  # the four parts of an episode
         ("fine_tune", "fine_tune"),  # steps, parameters
         ("_Run", "train"),  # steps
+        ("_Run", "_require_something_to_train"),  # parameters
         ("_Run", "_all_settings"),  # parameter groups
         ("_Run", "_resume"),  # names of settings
     }
