@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 Drawing = Callable[..., "tuple[Figure, PlotData]"]
 Setting = dict[str, Any]
 MOST_VALUES = 1000
+#: How the parameters and values of this course read, where that is not their name with spaces.
+TITLES = {"n_way": "ways", "k_shot": "shots", "n_shots": "shots", "n_query": "queries"}
+VALUES = {"squared_euclidean": "squared Euclidean", "euclidean": "Euclidean"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Control:
     @property
     def title(self) -> str:
         """Return the parameter's name as words."""
-        return self.name.replace("_", " ")
+        return TITLES.get(self.name, self.name.replace("_", " "))
 
     def label(self, value: Any) -> str:
         """Return how a value reads."""
@@ -79,7 +83,7 @@ def _control(name: str, given: Any, default: Any) -> Control:
     if isinstance(given, str):
         return Control(name, "text", (given,), (given,), 0)
     if isinstance(given, Mapping):
-        values, labels = tuple(given.values()), tuple(str(label) for label in given)
+        values, labels = tuple(given.values()), tuple(_written(label) for label in given)
         kind = "menu"
     elif isinstance(given, list):
         values, labels = tuple(given), tuple(_written(value) for value in given)
@@ -133,10 +137,21 @@ def _range_values(name: str, given: tuple[Any, ...] | range) -> tuple[Any, ...]:
 
 
 def _written(value: Any) -> str:
-    """Write a value as a reader would."""
-    return (
-        f"{value:g}" if isinstance(value, Real) and not isinstance(value, Integral) else str(value)
-    )
+    """Write a value as a reader would.
+
+    >>> [_written(value) for value in ("squared_euclidean", 1 / 3, 0.25, 20)]
+    ['squared Euclidean', '1/3', '0.25', '20']
+    """
+    if isinstance(value, str):
+        return VALUES.get(value, value.replace("_", " "))
+    if isinstance(value, Real) and not isinstance(value, Integral):
+        short, exact = f"{value:g}", float(value)
+        if math.isfinite(exact) and len(short.lstrip("-0.")) > 4:
+            simple = Fraction(exact).limit_denominator(12)
+            if abs(float(simple) - exact) < 1e-9:
+                return str(simple)
+        return short
+    return str(value)
 
 
 def _is_number(value: Any) -> bool:
