@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import nbformat
 import pytest
 from jupyter_page import NotebookPage
 
+from fewshot_lib.classroom import copies
 from fewshot_lib.classroom.lab import Server
 from fewshot_lib.reading.question import find
 
@@ -100,3 +102,22 @@ def test_everything_is_live_then_saved_then_live_again(
     rows = json.loads((served[1] / "reopened.ipynb.progress.json").read_text())["rows"]
     attempts = {row["key"]: row["attempts"] for row in rows}
     assert attempts["prototypes.temperature"] == 0
+
+
+def test_a_copy_that_is_opened_and_read_is_not_edited(
+    served: tuple[Server, Path], visit: Callable[[str], NotebookPage]
+) -> None:
+    name = "exercises/03_prototypes.ipynb"
+    (served[1] / "exercises").mkdir(exist_ok=True)
+    shutil.copyfile(Path(__file__).resolve().parents[2] / name, served[1] / name)
+    copies.update(served[1])
+    copy = served[1] / copies.FOLDER / name
+    before = copy.read_bytes()
+    page = visit(f"{copies.FOLDER}/{name}")
+    page.page.wait_for_timeout(3_000)
+    assert page.page.locator(".jp-mod-dirty").count() == 0, "nobody edited it"
+    assert copy.read_bytes() == before
+    page.run_all(120)
+    metadata = json.loads(copy.read_text(encoding="utf-8"))["metadata"]
+    assert metadata["language_info"] == json.loads(before)["metadata"]["language_info"]
+    assert page.failures() == []
