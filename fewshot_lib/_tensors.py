@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -20,6 +21,23 @@ def full_precision(tensor: Tensor) -> AbstractContextManager[Any]:
     if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         return torch.autocast(kind, enabled=False)
     return nullcontext()
+
+
+def require_count(name: str, value: object, least: int) -> int:
+    """Return a whole number of at least ``least`` as a Python int; NumPy's integers count.
+
+    Raises:
+        TypeError: it is not an integer. ValueError: it is too small.
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = None
+    if number is None:
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__} ({value!r})")
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}")
+    return number
 
 
 def require_floating(name: str, tensor: Tensor) -> None:

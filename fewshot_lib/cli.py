@@ -70,7 +70,10 @@ def lab(
         ),
     ] = None,
 ) -> None:
-    """Open the course in JupyterLab, at notebooks/00, for this machine only."""
+    """Open your copies of the notebooks in JupyterLab, for this machine only.
+
+    They are in work/, which git leaves alone.
+    """
     from fewshot_lib.classroom import lab as jupyter
     from fewshot_lib.classroom.machine import course_folder
 
@@ -206,7 +209,7 @@ def segment(
 
 @app.command(
     short_help="Run the checks of an exercise notebook.",
-    epilog="Example: fewshot check exercises/03_prototypes.ipynb",
+    epilog="Example: fewshot check work/exercises/03_prototypes.ipynb",
 )
 def check(
     notebook: Annotated[Path, typer.Argument(help="Yours, made from one of exercises/.")],
@@ -220,6 +223,35 @@ def check(
         end(CANNOT, f"The notebook cannot be run on this machine: {error}")
     if status:
         raise typer.Exit(status)
+
+
+@app.command(
+    short_help="Take a fresh copy of an exercise; yours is kept.",
+    epilog="Examples: fewshot reset 03_prototypes; fewshot reset notebooks/01_labels.ipynb",
+)
+def reset(
+    exercise: Annotated[str, typer.Argument(help="As 03_prototypes, or a notebook's path.")],
+) -> None:
+    """Put a fresh copy of an exercise into work/, and keep yours beside it under another name."""
+    from fewshot_lib.classroom import copies
+    from fewshot_lib.classroom.machine import course_folder
+
+    folder = course_folder()
+    if folder is None:
+        end(
+            CANNOT,
+            "The notebooks are not beside the library: clone the course, and run this there.",
+        )
+    try:
+        fresh, kept = copies.reset(folder, exercise)
+    except copies.NoSuchNotebook as error:
+        end(WRONG_USE, str(error))
+    except OSError as error:
+        end(CANNOT, f"The copy cannot be written: {error}")
+    print(f"Fresh: {fresh.relative_to(folder).as_posix()}")
+    print(
+        f"Yours: {kept.relative_to(folder).as_posix()}" if kept else "There was nothing of yours."
+    )
 
 
 @app.command(

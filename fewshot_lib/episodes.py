@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from fewshot_lib._tensors import require_integer
+from fewshot_lib._tensors import require_count, require_integer
 
 
 @dataclass(frozen=True)
@@ -157,10 +157,7 @@ def _class_table(labels: Tensor, n_way: int, k_shot: int, n_query: int) -> _Clas
             f"labels must be (N,), one class an example, got shape {tuple(labels.shape)}"
         )
     for name, value, least in (("n_way", n_way, 1), ("k_shot", k_shot, 1), ("n_query", n_query, 0)):
-        if not isinstance(value, int):
-            raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
+        require_count(name, value, least)
     classes, inverse, counts = torch.unique(labels, return_inverse=True, return_counts=True)
     if n_way > len(classes):
         raise ValueError(

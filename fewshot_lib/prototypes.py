@@ -515,7 +515,7 @@ def _interpolation(n: int, m: int, like: Tensor) -> Tensor:
 
 
 def _grid_shape(grid: int | tuple[int, int], height: int, width: int) -> tuple[int, int]:
-    rows, columns = (grid, grid) if isinstance(grid, int) else grid
+    rows, columns = grid if isinstance(grid, tuple | list) else (grid, grid)
     if not (1 <= rows <= height and 1 <= columns <= width):
         raise ValueError(
             f"a grid over {height} × {width} positions has 1 … {height} by 1 … {width} cells, "

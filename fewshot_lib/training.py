@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from fewshot_lib._tensors import full_precision, widened
+from fewshot_lib._tensors import full_precision, require_count, widened
 from fewshot_lib.episodes import Episode, SliceDataset, draw_episode
 from fewshot_lib.networks import PixelClassifier
 from fewshot_lib.prototypes import Distance, class_prototypes, log_posterior
@@ -281,8 +281,7 @@ def _class_counts(
 ) -> tuple[Tensor, Tensor]:
     """Number the subjects (N,), count each class's slices a subject (n_classes, subjects)."""
     for name, value, least in (("n_way", n_way, 1), ("k_shot", k_shot, 1), ("n_query", n_query, 0)):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
+        require_count(name, value, least)
     if n_way > len(dataset.classes):
         raise ValueError(
             f"n_way = {n_way} distinct classes were asked for, but the data set has only "
@@ -485,8 +484,9 @@ def episodic_training_epoch(
         ``TrainingResult`` with a loss an episode.
 
     Raises:
-        ValueError: settings out of range, a checkpoint of another run (it says in what they
-            differ), episodes that run out.
+        ValueError: settings out of range, a frozen model, an optimizer without the model's
+            parameters, a checkpoint of another run (it says in what they differ), episodes that
+            run out.
         FloatingPointError: a loss that is not finite, before it can spoil the weights.
         TypeError, ValueError: as ``sample_episode``.
 
@@ -500,7 +500,9 @@ def episodic_training_epoch(
     >>> len(episodic_training_epoch(net, [task] * 3, optimizer, 3, progress=False).losses)
     3
     """
-    _require_at_least("episodes_per_step", episodes_per_step, 1)
+    episodes_per_step = require_count("episodes_per_step", episodes_per_step, 1)
+    n_way, k_shot = require_count("n_way", n_way, 1), require_count("k_shot", k_shot, 1)
+    n_query = require_count("n_query", n_query, 0)
     slices = _slice_dataset(episodes) if isinstance(episodes, SliceDataset | DataLoader) else None
     settings: dict[str, Any] = {"kind": "episodes", "n_way": n_way, "k_shot": k_shot}
     settings |= {"n_query": n_query, "episodes_per_step": episodes_per_step}
@@ -589,7 +591,7 @@ def fit_pixel_classifier(
     3
     """
     slices = _slice_dataset(dataset)
-    _require_at_least("batch_size", batch_size, 1)
+    batch_size = require_count("batch_size", batch_size, 1)
     n_classes = len(slices.classes) + 1
     if model.n_classes != n_classes:
         raise ValueError(
@@ -661,6 +663,8 @@ def fit_encoder(
     """
     if len(images) != len(labels):
         raise ValueError(f"every image needs a label, got {len(images)} and {len(labels)}")
+    n_way, k_shot = require_count("n_way", n_way, 1), require_count("k_shot", k_shot, 1)
+    n_query = require_count("n_query", n_query, 0)
     settings: dict[str, Any] = {"kind": "classification", "n_way": n_way, "k_shot": k_shot}
     settings |= {"n_query": n_query, "distance": distance, "scale": float(scale)}
     settings |= {"classes": torch.unique(labels).tolist(), "images": len(images)}
@@ -719,7 +723,7 @@ def fine_tune(
     >>> tuned(images).argmax(dim=1).tolist()
     [[[0, 1]]]
     """
-    _require_at_least("steps", steps, 0)
+    require_count("steps", steps, 0)
     if support_images.ndim != 4 or support_masks.ndim != 4:
         raise ValueError(
             "expected support_images (S, C, H, W) and support_masks (S, K, H, W), got "
@@ -812,9 +816,10 @@ class _Run:
         """Step until there are ``total`` losses; ``losses_of`` gives those of the next step."""
         from tqdm import tqdm  # only who trains pays for it
 
-        _require_at_least(f"num_{unit}", total, 0)
-        _require_at_least("seed", self.seed, 0)
-        _require_at_least("checkpoint_every", self.every, 1)
+        total = require_count(f"num_{unit}", total, 0)
+        self.seed = require_count("seed", self.seed, 0)
+        self.every = require_count("checkpoint_every", self.every, 1)
+        self._require_something_to_train()
         generator = torch.Generator().manual_seed(self.seed)
         losses, steps, before = self._resume(generator)
         resumed_at, saved_at, start = len(losses), len(losses), time.perf_counter()
@@ -855,6 +860,21 @@ class _Run:
         return TrainingResult(
             tuple(losses), seconds if len(losses) > resumed_at else before, resumed_at
         )
+
+    def _require_something_to_train(self) -> None:
+        """Refuse what would run to its end and change no weight."""
+        trained = {id(p) for p in self.model.parameters() if p.requires_grad}
+        if not trained:
+            raise ValueError(
+                "the model has no parameter that can be trained: all are frozen, or there are none;"
+                " unfreeze some with model.requires_grad_(True)"
+            )
+        if not any(id(p) in trained for g in self.optimizer.param_groups for p in g["params"]):
+            raise ValueError(
+                "the optimizer holds none of the model's trainable parameters, so that no step "
+                "would change the model; make it with "
+                f"torch.optim.{type(self.optimizer).__name__}(model.parameters())"
+            )
 
     def _all_settings(self) -> dict[str, Any]:
         groups = self.optimizer.param_groups
@@ -951,8 +971,3 @@ def _whole_episodes(
 
 def _name(function: object) -> str:
     return getattr(function, "__qualname__", type(function).__name__)
-
-
-def _require_at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")

@@ -315,6 +315,7 @@ def test_lab_serves_the_first_notebook_to_who_has_the_token_and_ends_when_told(
         (tmp_path / name).mkdir()
     notebook = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
     (tmp_path / "notebooks" / "00_start.ipynb").write_text(json.dumps(notebook))
+    first = "work/notebooks/00_start.ipynb"  # the reader's copy
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -335,11 +336,11 @@ def test_lab_serves_the_first_notebook_to_who_has_the_token_and_ends_when_told(
                 assert line, f"it ended: {said}"
                 said += line
             assert f"Port {port} is taken" in said
-            found = re.search(r"(http://\S+?)/lab/tree/notebooks/00_start.ipynb\?token=(\w+)", said)
+            found = re.search(rf"(http://\S+?)/lab/tree/{first}\?token=(\w+)", said)
             assert found
             server, token = found.groups()
-            assert "JupyterLab" in ask(f"{server}/lab/tree/notebooks/00_start.ipynb?token={token}")
-            listing = json.loads(ask(f"{server}/api/contents/notebooks?token={token}"))
+            assert "JupyterLab" in ask(f"{server}/lab/tree/{first}?token={token}")
+            listing = json.loads(ask(f"{server}/api/contents/work/notebooks?token={token}"))
             assert [entry["name"] for entry in listing["content"]] == ["00_start.ipynb"]
             with pytest.raises(OSError, match="403"):
                 ask(f"{server}/api/contents/notebooks")

@@ -7,6 +7,7 @@ import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ from test_networks import functions_that_loop
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from fewshot_lib.episodes import SliceDataset, Volume
+from fewshot_lib.episodes import SliceDataset, Volume, draw_episode
 from fewshot_lib.evaluation import EP2, evaluate
 from fewshot_lib.networks import FewShotSegmentationNet, PixelClassifier, UNetEncoder
 from fewshot_lib.training import (
@@ -25,6 +26,7 @@ from fewshot_lib.training import (
     TrainingResult,
     episodic_training_epoch,
     fine_tune,
+    fit_encoder,
     fit_pixel_classifier,
     gather_episodes,
     random_orientation,
@@ -713,6 +715,7 @@ def test_training_loops_over_steps_only(root: Path):
         ("episodic_training_epoch", "episodic_training_epoch"),  # the four parts of an episode
         ("fine_tune", "fine_tune"),  # steps, parameters
         ("_Run", "train"),  # steps
+        ("_Run", "_require_something_to_train"),  # parameters
         ("_Run", "_all_settings"),  # parameter groups
         ("_Run", "_resume"),  # names of settings
     }
@@ -785,3 +788,68 @@ def test_an_orientation_is_one_of_eight_and_the_same_for_images_and_masks():
         assert all(torch.equal(one[0], part) for part in one)
     assert len({tuple(one[0].flatten().tolist()) for one in found}) == 8
     assert {tuple(one[0].shape[2:]) for one in found} == {(3, 4), (4, 3)}
+
+
+def three_ways_to_train(freeze: bool = False, strange: bool = False):
+    """Give a training of each kind, whose model is frozen or whose optimizer holds another's."""
+
+    def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:
+        own = list(model.parameters())
+        model.requires_grad_(not freeze)
+        return torch.optim.SGD([nn.Parameter(torch.zeros(1))] if strange else own, lr=0.1)
+
+    slices = make_slices()
+    net, _ = make_training()
+    pixels = PixelClassifier(nn.Conv2d(1, 4, 2, stride=2), 4, len(slices.classes) + 1)
+    encoder, images, labels = nn.Linear(4, 2), torch.rand(12, 4), torch.arange(12) % 3
+    quiet = {"progress": False}
+    return {
+        "episodes": lambda: episodic_training_epoch(
+            net, slices, optimizer_of(net), 2, n_way=1, **quiet
+        ),
+        "pixels": lambda: fit_pixel_classifier(pixels, slices, optimizer_of(pixels), 2, **quiet),
+        "encoder": lambda: fit_encoder(
+            encoder, images, labels, optimizer_of(encoder), 2, n_way=2, n_query=1, **quiet
+        ),
+    }
+
+
+@pytest.mark.parametrize("kind", ["episodes", "pixels", "encoder"])
+def test_a_frozen_model_and_a_strange_optimizer_are_refused_in_a_sentence(kind):
+    assert len(three_ways_to_train()[kind]().losses) == 2
+    with pytest.raises(ValueError, match="no parameter that can be trained"):
+        three_ways_to_train(freeze=True)[kind]()
+    with pytest.raises(ValueError, match="holds none of the model's trainable parameters"):
+        three_ways_to_train(strange=True)[kind]()
+
+
+def test_an_optimizer_of_a_part_of_the_model_is_no_mistake():
+    encoder = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    encoder[0].requires_grad_(False)
+    optimizer = torch.optim.SGD(encoder[1].parameters(), lr=0.1)
+    images, labels = torch.rand(12, 4), torch.arange(12) % 3
+    fit_encoder(encoder, images, labels, optimizer, 2, n_way=2, n_query=1, progress=False)
+
+
+def test_numpys_integers_count_as_integers_also_in_a_checkpoint(tmp_path):
+    one, two = np.int64(1), np.int32(2)
+    file = tmp_path / "run.pt"
+    for _ in range(2):  # the second call reads what the first has saved
+        net, optimizer = make_training()
+        result = episodic_training_epoch(
+            net, make_slices(), optimizer, two, n_way=one, k_shot=one, n_query=one,
+            episodes_per_step=one, seed=two, checkpoint=file, checkpoint_every=one, progress=False,
+        )  # fmt: skip
+        assert len(result.losses) == 2
+    encoder, images, labels = nn.Linear(4, 2), torch.rand(12, 4), torch.arange(12) % 3
+    sgd = torch.optim.SGD(encoder.parameters(), lr=0.1)
+    fit_encoder(encoder, images, labels, sgd, two, n_way=two, n_query=one, progress=False)
+    assert len(draw_episode(labels, two, one, one, torch.Generator()).classes) == 2
+
+
+@pytest.mark.parametrize("wrong", [1.0, "1", None, True, np.float64(1), torch.tensor(1.5)])
+def test_what_is_not_an_integer_is_refused_with_its_name(wrong):
+    with pytest.raises(TypeError, match="k_shot must be an integer, got"):
+        sample_episode(make_slices(), 1, wrong)
+    with pytest.raises(TypeError, match="n_way must be an integer, got"):
+        draw_episode(torch.arange(12) % 3, wrong, 1, 1, torch.Generator())

@@ -21,6 +21,7 @@ from types import FrameType
 from typing import IO, Any
 from urllib.parse import quote
 
+from fewshot_lib.classroom import copies
 from fewshot_lib.classroom.machine import has_display, is_root
 
 #: JupyterLab settings of the course: no announcements, hence no question and no call at start; none
@@ -95,9 +96,9 @@ def free_port(first: int) -> int:
 
 
 def first_notebook(folder: Path) -> str | None:
-    """Name the notebook to open first, ``notebooks/00…``, relative to the course's folder."""
-    found = sorted((folder / "notebooks").glob("00*.ipynb"))
-    return f"notebooks/{found[0].name}" if found else None
+    """Name the notebook to open first, the reader's copy of 00, relative to the course's folder."""
+    found = sorted((folder / copies.FOLDER / "notebooks").glob("00*.ipynb"))
+    return f"{copies.FOLDER}/notebooks/{found[0].name}" if found else None
 
 
 def start_server(
@@ -110,7 +111,7 @@ def start_server(
 
     Arguments:
         folder: what is served.
-        port: the first port to try; a taken one means the next.
+        port: the first port to try; the next free one is used if it is taken.
         log: where the server's own messages go; dropped when omitted.
         patience: seconds to wait for the first answer.
 
@@ -168,7 +169,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def serve_course(folder: Path, port: int = 8888, browser: bool | None = None) -> None:
-    """Serve the course until Ctrl-C, at its first notebook.
+    """Serve the course until Ctrl-C, at the reader's copy of its first notebook.
 
     Arguments:
         folder: the course's folder.
@@ -182,7 +183,13 @@ def serve_course(folder: Path, port: int = 8888, browser: bool | None = None) ->
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _end)
     log_path = folder / "build" / "jupyterlab.log"
-    log_path.parent.mkdir(exist_ok=True)
+    try:
+        log_path.parent.mkdir(exist_ok=True)
+        said = str(copies.update(folder))
+    except OSError as error:
+        raise CannotServe(f"The folder of the course cannot be written to: {error}") from None
+    if said:
+        print(said)
     with log_path.open("wb") as log:
         try:
             server = start_server(folder, port, log)

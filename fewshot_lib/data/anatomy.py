@@ -117,7 +117,7 @@ def make_subject(
     >>> make_subject(0, n_slices=3, size=32).labels.shape
     (3, 32, 32)
     """
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = size if isinstance(size, tuple | list) else (size, size)
     if min(height, width) < 16 or n_slices < 1 or index < 0:
         raise ValueError(
             "need size ≥ 16, n_slices ≥ 1 and index ≥ 0, "

@@ -10,7 +10,7 @@ from fewshot_lib.episodes import Volume
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = size if isinstance(size, tuple | list) else (size, size)
     if height < 1 or width < 1:
         raise ValueError(f"size must be at least 1 pixel each way, got {(height, width)}")
     return height, width

@@ -199,8 +199,8 @@ def montage(
     '2 slices of s1'
     """
     depth = volume.images.shape[0]
-    if isinstance(slices, int):
-        count = min(slices, depth)
+    if isinstance(slices, int | np.integer):
+        count = min(int(slices), depth)
         slices = [round((i + 0.5) * depth / count - 0.5) for i in range(count)]
     if not slices or not all(0 <= z < depth for z in slices):
         raise ValueError(f"slices must be some of 0 … {depth - 1}, got {list(slices)}")

@@ -7,6 +7,7 @@ import html
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from fewshot_lib.reading.frontend import emit_live
@@ -19,10 +20,14 @@ if TYPE_CHECKING:
 
 SAVED_SECONDS = 1.0  # that the live form may spend on the small multiples saved with the notebook
 FLUENT = 0.25  # seconds a picture may take for sliders to draw while they are being dragged
+NEWEST = 0.4  # the weight of the newest picture in the running mean of these seconds
 
 #: ipywidgets gives a slider's handle no name and a rounded value, and a picture no alt text (its
 #: ``tooltip`` breaks an Image); only the page can. Where this does not run, the rest still works.
-NAMES = """<script>(function name(tries) {
+NAMES = """<style>
+.fewshot-explore .widget-inline-hbox > .widget-label {text-align: left; width: 11em; flex: 0 0 11em;
+  white-space: normal; line-height: 1.3; align-self: center}
+</style><script>(function name(tries) {
   for (const box of document.querySelectorAll(".fewshot-explore:not([data-named])")) {
     const words = box.querySelector(".fewshot-words"), image = box.querySelector("img");
     if (!words || !image) continue;
@@ -73,7 +78,7 @@ class Panel:
         self.function = function
         self.controls = list(controls)
         self.places: dict[int, list[Any]] = {}
-        self.seconds = 0.0
+        self.seconds: float | None = None  # a picture takes, as a running mean
         self.knobs = [_knob(control) for control in controls]
         self.said = widgets.HTML()
         self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%"))
@@ -81,9 +86,7 @@ class Panel:
         self.told.add_class("fewshot-words")
         folded = widgets.Accordion([self.told], titles=["The picture in words"])
         self.draw()
-        for knob, control in zip(self.knobs, controls, strict=True):
-            if control.kind in ("range", "steps"):
-                knob.continuous_update = self.seconds <= FLUENT
+        for knob in self.knobs:
             knob.observe(self.draw, names="value")
         self.box = widgets.VBox([*self.knobs, self.said, self.picture, folded])
         self.box.add_class("fewshot-explore")
@@ -122,20 +125,51 @@ class Panel:
         finding = html.escape(f"{words(self.controls, self.setting)}. {data.finding or data.what}")
         self.said.value = f'<p role="status">{finding}</p>'
         self.told.value = f"<p>{html.escape(data.alt)}</p>"
-        self.seconds = time.perf_counter() - begun
+        self._took(time.perf_counter() - begun)
+
+    def _took(self, seconds: float) -> None:
+        """Let sliders draw while they are dragged as long as pictures are quick on the whole.
+
+        The first picture of a session loads fonts, and one may fall into a busy moment: neither
+        decides by itself.
+        """
+        if self.seconds is None:
+            self.seconds = seconds
+        else:
+            self.seconds += NEWEST * (seconds - self.seconds)
+        for knob, control in zip(self.knobs, self.controls, strict=True):
+            if control.kind in ("range", "steps"):
+                knob.continuous_update = self.seconds <= FLUENT
 
     def _place(self, figure: Figure) -> None:
         """Put axes where the last picture had them: nothing jumps, and laying out takes long."""
-        if figure.get_layout_engine() is None:
+        engine = figure.get_layout_engine()
+        if engine is None:
             return
         kept = self.places.get(len(figure.axes))
-        if kept is None:
-            figure.draw_without_rendering()
-            self.places[len(figure.axes)] = [axes.get_position() for axes in figure.axes]
-            return
-        figure.set_layout_engine("none")
-        for axes, place in zip(figure.axes, kept, strict=True):
-            axes.set_position(place)
+        if kept is not None:
+            figure.set_layout_engine("none")
+            for axes, place in zip(figure.axes, kept, strict=True):
+                axes.set_position(place)
+            if _fits(figure):
+                return
+            for axes in figure.axes:  # longer labels than before: make room for them
+                axes.set_in_layout(True)
+            figure.set_layout_engine(engine)
+        figure.draw_without_rendering()
+        self.places[len(figure.axes)] = [axes.get_position() for axes in figure.axes]
+
+
+def _fits(figure: Figure) -> bool:
+    """Say whether every label lies inside the picture, to a hundredth of an inch."""
+    drawn, page = figure.get_tightbbox(), figure.bbox_inches
+    room = 0.01
+    return bool(
+        drawn.x0 >= page.x0 - room
+        and drawn.y0 >= page.y0 - room
+        and drawn.x1 <= page.x1 + room
+        and drawn.y1 <= page.y1 + room
+    )
 
 
 @contextmanager
@@ -178,7 +212,7 @@ def _knob(control: Control) -> Any:
         low, high = control.values[0], control.values[-1]  # the value, not its place
         how |= {"min": low, "max": high, "step": control.values[1] - low}
         start = control.values[control.start]
-        if all(isinstance(value, int) for value in control.values):
+        if all(isinstance(value, Integral) for value in control.values):
             return widgets.IntSlider(value=start, **how)
         digits = max(len(label.partition(".")[2]) for label in control.labels)
         return widgets.FloatSlider(value=start, readout_format=f".{digits}f", **how)

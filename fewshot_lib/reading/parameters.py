@@ -6,6 +6,8 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 Drawing = Callable[..., "tuple[Figure, PlotData]"]
 Setting = dict[str, Any]
 MOST_VALUES = 1000
+#: How the parameters and values of this course read, where that is not their name with spaces.
+TITLES = {"n_way": "ways", "k_shot": "shots", "n_shots": "shots", "n_query": "queries"}
+VALUES = {"squared_euclidean": "squared Euclidean", "euclidean": "Euclidean"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Control:
     @property
     def title(self) -> str:
         """Return the parameter's name as words."""
-        return self.name.replace("_", " ")
+        return TITLES.get(self.name, self.name.replace("_", " "))
 
     def label(self, value: Any) -> str:
         """Return how a value reads."""
@@ -78,7 +83,7 @@ def _control(name: str, given: Any, default: Any) -> Control:
     if isinstance(given, str):
         return Control(name, "text", (given,), (given,), 0)
     if isinstance(given, Mapping):
-        values, labels = tuple(given.values()), tuple(str(label) for label in given)
+        values, labels = tuple(given.values()), tuple(_written(label) for label in given)
         kind = "menu"
     elif isinstance(given, list):
         values, labels = tuple(given), tuple(_written(value) for value in given)
@@ -112,7 +117,7 @@ def _range_values(name: str, given: tuple[Any, ...] | range) -> tuple[Any, ...]:
                 "numbers; for single values give a list"
             )
         low, high = given[:2]
-        if len(given) == 2 and not (isinstance(low, int) and isinstance(high, int)):
+        if len(given) == 2 and not (isinstance(low, Integral) and isinstance(high, Integral)):
             raise ValueError(
                 f"{name} = {given!r}: a range that is not of whole numbers needs a step"
             )
@@ -124,7 +129,7 @@ def _range_values(name: str, given: tuple[Any, ...] | range) -> tuple[Any, ...]:
             raise ValueError(
                 f"{name} = {given!r} has {count} values, over {MOST_VALUES}: take a larger step"
             )
-        whole = all(isinstance(value, int) for value in (low, step))
+        whole = all(isinstance(value, Integral) for value in (low, step))
         values = tuple(low + i * step if whole else round(low + i * step, 10) for i in range(count))
     if len(values) > MOST_VALUES:
         raise ValueError(f"{name} has {len(values)} values, over {MOST_VALUES}")
@@ -132,12 +137,25 @@ def _range_values(name: str, given: tuple[Any, ...] | range) -> tuple[Any, ...]:
 
 
 def _written(value: Any) -> str:
-    """Write a value as a reader would."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    """Write a value as a reader would.
+
+    >>> [_written(value) for value in ("squared_euclidean", 1 / 3, 0.25, 20)]
+    ['squared Euclidean', '1/3', '0.25', '20']
+    """
+    if isinstance(value, str):
+        return VALUES.get(value, value.replace("_", " "))
+    if isinstance(value, Real) and not isinstance(value, Integral):
+        short, exact = f"{value:g}", float(value)
+        if math.isfinite(exact) and len(short.lstrip("-0.")) > 4:
+            simple = Fraction(exact).limit_denominator(12)
+            if abs(float(simple) - exact) < 1e-9:
+                return str(simple)
+        return short
+    return str(value)
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _same(value: Any, other: Any) -> bool:

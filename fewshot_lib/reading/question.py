@@ -399,9 +399,12 @@ def _reply_html(reply: Reply) -> str:
 LOOK = """<style>
 .fewshot-option.jupyter-button, .fewshot-option.jupyter-widgets {white-space: normal; height: auto;
   text-align: left; line-height: 1.4; padding: .35em .8em; overflow: visible}
-.fewshot-option label {display: flex; gap: .5em; align-items: baseline; width: 100%;
+.fewshot-option > .widget-label {display: none !important}
+.fewshot-option .widget-label-basic {display: flex; gap: .6em; align-items: baseline; width: 100%;
   white-space: normal; overflow: visible; height: auto; line-height: 1.4; cursor: pointer}
-.fewshot-option label span {white-space: normal; overflow: visible}
+.fewshot-option .widget-label-basic > input {flex: 0 0 auto; width: auto; margin: 0}
+.fewshot-option .widget-label-basic > span {flex: 1 1 auto; text-align: left; white-space: normal;
+  overflow: visible}
 .fewshot-option:focus-visible, .fewshot-option input:focus-visible {outline: 3px solid #1a73e8}
 </style>"""
 
@@ -499,9 +502,9 @@ class _Form:
     def _field(self) -> list[Any]:
         names = ", ".join(self.asked.names)
         what = f"a formula in {names}" if names else "a number, or a formula for it"
-        field = self.widgets.Text(placeholder=what)
-        field.tooltip = f"Your answer: {what}"
-        field.layout.width = "22em"
+        field = self.widgets.Text(description="Your answer", placeholder=what)
+        field.style.description_width = "initial"
+        field.layout.width = "28em"
         field.observe(self.forget, "value")
 
         def submit(*_: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,7 +90,7 @@ def test_a_question_is_answered_wrongly_and_rightly_from_the_keyboard(
     assert asked.hint not in saved
     assert find("prototypes.shift").reply not in saved
 
-    box = page.page.locator(".jp-OutputArea-output", has_text="What is changed by training?").last
+    box = page.page.locator(".fewshot-live-prototypes-learned").last
     right = next(letter for letter, option in asked.labelled if option.right)
     wrong = [letter for letter, option in asked.labelled if not option.right]
     for letter in wrong[:2]:
@@ -98,11 +99,17 @@ def test_a_question_is_answered_wrongly_and_rightly_from_the_keyboard(
     press(box, right)
     box.get_by_text("There is no parameter in a mean").wait_for(timeout=10_000)
 
-    typed = page.page.locator(".jp-OutputArea-output", has_text="one of them moves by v").last
-    for text, reply in (("v", "one shot only"), ("v / n", "moves a 1-shot prototype")):
-        typed.get_by_role("textbox").fill(text)
-        press(typed, "Check")
-        typed.get_by_text(reply).wait_for(timeout=10_000)
+    typed = page.page.locator(".fewshot-live-prototypes-shift").last
+    field = typed.get_by_role("textbox", name="Your answer")
+    field.fill("v")
+    press(typed, "Check")
+    typed.get_by_text("one shot only").wait_for(timeout=10_000)
+    field.fill("")
+    typed.get_by_text("one shot only").wait_for(state="detached", timeout=10_000)
+    field.focus()
+    page.page.keyboard.type("v/n", delay=0)  # and Enter at once: no key may be lost
+    page.page.keyboard.press("Enter")
+    typed.get_by_text("moves a 1-shot prototype").wait_for(timeout=10_000)
     rows = json.loads((served[1] / "asked.ipynb.progress.json").read_text())["rows"]
     assert {row["key"]: row["attempts"] for row in rows} == {
         "question:prototypes.learned": 3,
@@ -111,8 +118,29 @@ def test_a_question_is_answered_wrongly_and_rightly_from_the_keyboard(
     assert page.failures() == []
 
 
+def test_the_words_of_an_option_are_its_name_and_are_clicked(
+    served: tuple[Server, Path], visit: Callable[[str], NotebookPage]
+) -> None:
+    source = 'from fewshot_lib.reading import question\nquestion("prototypes.unsquared")'
+    page = visit(put(served, "options.ipynb", {}, source))
+    page.run_all(120)
+    box = page.page.locator(".fewshot-live-prototypes-unsquared").last
+    asked = find("prototypes.unsquared")
+    for letter, option in asked.labelled:
+        named = re.compile(rf"^{letter}\s+{re.escape(option.text)}")
+        control = box.get_by_role("checkbox", name=named)
+        assert control.count() == 1
+        assert not control.is_checked()
+        if option.right:
+            box.get_by_text(option.text).click()
+            assert control.is_checked()
+    press(box, "Check")
+    box.get_by_text("✓ Right").wait_for(timeout=10_000)
+    assert page.failures() == []
+
+
 def press(box, name: str) -> None:
-    """Press a button by the keyboard."""
-    button = box.get_by_role("button", name=name, exact=True)
+    """Press a button, named by its first word, by the keyboard."""
+    button = box.get_by_role("button", name=re.compile(f"^{name}\\b"))
     button.focus()
     button.press("Enter")

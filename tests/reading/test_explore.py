@@ -9,12 +9,13 @@ import functools
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewshot_lib import figures
-from fewshot_lib.reading import explore, frontend
+from fewshot_lib.reading import explore, frontend, parameters
 from fewshot_lib.reading import panel as panel_module
 from fewshot_lib.reading.frontend import WIDGET_VIEW
 from fewshot_lib.reading.multiples import look, select, small_multiples
@@ -66,7 +67,7 @@ def controls_of(function: Any = curve, **parameters: Any) -> list[Any]:
     [
         ([1, 5, 10], "steps", ("1", "5", "10")),
         ([0.1, 20], "steps", ("0.1", "20")),
-        (["cosine", "euclidean"], "menu", ("cosine", "euclidean")),
+        (["cosine", "euclidean"], "menu", ("cosine", "Euclidean")),
         ({"squared": "squared_euclidean", "un-squared": "euclidean"}, "menu",
          ("squared", "un-squared")),
         ((0, 3), "range", ("0", "1", "2", "3")),
@@ -192,7 +193,7 @@ def test_the_static_form_is_one_output_with_sheet_table_and_words(outputs) -> No
     assert set(bundle) == {"text/html", "image/png", "text/plain"}
     alt = metadata["image/png"]["alt"]
     assert alt.startswith("4 small pictures, y against x. shots = 1, distance = cosine: y at 1")
-    for setting in ("shots = 1, distance = euclidean", "shots = 5, distance = cosine"):
+    for setting in ("shots = 1, distance = Euclidean", "shots = 5, distance = cosine"):
         assert setting in alt
     assert bundle["text/plain"].splitlines()[:3] == [
         "curve: 4 settings.",
@@ -321,7 +322,7 @@ def test_every_control_has_a_name_and_sliders_a_readout() -> None:
         k_shot=(1, 5), scale=(0.0, 1.0, 0.25), alpha=[1, 20], distance=["a", "b"], on=True, text="x"
     )
     assert [knob.description for knob in panel.knobs] == [
-        "k shot", "scale", "alpha", "distance", "on", "text",
+        "shots", "scale", "alpha", "distance", "on", "text",
     ]  # fmt: skip
     assert [type(knob).__name__ for knob in panel.knobs] == [
         "IntSlider", "FloatSlider", "SelectionSlider", "ToggleButtons", "Checkbox", "Text",
@@ -360,26 +361,74 @@ def test_a_mistake_is_named_with_its_kind_and_cannot_inject_html() -> None:
     assert "<img" not in panel.told.value
 
 
-def test_a_quick_picture_follows_the_drag_and_a_slow_one_waits(monkeypatch) -> None:
-    clock = iter([0.0, FLUENT / 2])
-    monkeypatch.setattr(panel_module.time, "perf_counter", lambda: next(clock))
-    assert live_panel(shots=(1, 3)).knobs[0].continuous_update is True
-    clock = iter([0.0, FLUENT * 2])
-    assert live_panel(shots=(1, 3)).knobs[0].continuous_update is False
+def test_pictures_that_are_quick_on_the_whole_follow_the_drag(monkeypatch) -> None:
+    """The first picture does not decide, nor does one busy moment."""
+    clock: list[float] = []
+    monkeypatch.setattr(panel_module.time, "perf_counter", lambda: clock.pop(0))
+
+    def takes(seconds: float) -> None:
+        clock.extend([0.0, seconds])
+
+    takes(FLUENT * 2)
+    panel = live_panel(shots=(1, 9))
+    knob = panel.knobs[0]
+    assert knob.continuous_update is False
+    for value in range(2, 8):
+        takes(FLUENT / 10)
+        knob.value = value
+    assert knob.continuous_update is True
+    takes(FLUENT * 1.5)
+    knob.value = 8
+    assert knob.continuous_update is True
+    for value in (7, 6, 5, 4, 3):
+        takes(FLUENT * 4)
+        knob.value = value
+    assert knob.continuous_update is False
 
 
-def test_axes_stay_where_they_are_while_tick_labels_grow() -> None:
-    boxes = []
+def test_the_layout_grows_with_longer_labels_and_is_kept_otherwise() -> None:
+    figures_drawn: list[Any] = []
 
-    def growing(digits: int) -> Any:
-        figure, data = figures.lines([1, 5], {"a": [0, 10**digits]}, xlabel="x", ylabel="y")
-        boxes.append(figure.axes[0])
+    def labelled(digits: int) -> Any:
+        figure, data = figures.lines([0, 1], {"a": [0.0, 1.0]}, xlabel="x", ylabel="y")
+        axes = figure.axes[0]
+        axes.set_yticks([0, 1], ["0", "9" * digits])
+        axes.set_ylabel("hours")
+        figures_drawn.append(figure)
         return figure, data
 
-    panel = live_panel(growing, digits=(1, 6))
-    panel.knobs[0].value = 6
-    before, after = (axes.get_position().bounds for axes in boxes)
-    assert after == pytest.approx(before)
+    panel = live_panel(labelled, digits=[2, 1, 30])
+    for value in (1, 30, 2):
+        panel.knobs[0].value = value
+    first, shorter, longest, again = (f.axes[0].get_position().x0 for f in figures_drawn)
+    assert shorter == pytest.approx(first)  # nothing jumps
+    assert longest > first  # the label is not pushed off
+    assert again == pytest.approx(longest)
+    for figure in figures_drawn:
+        assert panel_module._fits(figure)
+
+
+@pytest.mark.parametrize(
+    ("value", "reads"),
+    [
+        (1 / 3, "1/3"), (2 / 3, "2/3"), (1 / 12, "1/12"), (0.25, "0.25"), (0.1, "0.1"), (20, "20"),
+        (0.123456, "0.123456"), (1e-5, "1e-05"), (float("inf"), "inf"), (np.float64(0.5), "0.5"),
+        (np.int64(3), "3"), ("squared_euclidean", "squared Euclidean"), ("cosine", "cosine"),
+        ("one_two", "one two"),
+    ],
+)  # fmt: skip
+def test_values_read_as_words(value: Any, reads: str) -> None:
+    assert parameters._written(value) == reads
+
+
+def test_numpys_numbers_make_sliders_like_pythons() -> None:
+    [range_, steps] = controls_of(
+        lambda a, b: None, a=(np.int64(1), np.int64(3)), b=[np.float32(0.5), np.int32(2)]
+    )
+    assert (range_.kind, range_.values) == ("range", (1, 2, 3))
+    assert (steps.kind, steps.labels) == ("steps", ("0.5", "2"))
+    [knob, _] = [panel_module._knob(control) for control in (range_, steps)]
+    assert type(knob).__name__ == "IntSlider"
 
 
 def test_the_live_form_leaves_a_picture_for_who_opens_the_saved_notebook(outputs) -> None:

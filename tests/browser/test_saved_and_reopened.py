@@ -1,0 +1,123 @@
+"""Save, close, come back: interactive things show their saved form, and live again when run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import pytest
+from jupyter_page import NotebookPage
+
+from fewshot_lib.classroom import copies
+from fewshot_lib.classroom.lab import Server
+from fewshot_lib.reading.question import find
+
+pytestmark = pytest.mark.browser
+
+SINGLE, MULTIPLE, TYPED = "prototypes.learned", "prototypes.unsquared", "prototypes.shift"
+IMPORTS = """
+from fewshot_lib import figures
+from fewshot_lib.exercises import check, rubric
+from fewshot_lib.reading import explore, question
+def ceiling(scale): return figures.softmax_ceiling((2, 5), [1, scale])
+def squared_euclidean(queries, prototypes): return queries
+"""
+CELLS = [
+    *(f'question("{name}")' for name in (SINGLE, MULTIPLE, TYPED)),
+    'rubric("prototypes.temperature")',
+    "explore(ceiling, scale=[1, 20])",
+    'check("prototypes", squared_euclidean)',
+]
+#: What the saved form of each shows.
+SHOWN = (
+    *("To answer, run the first code cell",) * 3,
+    "To tick the points, run this cell",
+    "some of their settings|2 settings",
+    "prototypes.squared_euclidean",
+)
+
+
+def put(served: tuple[Server, Path], name: str) -> str:
+    """Serve a notebook with one of everything, and a progress of its own."""
+    progress = str(served[1] / f"{name}.progress.json")
+    first = f"import os\nos.environ['FEWSHOT_PROGRESS'] = {progress!r}\n{IMPORTS}"
+    cells = [nbformat.v4.new_code_cell(source) for source in (first, *CELLS)]
+    metadata = {"kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python",
+                               "name": "python3"}}  # fmt: skip
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), served[1] / name)
+    return name
+
+
+def end_kernels(server: Server) -> None:
+    """End all kernels, as when a machine is switched off."""
+    for session in server.ask("/api/sessions"):
+        server.ask(f"/api/sessions/{session['id']}", "DELETE")
+
+
+def visible(page: NotebookPage) -> list[str]:
+    """Give what each code cell's output shows to the eye, in order."""
+    areas = page.page.locator(".jp-Notebook .jp-Cell-outputArea")
+    return [areas.nth(place).inner_text() for place in range(1, areas.count())]
+
+
+def test_everything_is_live_then_saved_then_live_again(
+    served: tuple[Server, Path], visit: Callable[[str], NotebookPage]
+) -> None:
+    page = visit(put(served, "reopened.ipynb"))
+    page.run_all(120)
+    text = "\n".join(visible(page))
+    assert "To answer, run the first" not in text, "the saved form is hidden while it lives"
+    assert page.page.locator(".fewshot-live").count() == 5
+    right = next(c for c, option in find(SINGLE).labelled if option.right)
+    asked = page.page.locator(".fewshot-live-prototypes-learned")
+    asked.get_by_role("button", name=re.compile(f"^{right}\\b")).click()
+    page.page.get_by_text("✓ Right").wait_for(timeout=10_000)
+    page.page.locator('.fewshot-live-prototypes-temperature input[type="checkbox"]').first.check()
+    page.page.wait_for_timeout(500)
+    page.save()
+    assert page.failures() == []
+    page.page.close()
+    end_kernels(served[0])
+
+    page = visit("reopened.ipynb")
+    page.page.wait_for_timeout(5_000)
+    shown = visible(page)
+    text = "\n".join(shown)
+    for words in ("Error displaying widget", "Loading widget", "model not found"):
+        assert words not in text
+    for output, part in zip(shown, SHOWN, strict=True):
+        assert any(words in output for words in part.split("|")), (part, output)
+
+    page.run_all(120)
+    text = "\n".join(visible(page))
+    assert page.page.locator(".fewshot-live").count() == 5
+    assert "You answered this correctly on" in text
+    boxes = page.page.locator('.fewshot-live-prototypes-temperature input[type="checkbox"]')
+    assert boxes.first.is_checked()
+    assert "To answer, run the first" not in text
+    rows = json.loads((served[1] / "reopened.ipynb.progress.json").read_text())["rows"]
+    attempts = {row["key"]: row["attempts"] for row in rows}
+    assert attempts["prototypes.temperature"] == 0
+
+
+def test_a_copy_that_is_opened_and_read_is_not_edited(
+    served: tuple[Server, Path], visit: Callable[[str], NotebookPage]
+) -> None:
+    name = "exercises/03_prototypes.ipynb"
+    (served[1] / "exercises").mkdir(exist_ok=True)
+    shutil.copyfile(Path(__file__).resolve().parents[2] / name, served[1] / name)
+    copies.update(served[1])
+    copy = served[1] / copies.FOLDER / name
+    before = copy.read_bytes()
+    page = visit(f"{copies.FOLDER}/{name}")
+    page.page.wait_for_timeout(3_000)
+    assert page.page.locator(".jp-mod-dirty").count() == 0, "nobody edited it"
+    assert copy.read_bytes() == before
+    page.run_all(120)
+    metadata = json.loads(copy.read_text(encoding="utf-8"))["metadata"]
+    assert metadata["language_info"] == json.loads(before)["metadata"]["language_info"]
+    assert page.failures() == []
