@@ -232,7 +232,7 @@ def revive(value: Any) -> Any:
     3
     """
     if isinstance(value, torch.Tensor):
-        return value.clone()
+        return value.clone(memory_format=torch.contiguous_format)  # as it comes over the wire
     if isinstance(value, np.ndarray):
         return value.copy()
     if isinstance(value, Seed):

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
+import torch
 
 from fewshot_lib.classroom import sandbox
 from fewshot_lib.classroom.edition import build_edition
@@ -180,3 +181,8 @@ def threads(process: psutil.Process) -> int:
         return process.num_threads()
     except psutil.Error:
         return 0
+
+
+def test_pytorch_computes_with_the_same_kernels_as_outside(warm):
+    source = "import torch\ndef double(x):\n    return torch.backends.cpu.get_cpu_capability()"
+    assert set(answers(warm.run(job(source)))) == {torch.backends.cpu.get_cpu_capability()}

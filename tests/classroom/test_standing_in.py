@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from fewshot_lib.classroom import results
+from fewshot_lib.classroom import results, student
 from fewshot_lib.classroom.grade import grade, verify
 from fewshot_lib.classroom.machine import course_folder
+from fewshot_lib.classroom.plan import plan
 from fewshot_lib.classroom.sandbox import SandboxLimits
 from fewshot_lib.exercises import catalogue
 from fewshot_lib.exercises.diagnosis import PASSED, judge, sheet
@@ -120,8 +121,8 @@ STUDENTS = {
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory):
     folder = tmp_path_factory.mktemp("standing-in")
-    for student, notebook in STUDENTS.items():
-        place = folder / "submissions" / student
+    for name, notebook in STUDENTS.items():
+        place = folder / "submissions" / name
         place.mkdir(parents=True)
         (place / f"{NAME}.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
     grade(folder / "submissions", folder / "results", COURSE, seed=5, limits=LIMITS)
@@ -215,3 +216,11 @@ def test_a_cell_that_stands_in_binds_its_answers_name_and_no_other(exercise):
         if cell["cell_type"] == "code" and grading(cell).get("solution"):
             body = ast.parse("".join(cell["source"])).body
             assert [getattr(node, "name", "") for node in body] == [name]
+
+
+@pytest.mark.parametrize("exercise", catalogue.exercises(), ids=lambda one: one.name)
+def test_what_stands_in_can_be_made_beside_nothing_but_what_was_handed_out(exercise):
+    one_plan = plan(exercise.stem, COURSE)
+    names = [answer.name for answer in exercise.answers]
+    wanted = {"names": names, "sources": [*one_plan.definitions, *map(one_plan.own.get, names)]}
+    assert list(student._stand_ins(wanted)) == names
