@@ -35,6 +35,7 @@ from fewshot_lib.exercises.running import LOST, NOT_ATTEMPTED
 ISOLATIONS = ("bubblewrap", "none")
 
 _GRACE_SECONDS = 2.0
+_END_SECONDS = 60.0  # many large processes take long to go on a busy machine
 _WARM_SECONDS = 120.0
 
 
@@ -278,13 +279,18 @@ class Sandbox:
         self._control.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
 
     def _report(self, heard: int, deadline: float) -> dict[str, Any]:
-        data = b""
+        """Hear how a submission ended; the next one waits until all of it is gone."""
+        data, told = b"", False
         while len(data) < 4096:
             left = deadline - time.monotonic()
             ready, _, _ = select.select([heard], [], [], max(left, 0.05))
-            if not ready:
+            if not ready and not told:
                 with contextlib.suppress(OSError):
                     self._control.send(json.dumps({"kill": self._ticket}).encode())
+                told, deadline = True, time.monotonic() + _END_SECONDS
+                continue
+            if not ready:
+                self.close()  # a new worker is started for the next one
                 return {"why": "time"}
             piece = os.read(heard, 4096)
             if not piece:

@@ -108,7 +108,7 @@ class Underway:
     def complete(self) -> bool:
         """Whether every answer was called and replied to."""
         return all(
-            any(outcome.status != LOST for outcome in outcomes) or not outcomes
+            any(not _unheard(outcome) for outcome in outcomes) or not outcomes
             for outcomes in self._outcomes.values()
         )
 
@@ -205,6 +205,11 @@ class Underway:
 def upper_first(text: str) -> str:
     """Write a text's first letter large."""
     return text[:1].upper() + text[1:]
+
+
+def _unheard(outcome: Outcome) -> bool:
+    """Say whether nothing was heard of a call; what was stopped in time says how long it took."""
+    return outcome.status == LOST or (outcome.status == TOO_SLOW and not outcome.message)
 
 
 def _how(ended: Ended) -> str:

@@ -242,13 +242,17 @@ def _watch(init: int, limits: dict[str, Any], control: socket.socket) -> dict[st
                 why = why or "time"
                 waiting = [ending]
             if not why:
-                family = family_of(init)
-                used = memory_kilobytes(family, limits["baseline_kb"], limits["memory_mb"] * 1024)
+                most = limits["processes"] + 1  # and init
+                family = family_of(init, most)
+                used = 0
+                if sum(family.values()) > most:  # the kernel holds nobody to it whom root started
+                    why = "processes"
+                else:
+                    allowed = limits["memory_mb"] * 1024
+                    used = memory_kilobytes(family, limits["baseline_kb"], allowed)
                 peak = max(peak, used)
                 if time.monotonic() - begun > limits["wall_seconds"]:
-                    why = "time"
-                elif sum(family.values()) > limits["processes"] + 1:  # and init
-                    why = "processes"  # the kernel holds nobody to the limit whom root started
+                    why = why or "time"
                 elif used > limits["memory_mb"] * 1024:
                     why = "memory"
             if why:
@@ -299,10 +303,16 @@ def memory_kilobytes(family: Iterable[int], baseline: int, limit: int) -> int:
     return max(least, exact - baseline)
 
 
-def family_of(init: int) -> dict[int, int]:
-    """Count the threads of init and of every process below it, by process."""
-    found, pending = {}, [init]
-    while pending:
+def family_of(init: int, most: int) -> dict[int, int]:
+    """Count the threads of init and of every process below it, by process.
+
+    Arguments:
+        init: the first process.
+        most: when more than so many threads are found, no more are looked for.
+    """
+    found: dict[int, int] = {}
+    pending = [init]
+    while pending and sum(found.values()) <= most:
         process = pending.pop()
         found[process] = 1
         with contextlib.suppress(OSError, ValueError):  # it ended meanwhile
