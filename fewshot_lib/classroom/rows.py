@@ -54,7 +54,7 @@ def row_of(one_plan: Plan, underway: Underway) -> dict[str, Any]:
         place = assembled.places[index] if 0 <= index < len(assembled.places) else "a cell"
         said.append({"cell": place, "error": note["error"], "printed": note["printed"][:500]})
         look_at += not_available(place, note["error"], note["not_run"])
-        if re.fullmatch(r"stopped after \d+ s", note["error"]):
+        if re.fullmatch(r"stopped after [\d.]+ s", note["error"]):
             look_at.append(
                 f"{upper_first(place)} was {note['error']}, which is all that it may take."
             )
