@@ -265,9 +265,8 @@ def source_digest(name: str) -> str:
     word = catalogue.exercise(name).name
     judging = ("compare", "diagnosis", "given", "running", "spec", "values", word)
     files += [package / "exercises" / f"{part}.py" for part in judging]
-    files += [
-        package / "classroom" / f"{part}.py" for part in ("assemble", "edition", "quiet", "worker")
-    ]
+    running = ("assemble", "edition", "quiet", "student", "underway", "worker")
+    files += [package / "classroom" / f"{part}.py" for part in running]
     total = hashlib.sha256()
     for file in sorted(files):
         data = file.read_bytes()

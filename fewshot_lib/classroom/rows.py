@@ -13,6 +13,9 @@ from fewshot_lib.classroom.underway import FAULT, Underway, student_seed, upper_
 from fewshot_lib.exercises.diagnosis import FAILED, CheckVerdict, Verdict
 from fewshot_lib.exercises.spec import Answer
 
+#: A row says no more than this many things that a person must look at.
+MOST_SENTENCES = 40
+
 
 def unread_row(
     one_plan: Plan, submission: Submission, run_seed: int, status: str, problem: str
@@ -51,7 +54,7 @@ def row_of(one_plan: Plan, underway: Underway) -> dict[str, Any]:
         place = assembled.places[index] if 0 <= index < len(assembled.places) else "a cell"
         said.append({"cell": place, "error": note["error"], "printed": note["printed"][:500]})
         look_at += not_available(place, note["error"], note["not_run"])
-        if re.fullmatch(r"stopped after \d+ s", note["error"]):
+        if re.fullmatch(r"stopped after [\d.]+ s", note["error"]):
             look_at.append(
                 f"{upper_first(place)} was {note['error']}, which is all that it may take."
             )
@@ -60,14 +63,18 @@ def row_of(one_plan: Plan, underway: Underway) -> dict[str, Any]:
     for verdict in underway.verdicts.values():
         faults = {line.sentence for line in verdict.checks if line.stage == FAULT}
         look_at += [f"{verdict.answer}: {sentence}" for sentence in faults]
+    look_at = list(dict.fromkeys(look_at))
+    if len(look_at) > MOST_SENTENCES:
+        more = len(look_at) - MOST_SENTENCES
+        look_at[MOST_SENTENCES:] = [f"There is more to look at: {more} sentences like these."]
     return _row(
         one_plan,
         underway.prepared.submission,
         underway.prepared.seed,
         status=status,
         checks=checks,
-        notes=[*dict.fromkeys(look_at), *notes],
-        look_at=list(dict.fromkeys(look_at)),
+        notes=[*look_at, *notes],
+        look_at=look_at,
         said=said[:40],
         code={name: source[:20_000] for name, source in assembled.sources.items()},
         texts={name: text[:20_000] for name, text in assembled.texts.items()},

@@ -275,7 +275,7 @@ def _run_cell(
         shell.raised = error
     raised = shell.raised
     if isinstance(raised, running.TimeIsUp):
-        said = f"stopped after {seconds:.0f} s"
+        said = f"stopped after {seconds:.1f} s"
     else:
         said = _words(raised)
     return {
