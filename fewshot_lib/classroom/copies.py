@@ -40,8 +40,9 @@ class Update:
 
     def __str__(self) -> str:
         said = []
-        if self.made:
-            said.append(f"Your copies of {len(self.made)} notebooks are in {FOLDER}/.")
+        notebooks = [name for name in self.made if name.endswith(".ipynb")]
+        if notebooks:
+            said.append(f"Your copies of {len(notebooks)} notebooks are in {FOLDER}/.")
         if self.refreshed:
             said.append(f"Brought up to date: {', '.join(self.refreshed)}.")
         if self.newer:
