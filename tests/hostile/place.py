@@ -107,9 +107,14 @@ class Place:
         rows = results.current(results.read_rows(self.results / "results.jsonl"))
         return {row["student"]: row for row in rows}
 
-    def left(self) -> list[psutil.Process]:
-        """Give the processes of grading that still run."""
-        return [one for one in self.seen if one.is_running()]
+    def left(self, seconds: float = 60.0) -> list[psutil.Process]:
+        """Give the processes of grading that still run; the kernel has time to bury the killed."""
+        deadline = time.monotonic() + seconds
+        while (left := [one for one in self.seen if one.is_running()]) and (
+            time.monotonic() < deadline
+        ):
+            time.sleep(0.2)
+        return left
 
     def connected(self) -> bool:
         """Say whether somebody connected to the port."""

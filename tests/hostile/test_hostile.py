@@ -231,7 +231,6 @@ def _student(graded, name: str) -> str:
         ("never_ends", "graded", ""),
         ("sleeps", "graded", "was stopped after|took longer"),
         ("forged_places", "died", "left out|was stopped"),
-        ("fork_bomb", "graded", "more processes|was stopped|took longer"),
         ("memory_bomb_in_children", "graded", "more memory|more processes|took longer"),
         ("cut off", "not read", "damaged or cut off"),
         ("200 MB", "not read", "MiB"),
