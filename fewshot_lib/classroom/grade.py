@@ -72,7 +72,7 @@ class Wishes:
     roster: Sequence[Mapping[str, Any]] | None = None
 
 
-def collected(place: Path, course: Path, only: str = "") -> Collected:
+def collected(place: Path, only: str = "") -> Collected:
     """Collect the submissions at a place; see ``submissions.collect``.
 
     Raises:
@@ -80,7 +80,7 @@ def collected(place: Path, course: Path, only: str = "") -> Collected:
         NoSuchExercise: ``only`` is no exercise.
     """
     wanted = catalogue.exercise(only).stem if only else ""
-    return collect(place, course_exercises(course), wanted)
+    return collect(place, course_exercises(), wanted)
 
 
 def grade(
@@ -126,7 +126,7 @@ def grade(
     limits, wishes = limits or SandboxLimits(), wishes or Wishes()
     if not scheduler:
         require_sandbox(isolation)
-    there = collected(place, course, only)
+    there = collected(place, only)
     found = there.submissions
     unrecognised = [(one.name, one.why) for one in there.unrecognised]
     unrecognised += [("names", said) for said in there.clashes]
@@ -300,14 +300,14 @@ def write_reports(folder: Path, course: Path) -> Path:
 
 
 def submissions_of(
-    rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], course: Path
+    rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
 ) -> list[tuple[Mapping[str, Any], Submission | None]]:
     """Find the submission of each row in the folders that were graded; the same bytes if there."""
     there: dict[tuple[str, str], Submission] = {}
     exact: dict[tuple[str, str, str], Submission] = {}
     for where in settings.get("folders", []) if rows else []:
         try:
-            found = collected(Path(where["place"]), course, where.get("only", "")).submissions
+            found = collected(Path(where["place"]), where.get("only", "")).submissions
         except NoSubmissions as error:
             log.warning("submissions are no longer where they were graded from: %s", error)
             continue
@@ -378,7 +378,7 @@ def verify(
         ) from None
     differing: list[tuple[str, str, list[str]]] = []
     todo: dict[str, list[tuple[Mapping[str, Any], Submission]]] = {}
-    for row, one in submissions_of(rows, settings, course):
+    for row, one in submissions_of(rows, settings):
         if row["status"] in receipts.NOT_DONE:
             why = f"it was not graded ({row['status']}): a fault of the machine or of the grader"
             differing.append((row["student"], row["exercise"], [why]))

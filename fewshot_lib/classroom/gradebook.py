@@ -136,7 +136,7 @@ def write_notebooks(folder: Path, course: Path, root: Path) -> int:
     plans: dict[str, Any] = {}
     count = 0
     reader = Reader()
-    for row, one in grader.submissions_of(rows, settings, course):
+    for row, one in grader.submissions_of(rows, settings):
         if one is None or one.digest() != row["receipt"]["submission"]:
             continue
         exercise = row["exercise"]

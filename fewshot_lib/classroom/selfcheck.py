@@ -84,7 +84,7 @@ def check_notebook(path: Path, say: Callable[[str], None] = print) -> int:
         except OSError as error:
             say(f"{path} cannot be read: {error.strerror}.")
             return 2
-        found = Recogniser(course_exercises(course), reader).file(path.name, data)
+        found = Recogniser(course_exercises(), reader).file(path.name, data)
     if not found.by_content:
         say(f"{path.name} is none of the course's exercises (exercises/*.ipynb).")
         return 2
