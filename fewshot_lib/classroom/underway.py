@@ -221,7 +221,7 @@ def _how(ended: Ended) -> str:
     if ended.why == "memory":
         return "used more memory than it may"
     status = re.search(r"exit status -?\d+", ended.detail)
-    return f"ended the process ({status[0] if status else ended.detail})"
+    return f"ended the process ({status[0]})" if status else f"was stopped: {ended.detail}"
 
 
 def _judged(one_plan: Plan, name: str, outcomes: Sequence[Outcome], seed: int) -> Verdict:
