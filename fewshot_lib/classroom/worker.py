@@ -50,6 +50,7 @@ _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
 _MAP_SHARED, _MAP_ANONYMOUS = 0x01, 0x20
 _NOBODY = 65534
+_PAGE_KILOBYTES = os.sysconf("SC_PAGE_SIZE") // 1024
 _STUMBLED = 70
 _NOT_MADE = 255  # init's exit status when it could not make the place; never passed on from below
 _CLONE_NUMBERS = {"x86_64": 56, "aarch64": 220, "riscv64": 220, "ppc64le": 120}
@@ -230,7 +231,7 @@ def _map_user(user: int, group: int) -> None:
 
 def _watch(init: int, limits: dict[str, Any], control: socket.socket) -> dict[str, Any]:
     begun = time.monotonic()
-    why, peak, pause, before, looked = "", 0, 0.002, 0, begun
+    why, peak, pause = "", 0, 0.002
     ending = os.pidfd_open(init)
     waiting: list[Any] = [ending, control]
     try:
@@ -243,17 +244,14 @@ def _watch(init: int, limits: dict[str, Any], control: socket.socket) -> dict[st
                 waiting = [ending]
             if not why:
                 family, tasks = _family(init, limits["processes"] + 2)
-                now, allowed = time.monotonic(), limits["memory_mb"] * 1024
-                exact = tasks == before and now - looked > 0.1  # not in a storm of forks
-                before, looked = tasks, now if exact else looked
                 if tasks > limits["processes"] + 2:  # the kernel's own limit does not hold root
                     why = "processes"
                 else:
-                    used = memory_kilobytes(family, limits["baseline_kb"], allowed, exact)
+                    used = memory_kilobytes(family, limits["baseline_kb"])
                     peak = max(peak, used)
-                    if now - begun > limits["wall_seconds"]:
+                    if time.monotonic() - begun > limits["wall_seconds"]:
                         why = "time"
-                    elif used > allowed:
+                    elif used > limits["memory_mb"] * 1024:
                         why = "memory"
             if why:
                 os.kill(init, signal.SIGKILL)
@@ -282,41 +280,37 @@ def _still_wanted(control: socket.socket, ticket: int) -> bool:
     return message is not None and message.get("kill") != ticket
 
 
-def memory_kilobytes(family: list[int], baseline: int, limit: int, exact: bool) -> int:
+def memory_kilobytes(family: list[int], baseline: int) -> int:
     """Add up the memory of a family of processes, without what they inherited, in kB.
 
-    A fork shares the inherited pages until it writes to them; a program that was started anew has
-    none of them. The kernel's cheap counters do not tell a shared page from one that was written
-    to; where they leave it open whether the limit is passed, its exact ones can be read, in which a
-    shared page counts by its share.
+    A fork shares the inherited pages until it writes to them, which costs a fault per page; a
+    program that was started anew has none of them. The kernel's exact counters are not read: that
+    waits for every process that forks just now, and meanwhile they multiply.
 
     Arguments:
-        family: init and all processes below it.
+        family: init, the student's process, and all below, in the order in which they were found.
         baseline: what the warm parent has, which each fork inherits.
-        limit: what is allowed.
-        exact: whether exact counters may be read: this waits for processes that fork just now.
     """
-    ours = _begins_at("self")
-    private = {process: _status_kilobytes(process) for process in family}
-    inherited = {p: baseline for p in family if p == family[0] or _begins_at(str(p)) == ours}
-    least = sum(
-        max(0, anonymous - inherited.get(process, 0)) + shared
-        for process, (anonymous, shared) in private.items()
-    )
-    most = sum(anonymous + shared for anonymous, shared in private.values())
-    if not exact or least > limit or most - 2 * baseline <= limit:
-        return least
-    found = sum(_exact_kilobytes(process, sum(private[process])) for process in family)
-    return max(least, found - baseline)
+    begins, _ = _program("self")
+    total = 0
+    for position, process in enumerate(family):
+        anonymous, shared = _status_kilobytes(process)
+        where, faults = _program(str(process))
+        inherited = baseline if position == 0 or where == begins else 0
+        total += max(0, anonymous - inherited) + shared
+        if position > 1:
+            total += min(inherited, anonymous, faults * _PAGE_KILOBYTES)
+    return total
 
 
-def _begins_at(process: str) -> str:
-    """Give where a process's program begins: the same for forks, another for a new program."""
+def _program(process: str) -> tuple[str, int]:
+    """Give where a process's program begins, which is the same for forks, and its page faults."""
     try:
         with open(f"/proc/{process}/stat") as file:  # noqa: PTH123
-            return file.read().rpartition(")")[2].split()[23]
-    except (OSError, IndexError):
-        return ""
+            fields = file.read().rpartition(")")[2].split()
+        return fields[23], int(fields[7])
+    except (OSError, IndexError, ValueError):
+        return "", 0
 
 
 def _family(init: int, most: int) -> tuple[list[int], int]:
@@ -346,15 +340,6 @@ def _status_kilobytes(process: int) -> tuple[int, int]:
             if words and words[0] in counted:
                 counted[words[0]] = int(words[1])
     return counted["RssAnon:"], counted["RssShmem:"]
-
-
-def _exact_kilobytes(process: int, otherwise: int) -> int:
-    try:
-        with open(f"/proc/{process}/smaps_rollup") as file:  # noqa: PTH123
-            parts = [line.split() for line in file]
-    except OSError:
-        return otherwise
-    return sum(int(words[1]) for words in parts if words[0] in ("Pss_Anon:", "Pss_Shmem:"))
 
 
 def _init(talk: int, not_mine: list[int], limits: dict[str, Any], notebook: Notebook) -> NoReturn:
