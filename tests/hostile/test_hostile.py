@@ -230,7 +230,7 @@ def _student(graded, name: str) -> str:
         ("exec_another_program", "graded", "ended the process"),
         ("never_ends", "graded", ""),
         ("sleeps", "graded", "was stopped after|took longer"),
-        ("forged_places", "died", "left out|was stopped"),
+        ("forged_places", "graded", "ended the process"),
         ("memory_bomb_in_children", "graded", "more memory|more processes|took longer"),
         ("cut off", "not read", "damaged or cut off"),
         ("200 MB", "not read", "MiB"),
