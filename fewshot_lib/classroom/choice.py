@@ -41,7 +41,7 @@ class Candidate:
     Arguments:
         found: the file.
         exercise: which exercise.
-        by_content: whether its content says so, and not only its name.
+        sure: how sure this is, see ``Recognised``.
         old: the folder for which it is passed over, "" if there is none.
         problem: why it cannot be read, "" if nothing is known.
         notes: how it was recognised.
@@ -50,7 +50,7 @@ class Candidate:
 
     found: Found
     exercise: str
-    by_content: bool
+    sure: int
     old: str = ""
     problem: str = ""
     notes: tuple[str, ...] = ()
@@ -149,7 +149,7 @@ def _candidate(one: Found, recogniser: Recogniser) -> Candidate | Unrecognised:
     if one.entry.problem:
         exercise = recogniser.name(name) if is_notebook_name(name) else ""
         if exercise:
-            return Candidate(one, exercise, False, _old(one), one.entry.problem)
+            return Candidate(one, exercise, 0, _old(one), one.entry.problem)
         return _lost(one, one.entry.problem)
     if not is_notebook_name(name) and not _MAYBE_NOTEBOOK.fullmatch(name):
         return _lost(one, _why_not(name))
@@ -166,7 +166,7 @@ def _candidate(one: Found, recogniser: Recogniser) -> Candidate | Unrecognised:
             what.problem
             or "it is a notebook, but no cell, call or function of an exercise is in it",
         )
-    return Candidate(one, what.exercise, what.by_content, _old(one), what.problem, what.notes)
+    return Candidate(one, what.exercise, what.sure, _old(one), what.problem, what.notes)
 
 
 def _old(one: Found) -> str:
@@ -193,8 +193,8 @@ def _newest(
     if len(candidates) > 1:
         candidates = [_tried(one, recogniser) for one in candidates]
 
-    def standing(one: Candidate) -> tuple[bool, bool, bool]:
-        return not one.problem, one.by_content, not one.old
+    def standing(one: Candidate) -> tuple[bool, int, bool]:
+        return not one.problem, one.sure, not one.old
 
     def age(one: Candidate) -> list[tuple[str, int | str]]:
         entry = one.found.entry

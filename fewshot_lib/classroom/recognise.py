@@ -43,13 +43,14 @@ class Recognised:
 
     Arguments:
         exercise: "" if it is of none.
-        by_content: whether its content says so, and not only its name.
+        sure: 2 if its marks or the calls in it say so, 1 if only functions in it have the names of
+            answers, as in a lesson on them; 0 if only its own name does.
         problem: why it cannot be read, "" if it can or was not tried.
         notes: a sentence for each choice.
     """
 
     exercise: str
-    by_content: bool
+    sure: int
     problem: str = ""
     notes: tuple[str, ...] = ()
 
@@ -77,15 +78,15 @@ class Recogniser:
         named = self.name(name)
         keys = {key.decode("utf-8", "replace") for key in _GRADE_ID.findall(data)}
         found = self._by_grade_ids(keys)
-        problem, notes = "", []
+        problem, notes, sure = "", [], 2
         if len(found) != 1:
             try:
                 handed = self._reader.read(data)
             except Unreadable as error:
                 problem = str(error)
             else:
-                found = self._by_cells(handed, found, named)
-        by_content = bool(found)
+                found, sure = self._by_cells(handed, found, named)
+        sure = sure if found else 0
         others = self._also(keys, found)
         if len(found) > 1:
             chosen = named if named in found else found[0]
@@ -95,7 +96,7 @@ class Recogniser:
             )
         else:
             chosen = found[0] if found else named
-        if chosen and not by_content:
+        if chosen and not sure:
             notes.append(
                 f"It was taken for {chosen} by its name alone"
                 f"{'' if problem else ': nothing in it is known'}."
@@ -107,7 +108,7 @@ class Recogniser:
                 f"It also holds cells of {' and '.join(others)}, which were not graded from it: "
                 "each exercise needs a notebook of its own."
             )
-        return Recognised(chosen, by_content, problem, tuple(notes))
+        return Recognised(chosen, sure, problem, tuple(notes))
 
     def name(self, name: str) -> str:
         """Give the exercise that a file's name means, "" if it means none or several."""
@@ -148,22 +149,27 @@ class Recogniser:
             [one.stem for one in self._exercises if len(one.grade_ids & left) > 1] if found else []
         )
 
-    def _by_cells(self, handed: Handed, fitting: list[str], named: str) -> list[str]:
-        """Recognise by all that cells hold; if several exercises fit, one of those."""
+    def _by_cells(self, handed: Handed, fitting: list[str], named: str) -> tuple[list[str], int]:
+        """Recognise by all that cells hold; if several exercises fit, one of those.
+
+        Returns:
+            The exercises that fit, and how sure this is.
+        """
         among = [k for k in self._exercises if not fitting or k.stem in fitting]
         found = fitting or self._by_grade_ids({cell["grade_id"] for cell in handed.cells})
         if len(found) == 1:
-            return found
+            return found, 2
         code = [cell for cell in handed.cells if cell["cell_type"] == "code"]
         calls = Counter(word for cell in code for word in _CALL.findall(cell["source"]))
         by_calls = _most({known.stem: calls[known.word] for known in among})
         if len(by_calls) == 1:
-            return by_calls
+            return by_calls, 2
         names = {name for cell in code for name in cell["defines"]}
         hits = {known.stem: len(known.answers & names) for known in among}
         # one function may have the same name by chance
         hits = {stem: count for stem, count in hits.items() if count > 1 or stem == named}
-        return _most(hits) or by_calls or found
+        by_names = _most(hits)
+        return by_names or by_calls or found, 1 if by_names and not (by_calls or found) else 2
 
 
 def _most(hits: dict[str, int]) -> list[str]:

@@ -85,7 +85,7 @@ def check_notebook(path: Path, say: Callable[[str], None] = print) -> int:
             say(f"{path} cannot be read: {error.strerror}.")
             return 2
         found = Recogniser(course_exercises(), reader).file(path.name, data)
-    if not found.by_content:
+    if not found.sure:
         say(f"{path.name} is none of the course's exercises (exercises/*.ipynb).")
         return 2
     return _checked(path, plan(found.exercise, course), handed.cells, say)

@@ -575,6 +575,17 @@ def test_without_a_number_the_newest_by_time_counts(at, tmp_path):
     assert one.notes[-1].count("its cells differ") == 2
 
 
+@pytest.mark.parametrize(
+    "lesson", sorted((COURSE / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem
+)
+def test_a_lesson_that_is_newer_never_stands_for_an_exercise(at, tmp_path, lesson):
+    for path in (COURSE / "solutions").glob("*.ipynb"):
+        put(tmp_path, f"anna/{path.name}", path.read_bytes(), age=9)
+    put(tmp_path, "anna/Copy of lesson (3).ipynb", lesson.read_bytes(), age=0)
+    for one in at().submissions:
+        assert one.read() == (COURSE / "solutions" / f"{one.exercise}.ipynb").read_bytes()
+
+
 def test_the_same_twice_is_called_the_same(at, tmp_path):
     put(tmp_path, "anna/03_prototypes.ipynb", age=5)
     put(tmp_path, "anna/03_prototypes (1).ipynb")
