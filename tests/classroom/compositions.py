@@ -377,14 +377,14 @@ class Trial:
     def _attempt(self, name: str, tool: Tool, args: tuple[Any, ...]) -> Any:
         copies = tuple(a.clone() if isinstance(a, Tensor) else copy.copy(a) for a in args)
         try:
-            signal.setitimer(signal.ITIMER_REAL, SECONDS)
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
             return tool(*copies)
         except TimeIsUp:
             self._slow[name] += 1
         except Exception:
             pass
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
         return None
 
 
@@ -462,7 +462,7 @@ def given_away(exercise: Exercise, answer: Answer, trial: Trial) -> list[str]:
     """Find the compositions that pass a check which a constant does not pass."""
     found: dict[str, str] = {}
     flat = sheet(answer, 0).flat
-    signal.signal(signal.SIGALRM, _ring)
+    signal.signal(signal.SIGPROF, _ring)
     with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
         warnings.simplefilter("ignore")
         passed = baseline(exercise, answer)

@@ -258,7 +258,7 @@ def shown(text: str, attachments: dict, code: str = "", message: str = "") -> tu
     name = catalogue.exercise(NAME).prose[0].name
     check = {**row("anna", 0.5)["checks"][0], "message": message}
     sources = {"class_prototypes": code} if code else {}
-    found = Assembled((), (), sources, {name: text}, {name: attachments}, (), ())
+    found = Assembled((), (), sources, {name: text}, {name: attachments})
     filled = gradebook.filled_in(built, found, [check])
     notebook = nbformat.reads(json.dumps(filled), as_version=4)
     nbformat.validate(notebook)
