@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PYTEST = [sys.executable, "-m", "pytest", "-q"]
 #: Small work, on which a second thread is lost: it runs beside, and each of the two has a core.
 BESIDE = {"unit": "nbval"}
+#: Real sandboxes and a clock: they have the machine to themselves.
+GRADER = ["tests/classroom", "tests/honest", "tests/hostile"]
 LAST = ["tests/browser", "tests/notebooks/test_machine_time.py"]
 REPORT = ROOT / "build" / "nbval.xml"
 PARTS = ("notebooks", "exercises", "solutions")
@@ -32,9 +34,10 @@ STAGES: dict[str, list[str]] = {
     "build": [sys.executable, "-m", "fewshot_lib.cli", "build", "--check"],
     "unit": [
         *PYTEST, "tests", "fewshot_lib", "--doctest-modules", "--durations=10",
-        *(f"--ignore={path}" for path in (*LAST, "tests/benchmarks", "tests/__main__.py")),
+        *(f"--ignore={path}" for path in (*LAST, *GRADER, "tests/benchmarks", "tests/__main__.py")),
     ],
     "nbval": [*PYTEST, "--nbval", *SAVED, f"--junitxml={REPORT}", "--durations=10"],
+    "grader": [*PYTEST, *GRADER, "--durations=10"],
     "browser": [*PYTEST, *LAST, "--durations=10"],
 }  # fmt: skip
 
@@ -67,7 +70,7 @@ class Stage:
         self.name, self.later, self.start = name, later, time.monotonic()
         how = ", shown when it has ended" if later else ""
         print(f"\n=== {name}{how}: {' '.join(STAGES[name][2:])}", flush=True)
-        alone = name not in BESIDE and not shared
+        alone = name not in (*BESIDE, "grader") and not shared
         own = variables | ({} if alone else {"OMP_NUM_THREADS": "1"})
         out = later.open("wb") if later else None
         self.process = subprocess.Popen(STAGES[name], cwd=ROOT, env=own, stdout=out, stderr=out)

@@ -35,7 +35,10 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         shutil.copy(ROOT / source / f"{NAME}.ipynb", folder / "handed in" / student)
     grade(folder / "handed in", folder / "marks", ROOT, seed=3)
     url = f"sqlite:///{folder}/gradebook.db"
-    assert gradebook.export(folder / "marks", url, ROOT) == (2, 1)  # of the stub no text was written
+    assert gradebook.export(folder / "marks", url, ROOT) == (
+        2,
+        1,
+    )  # of the stub no text was written
     assert gradebook.write_notebooks(folder / "marks", ROOT, folder) == 2
     (folder / "nbgrader_config.py").write_text(
         f"c = get_config()\nc.CourseDirectory.root = {str(folder)!r}\n"

@@ -5,7 +5,7 @@ the same way, over the wire and to the judge. They are functions of the exercise
 the library is laid beside the student edition under another name, and the answer's cell takes the
 function from there; one notebook holds one mistake of each answer.
 
-All of them are about 250 notebooks. In the usual run each exercise grades every fifth, beginning at
+All of them are about 250 notebooks. In the usual run each exercise grades every ninth, beginning at
 its own number; ``FEWSHOT_ALL=1`` grades all.
 """
 
@@ -35,7 +35,7 @@ assert COURSE is not None
 EXERCISES = catalogue.exercises()
 BESIDE = "whole_library"
 DRESSES = [variant.name for variant in proof.dressed(len)]
-STEP = 1 if os.environ.get("FEWSHOT_ALL") else 5
+STEP = 1 if os.environ.get("FEWSHOT_ALL") else 9
 LIMITS = SandboxLimits(wall_seconds=120, answer_seconds=30)
 
 
@@ -116,7 +116,7 @@ def notebook_of(exercise: Exercise, kind: str, number: int) -> dict:
 
 
 def sampled(exercise: Exercise, kind: str) -> list[int]:
-    """Give the numbers that are graded: every fifth, from the exercise's own number on."""
+    """Give the numbers that are graded: every ninth, from the exercise's own number on."""
     if kind == "dress":
         total = len(DRESSES)
     else:

@@ -17,7 +17,7 @@ from fewshot_lib.exercises.running import VALUE, Outcome
 from fewshot_lib.exercises.spec import Answer, Exercise
 from fewshot_lib.exercises.values import Opaque
 
-SEEDS = (0, 301, 302, 303)
+SEEDS = (0, 301)
 ANSWERS = [
     pytest.param(exercise, answer, id=f"{exercise.stem}-{answer.name}")
     for exercise in catalogue.exercises()
@@ -146,7 +146,7 @@ def test_every_mistake_alone_in_a_check_is_told_by_name_or_not_at_all(
 ) -> None:
     """All checks but one are right; what fails there may be told, if the cases show it."""
     told = []
-    for seed in SEEDS[:2]:
+    for seed in SEEDS:
         drawn = sheet(answer, seed)
         for place, mistake in enumerate(answer.mistakes):
             for failing in range(len(answer.checks)):
@@ -243,6 +243,6 @@ def test_a_samplers_fault_that_has_no_name_loses_points() -> None:
     wrong = [drawn(classes=f) for f in (in_threes, never_the_last, around_the_end, preferring)]
     wrong += [drawn(order=f) for f in (every_second, query_first)]
     assert verdict_of(exercise, answer, drawn(), 1).points == answer.points
-    for seed in SEEDS[:2]:
+    for seed in SEEDS:
         for function in wrong:
             assert verdict_of(exercise, answer, function, seed).points < answer.points
