@@ -48,13 +48,14 @@ APART = frozenset(
 )
 SLOW = ("_efficientnet", "ImageNetEncoder", "pretrained_available")
 SECONDS = 0.5
+_NUMBERS = itertools.count()
 
 Tool = Callable[..., Any]
 
 
 def edition_of(exercise: Exercise, folder: Path) -> dict[str, Any]:
     """Import the student edition of an exercise under a name of its own; modules by dotted name."""
-    package = f"edition_{exercise.stem}"
+    package = f"edition_{exercise.stem}_{next(_NUMBERS)}"  # a module of that name may be there
     build_edition(exercise, folder)
     (folder / "fewshot_lib").rename(folder / package)
     for file in (folder / package).rglob("*.py"):
