@@ -142,6 +142,8 @@ def test_everything_that_is_imported_is_declared() -> None:
             "fewshot_lib",
             "tests",
         }
+        if path.name == "otter_times.py":  # runs in a virtual environment of its own
+            local.add("otter")
         tree = ast.parse(path.read_text(encoding="utf-8"))
         tries = [node for trial in ast.walk(tree) if is_optional(trial) for node in trial.body]
         local |= {a.name for node in tries if isinstance(node, ast.Import) for a in node.names}
