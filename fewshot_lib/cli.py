@@ -214,7 +214,7 @@ def segment(
 def check(
     notebook: Annotated[Path, typer.Argument(help="Yours, made from one of exercises/.")],
 ) -> None:
-    """Run a notebook on a fresh kernel and print what its checks say; the file stays as it is."""
+    """Run a notebook, call its answers, say what they are worth; the file stays as it is."""
     from fewshot_lib.classroom import selfcheck
 
     try:

@@ -2,8 +2,8 @@
 
 The notebook is run and its answers are called and judged as the grader does it, by the same code:
 what ``fewshot check`` gives, ``fewshot grade`` gives. Only the cases differ, which are the public
-ones here, and the place: there is no sandbox, so a network, other programs and the files beside the
-notebook are there.
+ones here, and the place: there is no sandbox, so a network and the files beside the notebook are
+there. Programs that fetch something (``!pip install …``) are started in neither.
 """
 
 from __future__ import annotations
