@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from fewshot_lib.classroom import grade as grader
 from fewshot_lib.classroom import results
-from fewshot_lib.classroom.edition import CannotWithhold
 from fewshot_lib.classroom.machine import course_folder
 from fewshot_lib.classroom.marks import BadOption, read_due
 from fewshot_lib.classroom.report import missing_ones
@@ -23,6 +22,7 @@ from fewshot_lib.classroom.submissions import NoSubmissions
 from fewshot_lib.classroom.words import visible
 from fewshot_lib.classroom.workplace import NoScheduler, OtherCourse
 from fewshot_lib.exercises.catalogue import NoSuchExercise
+from fewshot_lib.exercises.withholding import CannotWithhold
 
 DONE, WANTING, WRONG_USE, CANNOT = 0, 1, 2, 3
 _WRONG = (NoSubmissions, NoSuchExercise, grader.NotBuilt, BadResults, BadOption, CannotWithhold)

@@ -15,6 +15,7 @@ MACHINERY = frozenset(
     (
         *("catalogue", "checking", "compare", "diagnosis", "given", "mutants", "notebook"),
         *("pictures", "proof", "render", "running", "spec", "standing", "values", "withheld"),
+        "withholding",
     )
 )
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import fewshot_lib
+from fewshot_lib.exercises import withholding
 from fewshot_lib.exercises.spec import Exercise
 
 #: Where decorators, class methods, properties and cached properties keep the function.
@@ -62,16 +63,14 @@ def released() -> Iterator[None]:
 
 @cache
 def _places(names: frozenset[str]) -> dict[types.FunctionType, types.CodeType]:
-    from fewshot_lib.classroom import edition
-
     found = {}
-    for module, path in sorted(edition.emptied(Path(fewshot_lib.__file__).parent, names)):
+    for module, path in sorted(withholding.emptied(Path(fewshot_lib.__file__).parent, names)):
         owner: Any = importlib.import_module(f"fewshot_lib.{module}" if module else "fewshot_lib")
         *classes, name = path.split(".")
         for part in classes:
             owner = vars(owner)[part]
         function = _plain(vars(owner)[name])
-        sentence = edition.WITHHELD.format(f"{module}.{path}")
+        sentence = withholding.WITHHELD.format(f"{module}.{path}")
         found[function] = _raising(sentence, function.__code__.co_freevars)
     return found
 

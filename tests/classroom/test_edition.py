@@ -14,10 +14,11 @@ import pytest
 
 import fewshot_lib
 from fewshot_lib.classroom import edition
-from fewshot_lib.classroom.edition import CannotWithhold, build_edition, withhold
+from fewshot_lib.classroom.edition import build_edition
 from fewshot_lib.classroom.quiet import Quiet
-from fewshot_lib.exercises import catalogue
+from fewshot_lib.exercises import catalogue, withholding
 from fewshot_lib.exercises.notebook import read, source_of
+from fewshot_lib.exercises.withholding import CannotWithhold, withhold
 
 sys.path.insert(0, str(Path(__file__).parent))
 import compositions
@@ -76,7 +77,7 @@ def package(tmp_path):
 
 
 def emptied(file: Path) -> set[str]:
-    functions = edition._functions(ast.parse(file.read_text(encoding="utf-8")))
+    functions = withholding._functions(ast.parse(file.read_text(encoding="utf-8")))
     return {name for name, node in functions if "withheld" in ast.unparse(node)}
 
 
@@ -109,13 +110,13 @@ def test_a_name_that_is_not_there_cannot_be_withheld(package, name):
 @each_exercise
 def test_what_a_notebook_imports_is_whole(exercise, tmp_path):
     build_edition(exercise, tmp_path)
-    library = edition._Library(tmp_path / "fewshot_lib")
+    library = withholding._Library(tmp_path / "fewshot_lib")
     lost = {place for place, node in library.functions.items() if "withheld" in ast.unparse(node)}
     cells = read(SOLUTIONS / f"{exercise.stem}.ipynb")["cells"]
     source = "\n".join(source_of(cell) for cell in cells if cell["cell_type"] == "code")
     lent = {
         place
-        for module, name in edition._imports(ast.parse(source)).values()
+        for module, name in withholding._imports(ast.parse(source)).values()
         for place in library._named(module, name) | library._named(f"{module}.{name}", "")
     }
     assert not library._reached(lent, set()) & lost
@@ -157,7 +158,7 @@ def test_every_module_of_the_library_that_a_notebook_may_import_is_there(tmp_pat
     source = Path(fewshot_lib.__file__).parent
     names = [
         ".".join(("fewshot_lib", *file.relative_to(source).with_suffix("").parts))
-        for part in edition.QUIET
+        for part in withholding.QUIET
         for file in source.joinpath(part).rglob("*.py")
     ]
     names = [name.removesuffix(".__init__") for name in names]

@@ -10,9 +10,9 @@ import torch
 
 import fewshot_lib
 from fewshot_lib import prototypes
-from fewshot_lib.classroom import edition
 from fewshot_lib.episodes import EpisodeSampler
-from fewshot_lib.exercises import catalogue
+from fewshot_lib.classroom.edition import build_edition
+from fewshot_lib.exercises import withholding, catalogue
 from fewshot_lib.exercises.checking import StandIn, examine
 from fewshot_lib.exercises.notebook import namespace, read
 from fewshot_lib.exercises.withheld import withheld
@@ -62,12 +62,12 @@ def test_methods_and_functions_with_free_names_are_withheld():
 def test_the_library_withholds_what_its_student_edition_does(name, tmp_path):
     exercise = catalogue.exercise(name)
     names = {name for answer in exercise.answers for name in answer.withhold}
-    package = edition.build_edition(exercise, tmp_path) / "fewshot_lib"
-    emptied = edition.emptied(Path(fewshot_lib.__file__).parent, names)
+    package = build_edition(exercise, tmp_path) / "fewshot_lib"
+    emptied = withholding.emptied(Path(fewshot_lib.__file__).parent, names)
     found = {
         place
         for place in emptied
-        if edition.WITHHELD.format(".".join(place))
+        if withholding.WITHHELD.format(".".join(place))
         in (package / f"{place[0].replace('.', '/')}.py").read_text(encoding="utf-8")
     }
     assert found == emptied
