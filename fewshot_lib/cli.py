@@ -52,6 +52,19 @@ def general(
     """A course on few-shot medical image segmentation: read it, check it, teach it."""
 
 
+def course() -> Path:
+    """Give the course's folder; end the command if the library is not in one."""
+    from fewshot_lib.classroom.machine import course_folder
+
+    folder = course_folder()
+    if folder is None:
+        end(
+            CANNOT,
+            "The notebooks are not beside the library: clone the course, and run this there.",
+        )
+    return folder
+
+
 # ---------------------------------------------------------------------------------------- reading
 
 
@@ -75,14 +88,8 @@ def lab(
     They are in work/, which git leaves alone.
     """
     from fewshot_lib.classroom import lab as jupyter
-    from fewshot_lib.classroom.machine import course_folder
 
-    folder = course_folder()
-    if folder is None:
-        end(
-            CANNOT,
-            "The notebooks are not beside the library: clone the course, and run this there.",
-        )
+    folder = course()
     try:
         jupyter.serve_course(folder, port, browser)
     except jupyter.CannotServe as error:
@@ -234,14 +241,8 @@ def reset(
 ) -> None:
     """Put a fresh copy of an exercise into work/, and keep yours beside it under another name."""
     from fewshot_lib.classroom import copies
-    from fewshot_lib.classroom.machine import course_folder
 
-    folder = course_folder()
-    if folder is None:
-        end(
-            CANNOT,
-            "The notebooks are not beside the library: clone the course, and run this there.",
-        )
+    folder = course()
     try:
         fresh, kept = copies.reset(folder, exercise)
     except copies.NoSuchNotebook as error:
@@ -268,10 +269,9 @@ def build(
 ) -> None:
     """Run every solution, take the solutions out, run what is left, and save both."""
     from fewshot_lib.classroom import build as building
-    from fewshot_lib.classroom.machine import course_folder
 
-    folder = course_folder()
-    if folder is None or not (folder / "solutions").is_dir():
+    folder = course()
+    if not (folder / "solutions").is_dir():
         end(CANNOT, "There is no folder solutions here: clone the course, and run this there.")
     try:
         status = building.build(folder, names or [], check)
@@ -342,8 +342,8 @@ def grade(
         int | None, typer.Option(help="Of the run; drawn and recorded if omitted.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Sandboxes side by side.")] = 1,
-    time_limit: Annotated[float, typer.Option(min=1, help="Seconds a submission.")] = 60.0,
-    memory_limit: Annotated[int, typer.Option(min=64, help="MB a submission.")] = 1024,
+    time_limit: Annotated[float, typer.Option(min=1, help="Seconds per submission.")] = 60.0,
+    memory_limit: Annotated[int, typer.Option(min=64, help="MB per submission.")] = 1024,
     isolation: Annotated[
         Isolation, typer.Option(help="none: no sandbox; only for code you trust.")
     ] = Isolation.BUBBLEWRAP,

@@ -183,7 +183,7 @@ def _lost(one: Found, why: str) -> Unrecognised:
 def _why_not(name: str) -> str:
     if _ARCHIVE.fullmatch(name):
         return "an archive of this kind is not opened: unpack it, or hand in a zip"
-    return "it is no notebook: hand in the .ipynb file"
+    return "it is not a notebook: hand in the .ipynb file"
 
 
 def _newest(

@@ -214,7 +214,7 @@ def parse(data: bytes) -> dict[str, Any]:
     try:
         found = _loads(data)
     except UnicodeDecodeError:
-        raise Unreadable("the file is no text, so no notebook") from None
+        raise Unreadable("it is not a text file, so not a notebook") from None
     except RecursionError:
         raise Unreadable("the file is nested too deeply to be a notebook") from None
     except ValueError as error:
@@ -225,7 +225,7 @@ def parse(data: bytes) -> dict[str, Any]:
             ) from None
         raise Unreadable(f"the file is damaged or cut off: {str(error)[:120]}") from None
     if not isinstance(found, dict) or "nbformat" not in found:
-        raise Unreadable("the file is JSON, but no notebook")
+        raise Unreadable("the file is JSON, but not a notebook")
     if found["nbformat"] != 4:
         raise Unreadable(
             f"the notebook has format {str(found['nbformat'])[:20]}, 4 is needed: open it in "
