@@ -137,16 +137,22 @@ def make_shell() -> Shell:
 
 
 def patch_loaders() -> None:
-    """Let ``DataLoader`` work in this process: its workers need sockets, which are not there."""
+    """Let ``DataLoader`` load in this process, and say so: its workers need sockets, not given here.
+
+    What is loaded is the same.
+    """
     from torch.utils.data import DataLoader
 
     original = DataLoader.__init__
 
     def alone(self: Any, dataset: Any, batch_size: Any = 1, *more: Any, **named: Any) -> None:
-        for name in ("num_workers", "prefetch_factor", "persistent_workers", "timeout"):
+        wanted = named.pop("num_workers", 0)
+        for name in ("prefetch_factor", "persistent_workers", "timeout"):
             named.pop(name, None)
         if len(more) > 3:  # shuffle, sampler, batch_sampler, num_workers
-            more = (*more[:3], 0, *more[4:])
+            wanted, more = more[3], (*more[:3], 0, *more[4:])
+        if wanted:
+            print("(DataLoader: no worker processes while grading; loaded in this one)")
         original(self, dataset, batch_size, *more, **named)
 
     DataLoader.__init__ = alone  # type: ignore[method-assign]
