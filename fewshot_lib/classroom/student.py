@@ -137,7 +137,7 @@ def make_shell() -> Shell:
 
 
 def patch_loaders() -> None:
-    """Let ``DataLoader`` load in this process, and say so: its workers need sockets, not given here.
+    """Let ``DataLoader`` load in this process and say so: its workers need sockets.
 
     What is loaded is the same.
     """
