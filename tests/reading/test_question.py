@@ -43,6 +43,7 @@ each = pytest.mark.parametrize("asked", EVERY, ids=IDS)
 
 @pytest.fixture(autouse=True)
 def _own_progress(tmp_path, monkeypatch):
+    monkeypatch.setattr(MODULE, "_MISSES", {})  # of tests in this process that answered before
     monkeypatch.setenv("FEWSHOT_PROGRESS", str(tmp_path / "progress.json"))
     monkeypatch.chdir(tmp_path)
 
