@@ -1,4 +1,4 @@
-# Everything that needs thought is in Python: fewshot_lib/classroom/setup.py and tests/__main__.py.
+# Everything that needs thought is in Python: fewshot_lib/tools/setup.py and tests/__main__.py.
 # The plain equivalents of these commands stand in README.md.
 
 # A Python 3.11 to 3.13 to build .venv with; found by itself unless named: make setup PYTHON=python3.12
@@ -23,11 +23,11 @@ FIT = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 setup:
 	@if [ -n "$$PYTHON" ]; then \
 	  "$$PYTHON" -c "" 2>/dev/null || { echo "Set-up stopped: PYTHON=$$PYTHON does not run." >&2; exit 3; }; \
-	  exec "$$PYTHON" -m fewshot_lib.classroom.setup $(SETUP_ARGS); \
+	  exec "$$PYTHON" -m fewshot_lib.tools.setup $(SETUP_ARGS); \
 	fi; \
 	for python in $(VENV) python3.11 python3.12 python3.13 python3 python; do \
 	  if "$$python" -c '$(FIT)' 2>/dev/null; then \
-	    exec "$$python" -m fewshot_lib.classroom.setup $(SETUP_ARGS); \
+	    exec "$$python" -m fewshot_lib.tools.setup $(SETUP_ARGS); \
 	  fi; \
 	done; \
 	echo "Set-up stopped: no Python 3.11, 3.12 or 3.13 was found; install one, or name it: make setup PYTHON=/path/to/python3.11" >&2; \
@@ -49,12 +49,12 @@ bench: setup
 
 notebooks: SETUP_ARGS = --all
 notebooks: setup
-	@$(VENV) -m fewshot_lib.classroom.notebooks $(ARGS)
+	@$(VENV) -m fewshot_lib.tools.notebooks $(ARGS)
 	@exec $(VENV) -m fewshot_lib.cli build
 
 book: SETUP_ARGS = --all
 book: setup
-	@exec $(VENV) -m fewshot_lib.classroom.book
+	@exec $(VENV) -m fewshot_lib.tools.book
 
 # So that PYTHON given to make reaches the shell above, spaces and all.
 export PYTHON

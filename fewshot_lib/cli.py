@@ -2,7 +2,7 @@
 
 Exit status: 0 done, 1 problems found, 2 wrong use, 3 not possible on this machine (with the reason
 and the way out). Every command imports what it needs when it runs, so that ``--help`` is
-quick; what a command does lives in ``classroom``, ``data`` and ``reading``.
+quick; what a command does lives in ``tools``, ``grader``, ``data`` and ``reading``.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def general(
 
 def course() -> Path:
     """Give the course's folder; end the command if the library is not in one."""
-    from fewshot_lib.classroom.machine import course_folder
+    from fewshot_lib.tools.machine import course_folder
 
     folder = course_folder()
     if folder is None:
@@ -87,7 +87,7 @@ def lab(
 
     They are in work/, which git leaves alone.
     """
-    from fewshot_lib.classroom import lab as jupyter
+    from fewshot_lib.tools import lab as jupyter
 
     folder = course()
     try:
@@ -158,8 +158,8 @@ def _fetch_scans(archive: Path | None) -> None:
 
 
 def _show_data() -> None:
-    from fewshot_lib.classroom.machine import shorten_home
     from fewshot_lib.data import cache, scans
+    from fewshot_lib.tools.machine import shorten_home
 
     print(f"cache: {shorten_home(str(cache.cache_dir()))}")
     for entry in cache.status():
@@ -222,7 +222,8 @@ def check(
     notebook: Annotated[Path, typer.Argument(help="Yours, made from one of exercises/.")],
 ) -> None:
     """Run a notebook, call its answers, say what they are worth; the file stays as it is."""
-    from fewshot_lib.classroom import selfcheck
+    import fewshot_lib.course  # noqa: F401
+    from fewshot_lib.grader import selfcheck
 
     try:
         status = selfcheck.check_notebook(notebook)
@@ -240,7 +241,7 @@ def reset(
     exercise: Annotated[str, typer.Argument(help="As 03_prototypes, or a notebook's path.")],
 ) -> None:
     """Put a fresh copy of an exercise into work/, and keep yours beside it under another name."""
-    from fewshot_lib.classroom import copies
+    from fewshot_lib.tools import copies
 
     folder = course()
     try:
@@ -268,7 +269,7 @@ def build(
     ] = False,
 ) -> None:
     """Run every solution, take the solutions out, run what is left, and save both."""
-    from fewshot_lib.classroom import build as building
+    from fewshot_lib.tools import build as building
 
     folder = course()
     if not (folder / "solutions").is_dir():
@@ -293,8 +294,9 @@ def progress(
     yes: Annotated[bool, typer.Option("--yes", help="With --reset all: do not ask.")] = False,
 ) -> None:
     """Show what is done, what is left and what is next; stored in one file on this machine."""
-    from fewshot_lib.exercises import standing
-    from fewshot_lib.reading import progress as record
+    import fewshot_lib.course  # noqa: F401
+    from fewshot_lib.checker import progress as record
+    from fewshot_lib.reading import standing
 
     if yes and reset != "all":
         end(WRONG_USE, "--yes goes with --reset all: fewshot progress --reset all --yes")
@@ -380,7 +382,8 @@ def grade(
     --due, --late-per-day and --roster are remembered. Exit status 1: something could not be graded
     or was not recognised; it is listed.
     """
-    from fewshot_lib.classroom import grading_command
+    import fewshot_lib.course  # noqa: F401
+    from fewshot_lib.grader import command as grading_command
 
     if verify is not None:
         others = {
@@ -439,7 +442,8 @@ def report(
     ] = False,
 ) -> None:
     """Write grades.csv, feedback, report.html and the files for Gradescope, Moodle and Canvas."""
-    from fewshot_lib.classroom import grading_command
+    import fewshot_lib.course  # noqa: F401
+    from fewshot_lib.grader import command as grading_command
 
     status, said = grading_command.report(results, repair)
     if status:
@@ -475,7 +479,8 @@ def gradebook_export(
     ] = None,
 ) -> None:
     """Write automatic scores into nbgrader's gradebook; manual ones stay as they are."""
-    from fewshot_lib.classroom import grading_command
+    import fewshot_lib.course  # noqa: F401
+    from fewshot_lib.grader import command as grading_command
 
     status, said = grading_command.export(results, db, course)
     if status:
@@ -498,7 +503,7 @@ def doctor(
     The exit status is 0 when a reader has what the course needs; what teachers and authors need is
     listed apart.
     """
-    from fewshot_lib.classroom import doctor as examination
+    from fewshot_lib.tools import doctor as examination
 
     findings = examination.examine()
     if as_json:
@@ -518,7 +523,7 @@ _USAGE_ERROR, _COMMAND_ERROR = cast(
 
 def main() -> None:
     """Run the command line; the console script ``fewshot``."""
-    from fewshot_lib._console import any_console
+    from fewshot_lib.checker.console import any_console
 
     any_console()
     try:

@@ -21,7 +21,7 @@ PYTEST = [sys.executable, "-m", "pytest", "-q"]
 #: Small work, on which a second thread is lost: it runs beside, and each of the two has a core.
 BESIDE = {"unit": "nbval"}
 #: Real sandboxes and a clock: they have the machine to themselves.
-GRADER = ["tests/classroom", "tests/honest", "tests/hostile"]
+GRADER = ["tests/grader", "tests/tools", "tests/honest", "tests/hostile"]
 LAST = ["tests/browser", "tests/notebooks/test_machine_time.py"]
 REPORT = ROOT / "build" / "nbval.xml"
 PARTS = ("notebooks", "exercises", "solutions")
@@ -48,7 +48,7 @@ def environment(scratch: Path) -> dict[str, str]:
     The scans are copied from the user's cache; checkpoints are not, so that what the notebooks show
     is computed here. IPython and JupyterLab read no settings of the user's.
     """
-    from fewshot_lib.classroom.notebooks import private_cache
+    from fewshot_lib.tools.notebooks import private_cache
 
     own = private_cache(scratch / "cache")
     threads = str(min(2, os.cpu_count() or 1))  # what the course is measured on

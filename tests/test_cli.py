@@ -20,7 +20,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 import fewshot_lib
-from fewshot_lib import _console
+from fewshot_lib.checker import console as _console
 from fewshot_lib.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -138,7 +138,7 @@ def test_wrong_use_gets_one_sentence_and_status_2(
 def test_resetting_everything_asks_first_and_an_answer_is_needed(
     fewshot: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fewshot_lib.reading import progress
+    from fewshot_lib.checker import progress
 
     monkeypatch.setenv("FEWSHOT_PROGRESS", str(tmp_path / "progress.json"))
     progress.attempt("prototypes.class_prototypes", 5, 5)
@@ -158,7 +158,7 @@ def test_no_console_is_too_poor_for_what_a_command_says(
 ) -> None:
     """The consoles of Windows in many countries have no ✓, ● or —."""
     from fewshot_lib import cli
-    from fewshot_lib.reading import progress
+    from fewshot_lib.checker import progress
 
     monkeypatch.setenv("FEWSHOT_PROGRESS", str(tmp_path / "progress.json"))
     progress.attempt("prototypes.class_prototypes", 5, 5)
@@ -176,7 +176,7 @@ def test_no_console_is_too_poor_for_what_a_command_says(
 def test_texts_outside_the_command_are_printed_on_any_console_too(
     encoding: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from fewshot_lib.exercises import check, hint, rubric
+    from fewshot_lib.course import check, hint, rubric
     from fewshot_lib.reading import answer, question
 
     monkeypatch.setenv("FEWSHOT_PROGRESS", str(tmp_path / "progress.json"))
@@ -220,7 +220,7 @@ def test_doctor_reports_versions_sandbox_data_and_kernel_without_the_home_folder
 
 def without(monkeypatch: pytest.MonkeyPatch, *missing: str) -> None:
     """Pretend that some packages are not installed."""
-    from fewshot_lib.classroom import doctor
+    from fewshot_lib.tools import doctor
 
     real = doctor.metadata.version
 
@@ -235,7 +235,7 @@ def without(monkeypatch: pytest.MonkeyPatch, *missing: str) -> None:
 def test_doctor_passes_where_only_teachers_and_authors_miss_something(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from fewshot_lib.classroom import doctor
+    from fewshot_lib.tools import doctor
 
     without(monkeypatch, *doctor.PACKAGES[doctor.TEACHERS], *doctor.PACKAGES[doctor.AUTHORS])
     monkeypatch.setattr(doctor, "find_chromium", lambda: None)
@@ -251,7 +251,7 @@ def test_doctor_passes_where_only_teachers_and_authors_miss_something(
 def test_doctor_fails_for_each_package_that_a_reader_misses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from fewshot_lib.classroom import doctor
+    from fewshot_lib.tools import doctor
 
     without(monkeypatch, *doctor.PACKAGES[doctor.READERS])
     missing = doctor.missing(list(doctor.versions()))
@@ -261,7 +261,7 @@ def test_doctor_fails_for_each_package_that_a_reader_misses(
 
 
 def test_what_doctor_looks_for_is_what_the_extras_install() -> None:
-    from fewshot_lib.classroom import doctor, setup
+    from fewshot_lib.tools import doctor, setup
 
     extras = {
         doctor.READERS: setup.READERS,
@@ -273,7 +273,7 @@ def test_what_doctor_looks_for_is_what_the_extras_install() -> None:
 
 
 def test_doctor_says_everything_even_when_one_part_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fewshot_lib.classroom import doctor
+    from fewshot_lib.tools import doctor
 
     def broken() -> None:
         raise OSError("the disk is gone")
@@ -292,7 +292,7 @@ def test_doctor_for_programs_is_json(fewshot: Run) -> None:
 def test_lab_without_the_course_around_it_ends_with_status_3(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from fewshot_lib.classroom import machine
+    from fewshot_lib.tools import machine
 
     monkeypatch.setattr(machine, "course_folder", lambda: None)
     assert CliRunner().invoke(app, ["lab"]).exit_code == 3

@@ -11,10 +11,10 @@ import torch
 from torch import Generator, Tensor
 
 from fewshot_lib import evaluation
-from fewshot_lib.exercises import pictures
-from fewshot_lib.exercises.spec import Answer, Case, Check, Exercise, Mistake, Prose
-from fewshot_lib.exercises.spec import Variant as V
-from fewshot_lib.exercises.values import Seed
+from fewshot_lib.checker import pictures
+from fewshot_lib.checker.spec import Answer, Case, Check, Exercise, Mistake, Prose
+from fewshot_lib.checker.spec import Variant as V
+from fewshot_lib.checker.values import Seed
 
 GIVEN_AWAY = [
     *(

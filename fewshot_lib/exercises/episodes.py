@@ -12,9 +12,9 @@ import torch
 from torch import Generator, Tensor
 
 from fewshot_lib import episodes as library
-from fewshot_lib.exercises.spec import Answer, Case, Check, Exercise, Mistake
-from fewshot_lib.exercises.spec import Variant as V
-from fewshot_lib.exercises.values import Seed
+from fewshot_lib.checker.spec import Answer, Case, Check, Exercise, Mistake
+from fewshot_lib.checker.spec import Variant as V
+from fewshot_lib.checker.values import Seed
 
 DRAW_SECTION = "notebook 02, «Drawing an episode»; note §2.1"
 LEAK_SECTION = "notebook 02, «Leaks, and how to see them»"

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from fewshot_lib import mixture as library
-from fewshot_lib.exercises import pictures
-from fewshot_lib.exercises.spec import Answer, Case, Check, Exercise, Mistake, Prose, Tolerance
-from fewshot_lib.exercises.spec import Variant as V
+from fewshot_lib.checker import pictures
+from fewshot_lib.checker.spec import Answer, Case, Check, Exercise, Mistake, Prose, Tolerance
+from fewshot_lib.checker.spec import Variant as V
 from fewshot_lib.prototypes import squared_euclidean
 
 #: All that measures, averages or classifies but ``squared_euclidean``, which the notebook imports.

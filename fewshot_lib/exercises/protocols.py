@@ -11,8 +11,8 @@ import torch
 from torch import Generator, Tensor
 
 from fewshot_lib import evaluation
-from fewshot_lib.exercises.spec import Answer, Case, Check, Exercise, Mistake, Prose
-from fewshot_lib.exercises.spec import Variant as V
+from fewshot_lib.checker.spec import Answer, Case, Check, Exercise, Mistake, Prose
+from fewshot_lib.checker.spec import Variant as V
 
 EP_SECTION = "notebook 07, «EP1 and EP2»"
 SCORE_SECTION = "notebook 07, «Slices or volumes»"

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from fewshot_lib import prototypes as library
-from fewshot_lib.exercises import pictures
-from fewshot_lib.exercises.spec import Answer, Case, Check, Exercise, Mistake, Prose, Tolerance
-from fewshot_lib.exercises.spec import Variant as V
+from fewshot_lib.checker import pictures
+from fewshot_lib.checker.spec import Answer, Case, Check, Exercise, Mistake, Prose, Tolerance
+from fewshot_lib.checker.spec import Variant as V
 
 # ------------------------------------------------------------------------------- class_prototypes
 

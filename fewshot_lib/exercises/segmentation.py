@@ -13,10 +13,10 @@ from torch import Generator, Tensor
 
 from fewshot_lib import evaluation, networks
 from fewshot_lib import prototypes as library
-from fewshot_lib.exercises import pictures
-from fewshot_lib.exercises.spec import Answer, Case, Check, Exercise, Mistake, Prose, Tolerance
-from fewshot_lib.exercises.spec import Variant as V
-from fewshot_lib.exercises.values import Given
+from fewshot_lib.checker import pictures
+from fewshot_lib.checker.spec import Answer, Case, Check, Exercise, Mistake, Prose, Tolerance
+from fewshot_lib.checker.spec import Variant as V
+from fewshot_lib.checker.values import Given
 
 GIVEN_AWAY = ["mixture", "networks", "prototypes"]
 

@@ -14,9 +14,10 @@ from torch import Generator, Tensor
 
 from fewshot_lib import mixture, networks
 from fewshot_lib import prototypes as library
-from fewshot_lib.exercises import pictures, segmentation
-from fewshot_lib.exercises.spec import Answer, Case, Check, Exercise, Mistake, Prose, Tolerance
-from fewshot_lib.exercises.spec import Variant as V
+from fewshot_lib.checker import pictures
+from fewshot_lib.exercises import segmentation
+from fewshot_lib.checker.spec import Answer, Case, Check, Exercise, Mistake, Prose, Tolerance
+from fewshot_lib.checker.spec import Variant as V
 
 #: For differences of squared distances of hundreds, in single precision.
 ROUGH = Tolerance(rtol=5e-3, atol=5e-4)

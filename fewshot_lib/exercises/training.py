@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from fewshot_lib import training as library
-from fewshot_lib.exercises import pictures
-from fewshot_lib.exercises.spec import Answer, Case, Check, Exercise, Mistake, Prose
-from fewshot_lib.exercises.spec import Variant as V
-from fewshot_lib.exercises.values import Given
+from fewshot_lib.checker import pictures
+from fewshot_lib.checker.spec import Answer, Case, Check, Exercise, Mistake, Prose
+from fewshot_lib.checker.spec import Variant as V
+from fewshot_lib.checker.values import Given
 
 
 def _masks(g: Generator, *shape: int) -> Tensor:

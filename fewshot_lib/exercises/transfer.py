@@ -12,8 +12,8 @@ import torch
 from torch import Generator, Tensor
 
 from fewshot_lib.data import prepare
-from fewshot_lib.exercises.spec import Answer, Case, Check, Exercise, Mistake
-from fewshot_lib.exercises.spec import Variant as V
+from fewshot_lib.checker.spec import Answer, Case, Check, Exercise, Mistake
+from fewshot_lib.checker.spec import Variant as V
 
 INTENSITY_SECTION = "notebook 08, «Is it the intensities?»"
 ADAPT_SECTION = "notebook 08, «A few labelled slices of the new site»"

@@ -19,7 +19,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from fewshot_lib.reading.frontend import emit
+from fewshot_lib.checker.frontend import emit
 from fewshot_lib.reading.show import WIDTH, table_text, wrap
 
 #: Every status, with a sign beside its word so that colour is never needed.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fewshot_lib.reading.frontend import Form, choose_form, emit
+from fewshot_lib.checker.frontend import Form, choose_form, emit
 from fewshot_lib.reading.multiples import small_multiples, small_table
 from fewshot_lib.reading.parameters import Drawing, read_parameters
 from fewshot_lib.reading.show import VARIES

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
-from fewshot_lib.reading.frontend import choose_form
+from fewshot_lib.checker.frontend import choose_form
 from fewshot_lib.reading.multiples import draw as drawn
 from fewshot_lib.reading.show import close, picture_bundle, picture_text
 

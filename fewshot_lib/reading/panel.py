@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-from fewshot_lib.reading.frontend import emit_live
+from fewshot_lib.checker.frontend import emit_live
 from fewshot_lib.reading.multiples import draw, in_a_sentence, small_multiples, words
 from fewshot_lib.reading.parameters import Control, Drawing, Setting
 from fewshot_lib.reading.show import HOLE, close, png_size

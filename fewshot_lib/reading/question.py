@@ -21,10 +21,10 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from fewshot_lib.reading import progress
+from fewshot_lib.checker import progress
+from fewshot_lib.checker.frontend import LOOK, choose_form, emit, emit_live
+from fewshot_lib.checker.markup import NEUTRAL, RIGHT, WRONG, badge, inline, plain
 from fewshot_lib.reading.expression import BadExpression, evaluate, rounding
-from fewshot_lib.reading.frontend import choose_form, emit, emit_live
-from fewshot_lib.reading.markup import NEUTRAL, RIGHT, WRONG, badge, inline, plain
 
 KINDS = ("single", "multiple", "number", "expression")
 #: After so many misses the hint is given.
@@ -393,20 +393,6 @@ def _reply_html(reply: Reply) -> str:
         f'<div role="status" style="line-height:1.45;max-width:50em">{mark} '
         f"{inline(reply.text)}</div>"
     )
-
-
-#: Options as wide as the question, their words wrapped: ipywidgets would cut them off.
-LOOK = """<style>
-.fewshot-option.jupyter-button, .fewshot-option.jupyter-widgets {white-space: normal; height: auto;
-  text-align: left; line-height: 1.4; padding: .35em .8em; overflow: visible}
-.fewshot-option > .widget-label {display: none !important}
-.fewshot-option .widget-label-basic {display: flex; gap: .6em; align-items: baseline; width: 100%;
-  white-space: normal; overflow: visible; height: auto; line-height: 1.4; cursor: pointer}
-.fewshot-option .widget-label-basic > input {flex: 0 0 auto; width: auto; margin: 0}
-.fewshot-option .widget-label-basic > span {flex: 1 1 auto; text-align: left; white-space: normal;
-  overflow: visible}
-.fewshot-option:focus-visible, .fewshot-option input:focus-visible {outline: 3px solid #1a73e8}
-</style>"""
 
 
 def as_widget(asked: Question) -> Any:

@@ -15,7 +15,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from fewshot_lib.reading.frontend import emit
+from fewshot_lib.checker.frontend import emit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

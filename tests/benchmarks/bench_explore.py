@@ -16,7 +16,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from fewshot_lib.classroom.machine import find_chromium
+from fewshot_lib.tools.machine import find_chromium
 
 pytestmark = pytest.mark.bench
 BROWSER = Path(__file__).resolve().parents[1] / "browser"

@@ -16,15 +16,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fewshot_lib.classroom import results
-from fewshot_lib.classroom.machine import bubblewrap_problem
-from fewshot_lib.classroom.plan import plan
-from fewshot_lib.classroom.pool import Pool
-from fewshot_lib.classroom.sandbox import SandboxLimits
-from fewshot_lib.classroom.submissions import Held, Submission
-from fewshot_lib.exercises.diagnosis import sheet
-from fewshot_lib.exercises.notebook import namespace, read
-from fewshot_lib.exercises.running import run
+from fewshot_lib.checker.judge import sheet
+from fewshot_lib.checker.notebook import namespace, read
+from fewshot_lib.checker.run import run
+from fewshot_lib.grader import results
+from fewshot_lib.grader.bubblewrap import bubblewrap_problem
+from fewshot_lib.grader.plan import plan
+from fewshot_lib.grader.pool import Pool
+from fewshot_lib.grader.sandbox import SandboxLimits
+from fewshot_lib.grader.submissions import Held, Submission
 
 pytestmark = [
     pytest.mark.bench,

@@ -13,7 +13,7 @@ import nbformat
 import psutil
 import pytest
 
-from fewshot_lib.classroom.notebooks import execute, private_cache
+from fewshot_lib.tools.notebooks import execute, private_cache
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "notebooks"))
 from saved import LESSONS, label, machine_seconds

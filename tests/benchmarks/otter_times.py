@@ -21,8 +21,8 @@ test = {{
     "name": "{answer}",
     "points": {points},
     "suites": [{{"cases": [{{"code": r'''
->>> from fewshot_lib.exercises import catalogue
->>> from fewshot_lib.exercises.checking import examine
+>>> from fewshot_lib.checker import catalogue
+>>> from fewshot_lib.checker.cells import examine
 >>> exercise = catalogue.exercise("{exercise}")
 >>> verdict = examine(exercise, exercise["{answer}"], {answer})[0]
 >>> verdict.points == verdict.max_points
@@ -37,7 +37,7 @@ def main(notebook: Path, name: str, number: int) -> None:
     from otter.api import grade_submission
     from otter.generate import main as generate
 
-    from fewshot_lib.exercises import catalogue
+    from fewshot_lib.checker import catalogue
 
     exercise = catalogue.exercise(name)
     folder = Path(tempfile.mkdtemp(prefix="otter-"))

@@ -13,8 +13,8 @@ import pytest
 from jupyter_page import NotebookPage
 from playwright.sync_api import Browser, sync_playwright
 
-from fewshot_lib.classroom import lab
-from fewshot_lib.classroom.machine import find_chromium, is_root
+from fewshot_lib.tools import lab
+from fewshot_lib.tools.machine import find_chromium, is_root
 
 QUIET = [
     "--disable-gpu",

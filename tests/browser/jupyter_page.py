@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from playwright.sync_api import ConsoleMessage, Locator, Page, Response
 
-from fewshot_lib.classroom.lab import Server
+from fewshot_lib.tools.lab import Server
 
 #: What JupyterLab itself says in every notebook, on every machine, whatever the notebook does.
 JUPYTERLABS_OWN: tuple[tuple[str, str], ...] = ()

@@ -11,9 +11,9 @@ import nbformat
 import pytest
 from jupyter_page import NotebookPage
 
-from fewshot_lib.classroom.lab import Server
-from fewshot_lib.exercises import catalogue
+from fewshot_lib.checker import catalogue
 from fewshot_lib.reading.question import find
+from fewshot_lib.tools.lab import Server
 
 pytestmark = pytest.mark.browser
 

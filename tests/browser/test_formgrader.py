@@ -14,9 +14,10 @@ import pytest
 from nbgrader.api import Gradebook
 from playwright.sync_api import Browser, Page, expect
 
-from fewshot_lib.classroom import gradebook, lab
-from fewshot_lib.classroom.grade import grade
-from fewshot_lib.exercises import catalogue
+from fewshot_lib.checker import catalogue
+from fewshot_lib.grader import gradebook
+from fewshot_lib.grader.grade import grade
+from fewshot_lib.tools import lab
 
 pytestmark = [pytest.mark.browser, pytest.mark.hostile]
 

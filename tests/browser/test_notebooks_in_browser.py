@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from jupyter_page import NotebookPage
 
-from fewshot_lib.classroom.lab import Server
+from fewshot_lib.tools.lab import Server
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

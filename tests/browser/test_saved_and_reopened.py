@@ -12,16 +12,16 @@ import nbformat
 import pytest
 from jupyter_page import NotebookPage
 
-from fewshot_lib.classroom import copies
-from fewshot_lib.classroom.lab import Server
 from fewshot_lib.reading.question import find
+from fewshot_lib.tools import copies
+from fewshot_lib.tools.lab import Server
 
 pytestmark = pytest.mark.browser
 
 SINGLE, MULTIPLE, TYPED = "prototypes.learned", "prototypes.unsquared", "prototypes.shift"
 IMPORTS = """
 from fewshot_lib import figures
-from fewshot_lib.exercises import check, rubric
+from fewshot_lib.course import check, rubric
 from fewshot_lib.reading import explore, question
 def ceiling(scale): return figures.softmax_ceiling((2, 5), [1, scale])
 def squared_euclidean(queries, prototypes): return queries

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from jupyter_page import NotebookPage
 
-from fewshot_lib.classroom.lab import Server
+from fewshot_lib.tools.lab import Server
 
 pytestmark = pytest.mark.browser
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from fewshot_lib.exercises import proof
+from fewshot_lib.checker import proof
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from fewshot_lib.exercises import catalogue
-from fewshot_lib.exercises.diagnosis import FAILED, Sheet, judge, sheet
-from fewshot_lib.exercises.proof import verdict_of
-from fewshot_lib.exercises.running import VALUE, Outcome
-from fewshot_lib.exercises.spec import Answer, Exercise
-from fewshot_lib.exercises.values import Opaque
+from fewshot_lib.checker import catalogue
+from fewshot_lib.checker.judge import FAILED, Sheet, judge, sheet
+from fewshot_lib.checker.proof import verdict_of
+from fewshot_lib.checker.run import VALUE, Outcome
+from fewshot_lib.checker.spec import Answer, Exercise
+from fewshot_lib.checker.values import Opaque
 
 SEEDS = (0, 301)
 ANSWERS = [

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fewshot_lib.exercises import catalogue, proof
-from fewshot_lib.exercises.notebook import read
+from fewshot_lib.checker import catalogue, proof
+from fewshot_lib.checker.notebook import read
 
 SOLUTIONS = Path(__file__).resolve().parents[2] / "solutions"
 EVERY = [(exercise, answer) for exercise in catalogue.exercises() for answer in exercise.answers]

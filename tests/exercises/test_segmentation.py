@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fewshot_lib.exercises.notebook import namespace, read
-from fewshot_lib.exercises.values import Given, revive
+from fewshot_lib.checker.notebook import namespace, read
+from fewshot_lib.checker.values import Given, revive
 
 SOLUTION = Path(__file__).resolve().parents[2] / "solutions" / "05_segmentation.ipynb"
 SEEDS = range(12)

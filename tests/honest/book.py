@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fewshot_lib.classroom.machine import course_folder
-from fewshot_lib.exercises.notebook import answer_cells, grading, read, source_of
+from fewshot_lib.checker.notebook import answer_cells, grading, read, source_of
+from fewshot_lib.tools.machine import course_folder
 
 _FOUND = course_folder(Path(__file__))
 assert _FOUND is not None

@@ -10,11 +10,11 @@ import pytest
 from book import COURSE, Book
 from shapes import SHAPES
 
-from fewshot_lib.classroom.plan import plan
-from fewshot_lib.classroom.pool import Pool
-from fewshot_lib.classroom.sandbox import SandboxLimits
-from fewshot_lib.classroom.selfcheck import check_notebook
-from fewshot_lib.classroom.submissions import Held, Submission
+from fewshot_lib.grader.plan import plan
+from fewshot_lib.grader.pool import Pool
+from fewshot_lib.grader.sandbox import SandboxLimits
+from fewshot_lib.grader.selfcheck import check_notebook
+from fewshot_lib.grader.submissions import Held, Submission
 
 pytestmark = [pytest.mark.hostile, pytest.mark.timeout(600)]
 

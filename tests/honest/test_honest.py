@@ -18,15 +18,15 @@ import pytest
 from book import COURSE, STEMS, Book
 from shapes import SHAPES, Shape
 
-from fewshot_lib.classroom.plan import Plan, plan
-from fewshot_lib.classroom.pool import WARM_IMPORTS, Pool, imports_of
-from fewshot_lib.classroom.reader import Reader
-from fewshot_lib.classroom.sandbox import SandboxLimits
-from fewshot_lib.classroom.submissions import Held, Submission
-from fewshot_lib.classroom.underway import Underway, prepare
-from fewshot_lib.classroom.workplace import Setting, Workplace
-from fewshot_lib.exercises.checking import PUBLIC_SEED
-from fewshot_lib.exercises.diagnosis import sheet
+from fewshot_lib.checker.cells import PUBLIC_SEED
+from fewshot_lib.checker.judge import sheet
+from fewshot_lib.grader.plan import Plan, plan
+from fewshot_lib.grader.pool import WARM_IMPORTS, Pool, imports_of
+from fewshot_lib.grader.reader import Reader
+from fewshot_lib.grader.runners import Setting, Workplace
+from fewshot_lib.grader.sandbox import SandboxLimits
+from fewshot_lib.grader.submissions import Held, Submission
+from fewshot_lib.grader.underway import Underway, prepare
 
 pytestmark = [pytest.mark.hostile, pytest.mark.timeout(1200)]
 

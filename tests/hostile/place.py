@@ -21,10 +21,10 @@ from types import TracebackType
 
 import psutil
 
-from fewshot_lib.classroom import results
-from fewshot_lib.classroom.grade import grade, write_reports
-from fewshot_lib.classroom.machine import course_folder
-from fewshot_lib.classroom.sandbox import SandboxLimits
+from fewshot_lib.grader import results
+from fewshot_lib.grader.grade import grade, write_reports
+from fewshot_lib.grader.sandbox import SandboxLimits
+from fewshot_lib.tools.machine import course_folder
 
 _FOUND = course_folder(Path(__file__))
 assert _FOUND is not None

@@ -23,10 +23,10 @@ import psutil
 import pytest
 from place import COURSE, Place, memory_mb
 
-from fewshot_lib.classroom import results
-from fewshot_lib.classroom.grade import grade
-from fewshot_lib.classroom.labels import safe_file_name
-from fewshot_lib.classroom.sandbox import SandboxLimits
+from fewshot_lib.grader import results
+from fewshot_lib.grader.grade import grade
+from fewshot_lib.grader.labels import safe_file_name
+from fewshot_lib.grader.sandbox import SandboxLimits
 
 pytestmark = [pytest.mark.hostile, pytest.mark.timeout(600)]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from saved import LESSONS, ROOT, code_cells, label, outputs
 
-from fewshot_lib.reading import progress
+from fewshot_lib.checker import progress
 from fewshot_lib.reading.question import as_html, as_text, questions, words
 
 EXERCISES = sorted((ROOT / "exercises").glob("*.ipynb"))

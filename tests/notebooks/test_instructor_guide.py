@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 from saved import ROOT
 
-from fewshot_lib.exercises import catalogue
+from fewshot_lib.checker import catalogue
 
 GUIDE = ROOT / "notebooks" / "instructor-guide.md"
 HOURS = (4, 8, 12)

@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewshot_lib import figures
-from fewshot_lib.reading import explore, frontend, parameters
+from fewshot_lib.checker import frontend
+from fewshot_lib.checker.frontend import WIDGET_VIEW
+from fewshot_lib.reading import explore, parameters
 from fewshot_lib.reading import panel as panel_module
-from fewshot_lib.reading.frontend import WIDGET_VIEW
 from fewshot_lib.reading.multiples import look, select, small_multiples
 from fewshot_lib.reading.panel import FLUENT, Panel
 from fewshot_lib.reading.parameters import read_parameters

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewshot_lib.reading import frontend, progress
+from fewshot_lib.checker import frontend, progress
+from fewshot_lib.checker.frontend import WIDGET_VIEW
+from fewshot_lib.checker.markup import inline, plain
 from fewshot_lib.reading.expression import BadExpression, evaluate
-from fewshot_lib.reading.frontend import WIDGET_VIEW
-from fewshot_lib.reading.markup import inline, plain
 from fewshot_lib.reading.question import (
     BadQuestion,
     NoSuchQuestion,

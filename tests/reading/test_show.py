@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewshot_lib import figures
-from fewshot_lib.reading import frontend, nbval_plugin, show
+from fewshot_lib.checker import frontend
+from fewshot_lib.reading import nbval_plugin, show
 from fewshot_lib.reading.show import (
     MOST_ROWS,
     WIDTH,

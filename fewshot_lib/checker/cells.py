@@ -1,0 +1,436 @@
+"""What a notebook calls: ``check``, ``carry_on``, ``hint``, ``solution``, ``rubric``."""
+
+from __future__ import annotations
+
+import html
+import inspect
+import os
+import sys
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fewshot_lib.checker import catalogue, progress
+from fewshot_lib.checker.catalogue import NoSuchExercise
+from fewshot_lib.checker.console import say
+from fewshot_lib.checker.course import course
+from fewshot_lib.checker.frontend import LOOK, choose_form, emit_live
+from fewshot_lib.checker.judge import (
+    MISSING,
+    PASSED,
+    CheckVerdict,
+    Verdict,
+    judge,
+    sheet,
+)
+from fewshot_lib.checker.markup import inline, plain
+from fewshot_lib.checker.report import Report, Said, number
+from fewshot_lib.checker.run import run
+from fewshot_lib.checker.spec import Answer, Exercise, Prose
+from fewshot_lib.checker.values import revive
+from fewshot_lib.checker.withheld import released, withheld
+
+#: The seed of the reader's cases. Grading draws its own.
+PUBLIC_SEED = 0
+#: After so many attempts the solution may be looked at.
+ATTEMPTS_BEFORE_SOLUTION = 3
+#: How long all calls of one check may take together, seconds.
+TIME_LIMIT = 5.0
+
+_LAST: dict[str, tuple[Any, Verdict]] = {}
+
+
+class Points:
+    """What a check returns: the points, as a number.
+
+    Its text is the number alone: nbgrader reads partial credit from the text of a cell's result.
+    Its HTML shows nothing, because the report above it has said the points already.
+    The verdict is at hand for those who want more: ``check(...).verdict``.
+    """
+
+    def __init__(self, points: float, max_points: float, verdict: Verdict | None = None) -> None:
+        self.points, self.max_points, self.verdict = points, max_points, verdict
+
+    def __repr__(self) -> str:
+        return number(self.points)
+
+    def _repr_html_(self) -> str:
+        return "<span hidden></span>"
+
+    def __float__(self) -> float:
+        return float(self.points)
+
+
+class StandIn:
+    """The library's function where an answer is missing; :func:`check` gives it no points."""
+
+    def __init__(self, key: str, reference: Callable[..., Any], reason: str) -> None:
+        self.key, self.reference, self.reason = key, reference, reason
+        self.__name__ = reference.__name__
+        self.__doc__ = reference.__doc__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with released():  # the answer that is checked may call it
+            return self.reference(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<the library's {self.__name__}, standing in for yours>"
+
+
+def check(name: str, answer: Any = None, *, seed: int = PUBLIC_SEED) -> Points:
+    """Check an answer, show the report, remember the attempt, return the points.
+
+    Arguments:
+        name: the exercise ("prototypes"), or exercise and answer ("prototypes.class_prototypes").
+        answer: the function. Without it, the variable of that name in the calling notebook.
+        seed: of the cases; any number shows other ones.
+
+    Returns:
+        Points. Never raises, whatever the answer does; only an interrupt by the user goes through.
+
+    >>> check("prototypes.nothing", len)  # doctest: +ELLIPSIS
+    exercise 'prototypes' has no answer 'nothing'; it has class_prototypes, ...
+    0
+    """
+    try:
+        if answer is None and "." in name:
+            answer = sys._getframe(1).f_globals.get(name.rpartition(".")[2])
+        called = _name_of(name, answer, sys._getframe(1).f_globals)
+        exercise, specification = catalogue.answer(name, called)
+    except NoSuchExercise as error:
+        show(Said(str(error)))
+        return Points(0, 0)
+    try:
+        return _check(exercise, specification, answer, seed)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # our own fault: say so, and let the notebook go on
+        show(
+            Said(
+                f"This check itself failed, which is our fault, not yours: "
+                f"{type(error).__name__}: {error}",
+                "Please report it, with what `fewshot doctor` prints.",
+            )
+        )
+        return Points(0, specification.points)
+
+
+def _check(exercise: Exercise, answer: Answer, function: Any, seed: int) -> Points:
+    key = f"{exercise.name}.{answer.name}"
+    verdict, remark = examine(exercise, answer, function, seed)
+    offers = [remark] if remark else []
+    if verdict.status != MISSING and seed == PUBLIC_SEED:
+        offers += remember(key, verdict, answer)
+    show(Report(verdict, answer, tuple(offers), numbers=seed == PUBLIC_SEED))
+    _LAST[key] = (function, verdict)
+    return Points(verdict.points, verdict.max_points, verdict)
+
+
+def examine(
+    exercise: Exercise, answer: Answer, function: Any, seed: int = PUBLIC_SEED
+) -> tuple[Verdict, str]:
+    """Run and judge an answer without showing or remembering anything.
+
+    Returns:
+        The verdict, and a remark if the answer was not looked at for a reason.
+    """
+    missing = Verdict(
+        exercise.name,
+        answer.name,
+        tuple(CheckVerdict(line.name, 0.0, line.points, MISSING) for line in answer.checks),
+    )
+    if function is None:
+        return missing, ""
+    if isinstance(function, StandIn):
+        return missing, "the library's function stands in here: run the cell of your answer first"
+    if function is answer.reference or _is_the_librarys(function):
+        return missing, "this is the library's own function; write yours"
+    if not callable(function):
+        return missing, f"{answer.name} is no function but a {type(function).__name__}"
+    cases = sheet(answer, seed).flat  # the reference runs here, before anything is withheld
+    with withheld(exercise):
+        outcomes = run(function, cases, TIME_LIMIT)
+    return judge(exercise, answer, outcomes, seed), ""
+
+
+def remember(key: str, verdict: Verdict, answer: Answer) -> list[str]:
+    """Note an attempt in the reader's progress; give what to offer next, a line each."""
+    if not progress.recording():
+        return []
+    try:
+        row = progress.attempt(key, verdict.points, verdict.max_points)
+    except progress.ProgressNotSaved as error:
+        return [f"your progress could not be saved: {error}"]
+    if verdict.status == PASSED:
+        return [f'compare with our solution: `solution("{key}")`']
+    offers = []
+    if any(line.case for line in verdict.checks):
+        offers.append(f'the input that failed, to try it: `{answer.name}(*example("{key}"))`')
+    if row.hints < len(answer.hints):
+        offers.append(f'a hint (step {row.hints + 1} of {len(answer.hints)}): `hint("{key}")`')
+    if row.attempts >= ATTEMPTS_BEFORE_SOLUTION:
+        offers.append(f'you can now view our solution: `solution("{key}")`')
+    return offers
+
+
+def carry_on(name: str, answer: Any) -> Any:
+    """Give the answer if it passes its check, else the library's function under a banner.
+
+    For the cells of an exercise that build on an answer: they run from top to bottom whether it is
+    written or not. ``class_prototypes = carry_on("prototypes", class_prototypes)``
+
+    Arguments:
+        name: as for :func:`check`.
+        answer: the function as it is now.
+
+    Returns:
+        ``answer``, or a :class:`StandIn`.
+
+    Raises:
+        NoSuchExercise: there is no such answer.
+    """
+    called = _name_of(name, answer, sys._getframe(1).f_globals)
+    exercise, specification = catalogue.answer(name, called)
+    if isinstance(answer, StandIn):
+        return answer
+    key = f"{exercise.name}.{specification.name}"
+    last = _LAST.get(key)
+    verdict = (
+        last[1]
+        if last is not None and last[0] is answer
+        else examine(exercise, specification, answer)[0]
+    )
+    if verdict.status == PASSED:
+        return answer
+    reason = "is not written yet" if verdict.status == MISSING else "does not pass its check yet"
+    show(
+        Said(
+            f"{specification.name} {reason}: from here on the library's own stands in for it.",
+            "What follows is computed with the library's function, not with yours. "
+            "Run your cell, its check and this cell again when it is right.",
+            colour="#b58900",
+        )
+    )
+    return StandIn(key, specification.reference, reason)
+
+
+def example(name: str) -> tuple[Any, ...]:
+    """Give the arguments of the first case that failed at the last check, to try for yourself.
+
+    ``class_prototypes(*example("prototypes.class_prototypes"))``
+
+    Arguments:
+        name: "prototypes.class_prototypes".
+
+    Returns:
+        The positional arguments, made anew; those of the first case of all if none has failed.
+
+    Raises:
+        NoSuchExercise: there is no such answer.
+    """
+    exercise, answer = catalogue.answer(name)
+    cases = sheet(answer, PUBLIC_SEED).flat
+    last = _LAST.get(f"{exercise.name}.{answer.name}")
+    failed = [line.case for line in last[1].checks if line.case] if last else []
+    chosen = next((c for c in cases if failed and failed[0].startswith(f"{c.name}:")), cases[0])
+    call = answer.signature.bind(*revive(chosen.args), **revive(dict(chosen.kwargs)))
+    return call.args
+
+
+def hint(name: str, step: int | None = None) -> None:
+    """Show the next step of an answer's hints, or a given one (1, 2, …); remembered.
+
+    Arguments:
+        name: "prototypes.class_prototypes".
+        step: which; the first one not read yet when omitted.
+    """
+    try:
+        exercise, answer = catalogue.answer(name)
+    except NoSuchExercise as error:
+        show(Said(str(error)))
+        return
+    key, count = f"{exercise.name}.{answer.name}", len(answer.hints)
+    read, remark = 0, ""
+    try:
+        read = progress.load().get(key, progress.Row(key)).hints
+        number_ = min(read + 1, count) if step is None else max(1, min(step, count))
+        if progress.recording():
+            progress.hint_read(key, number_)
+    except progress.ProgressNotSaved as error:
+        number_, remark = step or 1, f"\n(your progress could not be saved: {error})"
+    show(Said(f"Hint {number_} of {count} to {answer.name}", answer.hints[number_ - 1] + remark))
+
+
+def solution(name: str) -> None:
+    """Show our way of writing an answer: after a pass, or after three attempts.
+
+    It is the answer's cell of the solution notebook where that is at hand, else the library's own
+    function.
+    """
+    try:
+        exercise, answer = catalogue.answer(name)
+    except NoSuchExercise as error:
+        show(Said(str(error)))
+        return
+    key = f"{exercise.name}.{answer.name}"
+    row = progress.load().get(key, progress.Row(key))
+    left = ATTEMPTS_BEFORE_SOLUTION - row.attempts
+    if not row.passed and left > 0:
+        show(
+            Said(
+                f"{answer.name}: the solution opens when yours passes, or after {left} more "
+                f"attempt{'' if left == 1 else 's'}.",
+                f'Until then: `hint("{key}")`.',
+            )
+        )
+        return
+    source, origin = _solution_source(exercise, answer)
+    show(Said(f"{answer.name}, {origin}", code=source))
+
+
+def _solution_source(exercise: Exercise, answer: Answer) -> tuple[str, str]:
+    for folder in (Path.cwd(), *Path.cwd().parents):
+        file = folder / "solutions" / f"{exercise.stem}.ipynb"
+        if file.is_file():
+            from fewshot_lib.checker.notebook import answer_source
+
+            source = answer_source(file, answer.name)
+            if source:
+                return source, f"as in solutions/{file.name}"
+    return textwrap.dedent(inspect.getsource(answer.reference)), "as the library has it"
+
+
+def rubric(name: str, show_model: bool = False, form: str | None = None) -> None:
+    """Show what a text is judged by; then a model answer to compare with.
+
+    Where a person runs the cell the points can be ticked, which is remembered, and the model answer
+    comes by a button; elsewhere ``show_model=True`` shows it.
+
+    Arguments:
+        name: "prototypes.temperature".
+        show_model: after you have written yours.
+        form: "live", "static" or "text"; chosen by the front end when omitted.
+    """
+    word, _, wanted = name.partition(".")
+    try:
+        texts = {text.name: text for text in catalogue.exercise(word).prose}
+        if wanted not in texts:
+            raise NoSuchExercise(f"no text {name!r}; there are {', '.join(texts) or 'none'}")
+    except NoSuchExercise as error:
+        show(Said(str(error)))
+        return
+    text = texts[wanted]
+    ticked = _ticked(name, text)
+    said = _saved_rubric(name, text, show_model, ticked)
+    if choose_form(form) == "live":
+        sentence = f"{name}: run this cell to tick what your text says; the points are below."
+        data = {"text/plain": repr(said), "text/html": said._repr_html_()}
+        emit_live(_live_rubric(name, text, show_model, ticked), name, sentence, data, {})
+    else:
+        show(said)
+
+
+def _ticked(name: str, text: Prose) -> list[int]:
+    """Give the points of a rubric that were ticked before."""
+    if not progress.recording():
+        return []
+    row = progress.load().get(name, progress.Row(name))
+    return [place for place in row.ticked if 0 <= place < len(text.rubric)]
+
+
+def _saved_rubric(name: str, text: Prose, show_model: bool, ticked: Sequence[int]) -> Said:
+    """Give the rubric to be read."""
+    points = "\n".join(
+        f"{'☑' if place in ticked else '☐'} {line}" for place, line in enumerate(text.rubric)
+    )
+    if show_model:
+        points += f"\n\nA model answer. {text.model}"
+    else:
+        module = course().module
+        how = f'import {module}; {module}.rubric("{name}", show_model=True)'
+        points += f"\nWrite first; then this line shows a model answer, in any cell:\n`{how}`"
+    return Said("Does your text say this? (To tick the points, run this cell.)", points)
+
+
+def _live_rubric(name: str, text: Prose, show_model: bool, ticked: Sequence[int]) -> Any:
+    """Make the rubric as boxes to tick; the ticks are remembered."""
+    import ipywidgets as widgets
+
+    title = widgets.HTML(f"{LOOK}<b>Write first. Then tick what your text says.</b>")
+    boxes = [
+        widgets.Checkbox(description=plain(line), value=place in ticked, indent=False)
+        for place, line in enumerate(text.rubric)
+    ]
+    for box in boxes:
+        box.layout.width = "auto"
+        box.add_class("fewshot-option")
+    button = widgets.Button(description="Show a model answer")
+    button.layout.width = "14em"
+    below = widgets.HTML()
+
+    def remember(_: Any) -> None:
+        chosen = [place for place, box in enumerate(boxes) if box.value]
+        points = text.points * len(chosen) / len(boxes)
+        try:
+            if progress.recording():
+                progress.tick(name, chosen, points, text.points)
+        except progress.ProgressNotSaved as error:
+            below.value = html.escape(f"Your progress could not be saved: {error}")
+
+    def reveal(_: Any) -> None:
+        below.value = (
+            f'<div style="line-height:1.45;max-width:50em"><b>A model answer.</b> '
+            f"{inline(text.model)}</div>"
+        )
+
+    for box in boxes:
+        box.observe(remember, "value")
+    button.on_click(reveal)
+    if show_model:
+        reveal(None)
+    whole = widgets.VBox([title, *boxes, button, below])
+    whole.layout.border_left, whole.layout.padding = "4px solid #4c5f7a", "0.3em 1em"
+    whole.layout.max_width = "54em"
+    return whole
+
+
+def show(what: Report | Said) -> None:
+    """Show something where this program runs: a notebook, IPython, a terminal, a file."""
+    if "IPython" in sys.modules:
+        from IPython import get_ipython
+
+        if get_ipython() is not None:
+            from IPython.display import display
+
+            display(what)
+            return
+    if isinstance(what, Report):
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        say(what.terminal(colour, encoding))
+    else:
+        say(repr(what))
+
+
+def _name_of(exercise: str, answer: Any, variables: Mapping[str, Any]) -> str:
+    """Give the name of an answer: its own, or for what has another one the notebook's variable."""
+    try:
+        name = getattr(answer, "__name__", "")
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # the answer's own __getattr__ may do anything
+        name = ""
+    name = name if type(name) is str else ""
+    if answer is None or "." in exercise:
+        return name
+    names = [one.name for one in catalogue.exercise(exercise).answers]
+    if name in names:
+        return name
+    return next((one for one in names if variables.get(one) is answer), name)
+
+
+def _is_the_librarys(function: Any) -> bool:
+    module = getattr(function, "__module__", "") or ""
+    inside = module.startswith(course().library + ".")
+    return inside and not module.startswith(course().exercises + ".")

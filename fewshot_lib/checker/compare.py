@@ -1,0 +1,385 @@
+"""Compare what an answer returned with what was expected, stage by stage, on plain values.
+
+The stages are those in which a reader can be helped differently: kind (a list of things where an
+array belongs), shape, number type, NaN, values. What is found is said in words that show where and
+how, never the expected numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fewshot_lib.checker.spec import Tolerance
+from fewshot_lib.checker.values import MAX_AXES, Opaque, describe
+
+#: The stages, in the order in which they are looked at.
+KIND, SHAPE, NUMBERS, NAN, VALUES = "kind", "shape", "number type", "not a number", "values"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A difference: the stage at which it showed, the sentence, and which part of the result."""
+
+    stage: str
+    sentence: str
+    part: str = ""
+
+
+def as_array(value: Any) -> np.ndarray | None:
+    """Read a plain value as one array of numbers, if it is one.
+
+    Numbers, arrays, and lists or tuples of equally shaped ones are; texts and mixtures are not.
+
+    >>> as_array([np.zeros(2), [1, 2]]).shape
+    (2, 2)
+    """
+    if isinstance(value, np.ndarray):
+        return value
+    if isinstance(value, bool | int | float | complex):
+        return _of_numbers(value)
+    if not isinstance(value, list | tuple):
+        return None
+    if all(type(part) in (bool, int, float, complex) for part in value):  # the usual, at once
+        return _of_numbers(value)
+    parts = [as_array(part) for part in value]
+    first = parts[0]
+    if first is None or first.ndim >= MAX_AXES:
+        return None
+    if all(part is not None and part.shape == first.shape for part in parts):
+        return np.stack(parts)  # type: ignore[arg-type]
+    return None
+
+
+def _of_numbers(value: Any) -> np.ndarray | None:
+    array = np.asarray(value)
+    return array if array.dtype.kind in "biufc" else None  # ints beyond 64 bits are no numbers here
+
+
+def size(value: Any) -> int:
+    """Count the numbers, characters and parts of a plain value.
+
+    >>> size((np.zeros((2, 3)), "ab", [1]))
+    13
+    """
+    if isinstance(value, np.ndarray):
+        return int(value.size)
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return len(value) + sum(map(len, value)) + sum(map(size, value.values()))
+    if isinstance(value, list | tuple):
+        return len(value) + sum(map(size, value))
+    return 1
+
+
+def like(expected: Any, got: Any, names: tuple[str, ...] = ()) -> Any:
+    """Give a plain value the build of the expected one, where it holds the same parts.
+
+    Several results may come as a tuple, a list, a dict or data class with the documented names, or
+    stacked in one array; numbers may come as Python's, in lists or as arrays. Who looks at a value
+    after this has to know one form only. Numbers and their types stay as they are.
+
+    Arguments:
+        expected: the reference's plain value.
+        got: the answer's.
+        names: of the parts, where several things are expected.
+
+    Returns:
+        ``got`` in the form of ``expected``; as it was, if it has no such form.
+
+    >>> like((1.0, np.zeros(2)), {"b": [1.0, 2.0], "a": np.ones(())}, names=("a", "b"))
+    (1.0, array([1., 2.]))
+    """
+    labels = _labels(expected, names)
+    if labels is not None:
+        theirs = _split(labels, got)
+        if theirs is None:
+            return got
+        mine = expected.values() if isinstance(expected, dict) else expected
+        parts = [like(*pair) for pair in zip(mine, theirs, strict=True)]
+        if isinstance(expected, dict):
+            return dict(zip(labels, parts, strict=True))
+        return type(expected)(parts)
+    if isinstance(expected, np.ndarray | bool | int | float | complex):
+        array = as_array(got)
+        if array is None:
+            return got
+        if not isinstance(expected, np.ndarray):
+            return array.item() if array.ndim == 0 else array
+        return array if array.size else array.astype(expected.dtype)  # no numbers have any type
+    return got
+
+
+def _labels(expected: Any, names: tuple[str, ...]) -> list[str] | None:
+    """Name the parts of an expected value; None if it is one thing: an array, a number, a text."""
+    if isinstance(expected, dict):
+        return list(expected)
+    if not isinstance(expected, tuple | list):
+        return None
+    if names and len(names) == len(expected):
+        return list(names)
+    if as_array(expected) is not None:
+        return None
+    return [f"part {index}" for index in range(len(expected))]
+
+
+def _split(labels: list[str], got: Any) -> list[Any] | None:
+    """Find the parts of what was returned; None if it has other ones."""
+    if isinstance(got, dict):
+        return [got[label] for label in labels] if all(label in got for label in labels) else None
+    if isinstance(got, tuple | list):
+        return list(got) if len(got) == len(labels) else None
+    if isinstance(got, np.ndarray) and got.ndim and len(got) == len(labels) > 1:
+        return [np.asarray(part) for part in got]
+    return None
+
+
+def family(array: np.ndarray) -> str:
+    """Name the family of an array's numbers: bool, whole, real or complex."""
+    return {"b": "bool", "i": "whole", "u": "whole", "f": "real", "c": "complex"}[array.dtype.kind]
+
+
+def difference(
+    expected: Any,
+    got: Any,
+    tolerance: Tolerance,
+    values: bool = True,
+    names: tuple[str, ...] = (),
+    part: str = "",
+) -> Finding | None:
+    """Find the first difference between an expected and a returned plain value.
+
+    Arguments:
+        expected: the reference's plain value.
+        got: the answer's.
+        tolerance: for real numbers.
+        values: False to look at kind, shape, number type and NaN only.
+        names: of the parts, where several things are expected.
+        part: the part looked at, for the sentence.
+
+    Returns:
+        The finding of the earliest stage, or None if there is no difference.
+
+    >>> difference(np.zeros(3), np.zeros((3, 1)), Tolerance()).stage
+    'shape'
+    """
+    labels = _labels(expected, names)
+    if labels is not None:
+        mine = list(expected.values()) if isinstance(expected, dict) else list(expected)
+        return _parts(labels, mine, got, tolerance, values, part)
+    array = as_array(expected)
+    if array is None:
+        return _other(expected, got, values, part)
+    return _arrays(array, got, tolerance, values, part)
+
+
+def same(one: Any, other: Any, tolerance: Tolerance) -> bool:
+    """Say whether two plain values are equal within the tolerance, NaN equal to NaN."""
+    return difference(one, other, tolerance) is None
+
+
+def how_many(value: Any) -> int:
+    """Count the numbers of a plain value.
+
+    >>> how_many((np.zeros((2, 3)), True))
+    7
+    """
+    array = as_array(value)
+    if array is not None:
+        return array.size
+    parts = value.values() if isinstance(value, dict) else value
+    return sum(map(how_many, parts)) if isinstance(value, dict | tuple | list) else 1
+
+
+def first_difference(
+    expected: Any, got: Any, tolerance: Tolerance, names: tuple[str, ...] = ()
+) -> tuple[str, str, str] | None:
+    """Find the first number that differs: where it stands, what is expected, what it is.
+
+    Both are written with as many digits as tell them apart.
+
+    >>> first_difference(np.array([0.5, 0.571]), np.array([0.5, 0.582]), Tolerance())
+    (' at [1]', '0.571', '0.582')
+    """
+    mine, theirs = as_array(expected), as_array(got)
+    if isinstance(expected, tuple) and names and len(names) == len(expected):
+        mine = None
+    if mine is None or theirs is None or mine.shape != theirs.shape:
+        if not isinstance(expected, tuple | list) or not isinstance(got, tuple | list | np.ndarray):
+            return None
+        if len(expected) != len(got):
+            return None
+        labels = names if len(names) == len(expected) else _ordinals(len(expected))
+        for label, one, other in zip(labels, expected, got, strict=True):
+            found = first_difference(one, other, tolerance)
+            if found is not None:
+                return f" in «{label}»{found[0]}", *found[1:]
+        return None
+    for place in np.ndindex(mine.shape):
+        one, other = mine[place].item(), theirs[place].item()
+        if difference(one, other, tolerance) is not None:
+            where = f" at {list(place)}" if place else ""
+            return where, *_written(one, other)
+    return None
+
+
+def _written(one: Any, other: Any) -> tuple[str, str]:
+    if not isinstance(one, float) and not isinstance(other, float):
+        return str(one), str(other)
+    for digits in range(3, 18):
+        written = f"{one:.{digits}g}", f"{other:.{digits}g}"
+        if written[0] != written[1]:
+            return written
+    return repr(one), repr(other)
+
+
+def _ordinals(count: int) -> list[str]:
+    return [f"part {index}" for index in range(count)]
+
+
+def _parts(
+    labels: list[str],
+    expected: list[Any],
+    got: Any,
+    tolerance: Tolerance,
+    values: bool,
+    part: str,
+) -> Finding | None:
+    theirs = _split(labels, got)
+    if theirs is None:
+        return _instead(got, f"{len(labels)} things ({', '.join(labels)}) are", part)
+    found = [
+        difference(mine, its, tolerance, values, part=label)
+        for label, mine, its in zip(labels, expected, theirs, strict=True)
+    ]
+    order = [KIND, SHAPE, NUMBERS, NAN, VALUES]
+    present = [finding for finding in found if finding is not None]
+    return min(present, key=lambda finding: order.index(finding.stage), default=None)
+
+
+def _other(expected: Any, got: Any, values: bool, part: str) -> Finding | None:
+    if type(expected) is not type(got):
+        return _instead(got, f"{describe(expected)} is", part)
+    if isinstance(expected, str):
+        equal = expected.strip() == got.strip()
+        said = f"{_of(part)}another text is expected than {got.strip()[:40]!r}"
+        return None if equal or not values else Finding(VALUES, said, part)
+    return None if expected == got or isinstance(expected, Opaque) else Finding(KIND, "", part)
+
+
+def _instead(got: Any, wanted: str, part: str) -> Finding:
+    asks = ": is a `return` missing?" if got is None and not part else ""
+    said = f"{_of(part)}you returned {describe(got)}; {wanted} expected{asks}"
+    return Finding(KIND, said, part)
+
+
+def _of(part: str) -> str:
+    return f"in «{part}»: " if part else ""
+
+
+def _arrays(
+    expected: np.ndarray, got: Any, tolerance: Tolerance, values: bool, part: str
+) -> Finding | None:
+    array = as_array(got)
+    of = _of(part)
+    if array is None:
+        wanted = "one number" if expected.ndim == 0 else "one array of numbers"
+        return _instead(got, f"{wanted} is", part)
+    if array.shape != expected.shape:
+        return Finding(SHAPE, of + shape_sentence(expected.shape, array.shape), part)
+    mine, theirs = family(expected), family(array)
+    whole_number = array.ndim == 0 and theirs in ("whole", "bool") and mine in ("real", "whole")
+    if mine != theirs and array.size and not whole_number:
+        return Finding(NUMBERS, of + _numbers_sentence(mine, theirs), part)
+    if mine in ("real", "complex") and array.size:
+        surplus = np.isnan(array) & ~np.isnan(expected)
+        if surplus.any():
+            return Finding(
+                NAN, f"{of}{_count(surplus)} of your result {_is(surplus)} NaN (not a number)", part
+            )
+        if not values:
+            return None
+        return _reals(expected, array, tolerance, of, part)
+    if not values or np.array_equal(expected, array):
+        return None
+    wrong = np.asarray(expected != array)
+    return Finding(VALUES, f"{of}{_count(wrong)} {_differ(wrong)} from what is expected", part)
+
+
+def _reals(
+    expected: np.ndarray, array: np.ndarray, tolerance: Tolerance, of: str, part: str
+) -> Finding | None:
+    wide = np.complex128 if np.iscomplexobj(expected) or np.iscomplexobj(array) else np.float64
+    mine, theirs = expected.astype(wide), array.astype(wide)
+    with np.errstate(all="ignore"):
+        near = np.abs(theirs - mine) <= tolerance.atol + tolerance.rtol * np.abs(mine)
+    near &= np.isfinite(mine) & np.isfinite(theirs)  # inf is near nothing
+    near |= mine == theirs  # but equals itself
+    near |= np.isnan(mine) & np.isnan(theirs)
+    if near.all():
+        return None
+    wrong = ~near
+    if (np.isnan(mine) & ~np.isnan(theirs)).any():
+        where = np.isnan(mine) & ~np.isnan(theirs)
+        return Finding(
+            VALUES, f"{of}{_count(where)} should be NaN (undefined) and {_is(where)} a number", part
+        )
+    if (np.isinf(theirs) & np.isfinite(mine)).any():
+        where = np.isinf(theirs) & np.isfinite(mine)
+        return Finding(VALUES, f"{of}{_count(where)} {_is(where)} infinite; none should be", part)
+    return Finding(VALUES, f"{of}{_count(wrong)} {_differ(wrong)} from what is expected", part)
+
+
+def _count(where: np.ndarray) -> str:
+    if where.ndim == 0:
+        return "the number"
+    number, size = int(where.sum()), where.size
+    return f"all {size} numbers" if number == size > 1 else f"{number} of {size} numbers"
+
+
+def _is(where: np.ndarray) -> str:
+    return "is" if where.ndim == 0 or int(where.sum()) == 1 else "are"
+
+
+def _differ(where: np.ndarray) -> str:
+    return "differs" if where.ndim == 0 or int(where.sum()) == 1 else "differ"
+
+
+def shape_sentence(expected: tuple[int, ...], got: tuple[int, ...]) -> str:
+    """Say how a shape differs from the expected one, with the likely reason if there is one.
+
+    >>> shape_sentence((2, 5), (5, 2))
+    'your result has shape (5, 2), expected (2, 5): two axes are exchanged'
+    """
+    start = f"your result has shape {got}, expected {expected}"
+    if len(expected) == len(got) and sorted(expected) == sorted(got):
+        return f"{start}: two axes are exchanged"
+    if len(got) == len(expected) + 1 and 1 in got:
+        rest = [tuple(np.delete(got, axis)) for axis, size in enumerate(got) if size == 1]
+        if expected in rest:
+            return f"{start}: an axis of length 1 is left over"
+    if len(got) < len(expected) and not got:
+        return f"{start}: you summed or averaged over everything"
+    if len(got) + 1 == len(expected) and any(
+        expected[:axis] + expected[axis + 1 :] == got for axis in range(len(expected))
+    ):
+        axis = next(a for a in range(len(expected)) if expected[:a] + expected[a + 1 :] == got)
+        return f"{start}: axis {axis} (length {expected[axis]}) is lost"
+    if len(got) == len(expected):
+        wrong = [a for a in range(len(got)) if got[a] != expected[a]]
+        axes = "axis " + ", ".join(map(str, wrong))
+        return f"{start}: look at {axes}"
+    return start
+
+
+def _numbers_sentence(expected: str, got: str) -> str:
+    names = {
+        "bool": "True/False values",
+        "whole": "whole numbers",
+        "real": "real (floating) numbers",
+        "complex": "complex numbers",
+    }
+    return f"your result holds {names[got]}, expected are {names[expected]}"

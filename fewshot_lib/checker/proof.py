@@ -1,0 +1,253 @@
+"""Prove that the checks of an answer work: what the tests run, for every exercise there is.
+
+A stub has no points; the solution has all, for many seeds; every typical mistake loses points and
+is told its own sentence; mechanical mutants of the solution lose points; right variants lose none.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from fewshot_lib.checker.judge import MISSING, PASSED, Verdict, judge, sheet
+from fewshot_lib.checker.mutants import mutants
+from fewshot_lib.checker.notebook import answer_cells, namespace, stub
+from fewshot_lib.checker.run import run
+from fewshot_lib.checker.spec import Answer, Exercise, Variant
+
+#: What an answer must have at least.
+MISTAKES, VARIANTS, HINTS = 5, 4, 3
+
+
+@dataclass
+class Proof:
+    """What was proved of one answer, and what was not."""
+
+    exercise: str
+    answer: str
+    points: float
+    mistakes: tuple[int, int] = (0, 0)
+    mutants: tuple[int, int] = (0, 0)
+    equivalent: int = 0
+    variants: tuple[int, int] = (0, 0)
+    seconds: float = 0.0
+    survivors: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def verdict_of(
+    exercise: Exercise,
+    answer: Answer,
+    function: Callable[..., Any],
+    seed: int,
+    seconds: float = 10.0,
+) -> Verdict:
+    """Run a function as if a reader had written it, and judge it."""
+    return judge(exercise, answer, run(function, sheet(answer, seed).flat, seconds), seed)
+
+
+def dressed(function: Callable[..., Any]) -> list[Variant]:
+    """Give one right function other clothes, in which it must be accepted as well."""
+
+    def as_numpy(*args: Any, **kwargs: Any) -> Any:
+        return _each(function(*args, **kwargs), lambda t: t.detach().numpy())
+
+    def as_lists(*args: Any, **kwargs: Any) -> Any:
+        return _each(function(*args, **kwargs), lambda t: t.tolist())
+
+    def in_double(*args: Any, **kwargs: Any) -> Any:
+        def widen(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.double() if tensor.dtype == torch.float32 else tensor
+
+        return function(*_each(args, widen), **_each(kwargs, widen))
+
+    def noisy(*args: Any, **kwargs: Any) -> Any:
+        warnings.warn("this library is old", stacklevel=1)
+        print("so far so good", args[:1])
+        return function(*args, **kwargs)
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        time.sleep(0.02)
+        return function(*args, **kwargs)
+
+    return [
+        Variant("as numpy", as_numpy),
+        Variant("as Python lists", as_lists),
+        Variant("in float64", in_double),
+        Variant("with prints and warnings", noisy),
+        Variant("slowly", slow),
+    ]
+
+
+def _each(value: Any, change: Callable[[torch.Tensor], Any]) -> Any:
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    if type(value) in (tuple, list):
+        return type(value)(_each(part, change) for part in value)
+    if isinstance(value, dict):
+        return {key: _each(part, change) for key, part in value.items()}
+    return value
+
+
+def solution_function(notebook: dict[str, Any], answer: Answer) -> Callable[..., Any]:
+    """Give an answer's function as its solution notebook defines it."""
+    return namespace(notebook)[answer.name]
+
+
+def stub_function(notebook: dict[str, Any], answer: Answer) -> Callable[..., Any]:
+    """Give an answer's function as its stub defines it."""
+    names = namespace(notebook)
+    exec(compile(stub(answer_cells(notebook)[answer.name]), "<stub>", "exec"), names)
+    return names[answer.name]
+
+
+def prove_form(answer: Answer) -> list[str]:
+    """Hold the specification to what every answer must have."""
+    problems = []
+    for what, number, least in (
+        ("typical mistakes", len(answer.mistakes), MISTAKES),
+        ("variants", len(answer.variants), VARIANTS),
+        ("hints", len(answer.hints), HINTS),
+    ):
+        if number < least:
+            problems.append(f"{number} {what}; {least} are needed")
+    says = [mistake.says for mistake in answer.mistakes]
+    if len(set(says)) != len(says):
+        problems.append("two mistakes have the same sentence")
+    problems += [
+        f"the mistake {m.name!r} says too little" for m in answer.mistakes if len(m.says) < 30
+    ]
+    return problems
+
+
+def prove_seeds(
+    exercise: Exercise, answer: Answer, function: Callable[..., Any], seeds: Iterable[int]
+) -> list[str]:
+    """Find seeds for which the right solution loses points."""
+    alarms = []
+    for seed in seeds:
+        verdict = verdict_of(exercise, answer, function, seed)
+        if verdict.status != PASSED:
+            lines = [f"{c.name}: {c.sentence} [{c.case}]" for c in verdict.checks if c.sentence]
+            alarms.append(f"seed {seed}: {'; '.join(lines)}")
+    return alarms
+
+
+def prove_mistakes(exercise: Exercise, answer: Answer, seed: int) -> list[str]:
+    """Find mistakes that keep all points, or are told another's sentence."""
+    problems = []
+    for mistake in answer.mistakes:
+        verdict = verdict_of(exercise, answer, mistake.function, seed)
+        told = [other.name for other in verdict.mistakes]
+        if verdict.points >= verdict.max_points:
+            problems.append(f"{mistake.name!r} has full marks (seed {seed})")
+        elif told != [mistake.name]:
+            problems.append(f"{mistake.name!r} is told {told or 'nothing'} (seed {seed})")
+    return problems
+
+
+def prove_variants(
+    exercise: Exercise, answer: Answer, function: Callable[..., Any], seed: int
+) -> tuple[int, list[str]]:
+    """Count the variants tried, and find those that lose points."""
+    variants = [*answer.variants, *dressed(function)]
+    problems = []
+    for variant in variants:
+        verdict = verdict_of(exercise, answer, variant.function, seed)
+        for check in verdict.checks:
+            if check.status != PASSED:
+                problems.append(
+                    f"variant {variant.name!r}: {check.name}: {check.sentence} [{check.case}]"
+                )
+                break
+    return len(variants), problems
+
+
+def prove_stub(exercise: Exercise, answer: Answer, function: Callable[..., Any]) -> list[str]:
+    """Find out whether a stub has points or counts as attempted."""
+    verdict = verdict_of(exercise, answer, function, 0)
+    wrong = verdict.points or verdict.status != MISSING
+    return [f"the stub ends {verdict.status!r} with {verdict.points:g} points"] if wrong else []
+
+
+@dataclass
+class Mutation:
+    """What became of an answer's mutants: number, killed, survivors, and which checks killed."""
+
+    total: int
+    killed: int
+    survivors: list[str]
+    killers: set[str]
+    stale: list[str]
+
+
+def prove_mutants(
+    exercise: Exercise, answer: Answer, notebook: dict[str, Any], seed: int = 0
+) -> Mutation:
+    """Run every mutant of the solution; those argued equivalent are neither killed nor counted."""
+    made = mutants(answer_cells(notebook)[answer.name], answer.name)
+    excused = set(answer.equivalent)
+    killed, survivors, killers, stale = 0, [], set(), sorted(excused - {m.change for m in made})
+    for mutant in made:
+        names = namespace(notebook)
+        try:
+            exec(compile(mutant.source, "<mutant>", "exec"), names)
+            verdict = verdict_of(exercise, answer, names[answer.name], seed, seconds=3.0)
+        except Exception:
+            killed += mutant.change not in excused
+            continue
+        if verdict.points < verdict.max_points:
+            killers |= {check.name for check in verdict.checks if check.status != PASSED}
+            if mutant.change in excused:
+                stale.append(f"{mutant.change} (it is killed)")
+            killed += 1
+        elif mutant.change not in excused:
+            survivors.append(mutant.change)
+    total = killed + len(survivors)
+    return Mutation(total, killed, survivors, killers, stale)
+
+
+def prove_every_check_can_fail(
+    exercise: Exercise, answer: Answer, killers: set[str], seed: int = 0
+) -> list[str]:
+    """Find checks that neither a mistake nor a mutant fails."""
+    failed = set(killers)
+    for mistake in answer.mistakes:
+        verdict = verdict_of(exercise, answer, mistake.function, seed)
+        failed |= {check.name for check in verdict.checks if check.status != PASSED}
+    return [f"nothing fails «{check.name}»" for check in answer.checks if check.name not in failed]
+
+
+def table(proofs: Iterable[Proof]) -> str:
+    """Write what was proved, a line an answer."""
+    head = ("exercise", "answer", "points", "mistakes", "mutants", "equal", "variants", "s")
+    rows = [head]
+    for proof in proofs:
+        rows.append(
+            (
+                proof.exercise,
+                proof.answer,
+                f"{proof.points:g}",
+                "{}/{}".format(*proof.mistakes),
+                "{}/{}".format(*proof.mutants),
+                str(proof.equivalent),
+                "{}/{}".format(*proof.variants),
+                f"{proof.seconds:.1f}",
+            )
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    for proof in proofs:
+        lines += [f"survives in {proof.answer}: {line}" for line in proof.survivors]
+    return "\n".join(lines)

@@ -1,0 +1,280 @@
+"""Call an answer and note what happened, whatever it does.
+
+Knows no expected value: it can run beside a stranger's code. What it returns is plain data.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import linecache
+import signal
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+
+from fewshot_lib.checker.spec import Case
+from fewshot_lib.checker.values import plain, revive
+
+#: How an outcome may end.
+VALUE, RAISED, NOT_ATTEMPTED, TOO_SLOW, LOST = (
+    "value",
+    "raised",
+    "not attempted",
+    "too slow",
+    "lost",
+)
+STATUSES = (VALUE, RAISED, NOT_ATTEMPTED, TOO_SLOW, LOST)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one call of an answer came to.
+
+    Arguments:
+        status: VALUE, RAISED, NOT_ATTEMPTED (it raised the stub's NotImplementedError), TOO_SLOW,
+            or LOST (its process died or replied with something unreadable).
+        value: the plain value, if any.
+        error: the name of the exception's class, and of the classes above it.
+        message: what the exception said, shortened.
+        where: the line of the answer that raised, with its number.
+        seconds: how long the call took.
+        printed: the beginning of what it printed.
+        printed_chars: how much it printed in all.
+        changed_input: whether it wrote into its arguments.
+    """
+
+    status: str
+    value: Any = None
+    error: tuple[str, ...] = ()
+    message: str = ""
+    where: str = ""
+    seconds: float = 0.0
+    printed: str = ""
+    printed_chars: int = 0
+    changed_input: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the outcome as a plain value, for :func:`values.pack`."""
+        # not dataclasses.asdict, which copies the value
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Outcome:
+        """Read an outcome that came from another process; believe nothing about its parts.
+
+        Arguments:
+            data: a plain value, or anything that :func:`values.unpack` gives.
+
+        Returns:
+            The outcome, its value once more brought into plain form; LOST if it is no outcome.
+        """
+        status = data.get("status") if isinstance(data, dict) else None
+        if not isinstance(status, str) or status not in STATUSES:
+            return cls(LOST, message="the reply is not an outcome")
+
+        def text(key: str, limit: int) -> str:
+            return data[key][:limit] if isinstance(data.get(key), str) else ""
+
+        def number(key: str, most: float) -> float:
+            got = data.get(key)
+            return float(max(0, min(got, most))) if isinstance(got, int | float) else 0.0  # NaN: 0
+
+        error = data.get("error")
+        names = error[:20] if isinstance(error, tuple | list) else ()
+        return cls(
+            status=status,
+            value=plain(data.get("value")) if status == VALUE else None,
+            error=tuple(name[:80] for name in names if isinstance(name, str)),
+            message=text("message", 300),
+            where=text("where", 300),
+            seconds=number("seconds", 1e6),
+            printed=text("printed", 2_000),
+            printed_chars=int(number("printed_chars", 1e12)),
+            changed_input=data.get("changed_input") is True,
+        )
+
+
+class TimeIsUp(BaseException):
+    """Raised inside an answer that takes too long; no ``except Exception`` catches it."""
+
+
+class _Capped(io.TextIOBase):
+    """A text stream that keeps the beginning, counts the rest and costs no memory."""
+
+    def __init__(self, keep: int = 2_000) -> None:
+        self.kept, self.count, self.keep = "", 0, keep
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        if len(self.kept) < self.keep:
+            self.kept += text[: self.keep - len(self.kept)]
+        self.count += len(text)
+        return len(text)
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise :class:`TimeIsUp` in this thread when the time is up, and again while it goes on.
+
+    By a signal in the main thread where there is one (it ends a sleep, too), else by an exception
+    that a second thread sends (it arrives at the next Python instruction). A limit set inside
+    another one gives the signal back to it, with the time that is left.
+    """
+    if threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer"):
+
+        def ring(*_: Any) -> None:
+            raise TimeIsUp
+
+        begun = time.monotonic()
+        before = signal.signal(signal.SIGALRM, ring)
+        others, again = signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3), 0.2)
+        try:
+            try:
+                yield
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        finally:  # again: the alarm may have gone off on the way into the line above
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+            if others:
+                left = others - (time.monotonic() - begun)
+                signal.setitimer(signal.ITIMER_REAL, max(left, 1e-3), again)
+        return
+    done = threading.Event()
+    target = ctypes.c_ulong(threading.get_ident())
+
+    def watch() -> None:
+        wait = seconds
+        while not done.wait(wait):
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(target, ctypes.py_object(TimeIsUp))
+            wait = 0.2
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(target, None)
+        watcher.join()
+
+
+def run(function: Callable[..., Any], cases: Sequence[Case], seconds: float = 5.0) -> list[Outcome]:
+    """Call an answer on each case; never raises, except when the user interrupts.
+
+    The answer gets its own copies of the arguments; prints and warnings are kept away from the
+    notebook (the beginning is in the outcome); global random states are put back afterwards.
+
+    Arguments:
+        function: the answer.
+        cases: the calls, in order.
+        seconds: for all calls together; what is left over after that is TOO_SLOW.
+
+    Returns:
+        One outcome a case.
+
+    >>> run(lambda a: a + 1, [Case("one", (1,))])[0].value
+    2
+    """
+    states = torch.get_rng_state(), np.random.get_state(), torch.is_grad_enabled()  # noqa: NPY002
+    deadline = time.perf_counter() + seconds
+    try:
+        return [_call(function, case, deadline) for case in cases]
+    finally:
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        torch.set_grad_enabled(states[2])
+
+
+def _call(function: Callable[..., Any], case: Case, deadline: float) -> Outcome:
+    left = deadline - time.perf_counter()
+    if left <= 0:
+        return Outcome(TOO_SLOW, message="no time was left for this call")
+    args, kwargs = revive(case.args), revive(dict(case.kwargs))
+    output = _Capped()
+    begun = time.perf_counter()
+    ended: dict[str, Any]
+    try:
+        with (
+            redirect_stdout(output),
+            redirect_stderr(output),
+            warnings.catch_warnings(),
+            time_limit(left),
+        ):
+            warnings.simplefilter("ignore")
+            ended = {"status": VALUE, "value": plain(function(*args, **kwargs))}
+    except KeyboardInterrupt:
+        raise
+    except TimeIsUp:
+        ended = {
+            "status": TOO_SLOW,
+            "message": f"stopped after {time.perf_counter() - begun:.1f} s",
+        }
+    except BaseException as error:
+        ended = _raised(error)
+    return Outcome(
+        **ended,
+        seconds=time.perf_counter() - begun,
+        printed=output.kept,
+        printed_chars=output.count,
+        changed_input=not (_same(args, case.args) and _same(kwargs, dict(case.kwargs))),
+    )
+
+
+def _raised(error: BaseException) -> dict[str, Any]:
+    try:
+        message = str(error).strip().split("\n")[0][:300]
+    except BaseException:
+        message = "(its message cannot be read)"
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [
+        frame for frame in frames if "site-packages" not in frame.filename and not _ours(frame)
+    ]
+    where = ""
+    if theirs:
+        line = linecache.getline(theirs[-1].filename, theirs[-1].lineno or 0) or theirs[-1].line
+        where = f"line {theirs[-1].lineno}: {(line or '').strip()}"[:300]
+    # the stub's own line: raised by the answer itself, not by torch nor by another answer it calls
+    stub = type(error) is NotImplementedError and len(theirs) == 1 and frames[-1] is theirs[0]
+    return {
+        "status": NOT_ATTEMPTED if stub else RAISED,
+        "error": tuple(kind.__name__ for kind in type(error).__mro__ if kind is not object),
+        "message": message,
+        "where": where,
+    }
+
+
+def _ours(frame: traceback.FrameSummary) -> bool:
+    return frame.filename == __file__ or frame.filename.endswith(("fixtures.py", "values.py"))
+
+
+def _same(after: Any, before: Any) -> bool:
+    if isinstance(before, torch.Tensor):
+        return (
+            isinstance(after, torch.Tensor)
+            and after.shape == before.shape
+            and (
+                torch.equal(after, before)
+                or torch.equal(after.nan_to_num(), before.nan_to_num())  # NaN equals no NaN
+            )
+        )
+    if isinstance(before, np.ndarray):
+        return after.shape == before.shape and np.array_equal(after, before)
+    if isinstance(before, tuple | list):
+        return len(after) == len(before) and all(map(_same, after, before))
+    if isinstance(before, dict):
+        return after.keys() == before.keys() and all(
+            _same(after[key], before[key]) for key in before
+        )
+    return True

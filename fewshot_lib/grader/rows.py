@@ -1,0 +1,184 @@
+"""Make the row of a submission: what `results.jsonl` keeps and every report is made from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fewshot_lib.checker.judge import FAILED, CheckVerdict, Verdict
+from fewshot_lib.checker.spec import Answer
+from fewshot_lib.grader import results as receipts
+from fewshot_lib.grader.plan import Plan
+from fewshot_lib.grader.submissions import Submission
+from fewshot_lib.grader.underway import FAULT, Underway, student_seed, upper_first
+
+#: A row says no more than this many things that a person must look at.
+MOST_SENTENCES = 40
+
+
+def unread_row(
+    one_plan: Plan, submission: Submission, run_seed: int, status: str, problem: str
+) -> dict[str, Any]:
+    """Make the row of a submission that was not graded."""
+    checks = [
+        _check_row(answer, CheckVerdict(line.name, 0.0, line.points, FAILED), None, problem)
+        for answer in one_plan.exercise.answers
+        for line in answer.checks
+    ]
+    seed = student_seed(run_seed, submission)
+    return _row(one_plan, submission, seed, status=status, checks=checks, notes=[problem])
+
+
+def row_of(one_plan: Plan, underway: Underway) -> dict[str, Any]:
+    """Make the row of a submission that was run and judged."""
+    assembled = underway.prepared.assembled
+    status = "graded" if underway.complete else underway.why
+    reason = "" if status == "graded" else underway.detail
+    checks = [
+        _check_row(answer, line, underway.verdicts[answer.name], reason)
+        for answer in one_plan.exercise.answers
+        for line in underway.verdicts[answer.name].checks
+    ]
+    notes = [*assembled.remarks]
+    look_at = [*underway.left_out]
+    if status != "graded":
+        look_at.insert(0, f"The submission was stopped: {underway.detail or underway.why}.")
+    for name, others in underway.stood_in.items():
+        notes.append(
+            f"{name} was judged with the course's own {' and '.join(others)} in place of "
+            f"{'yours, which is' if len(others) == 1 else 'yours, which are'} not right yet."
+        )
+    said = []
+    for index, note in sorted(underway.notes.items()):
+        place = assembled.places[index] if 0 <= index < len(assembled.places) else "a cell"
+        said.append({"cell": place, "error": note["error"], "printed": note["printed"][:500]})
+        look_at += not_available(place, note["error"], note["not_run"])
+        if re.fullmatch(r"stopped after [\d.]+ s", note["error"]):
+            look_at.append(
+                f"{upper_first(place)} was {note['error']}, which is all that it may take."
+            )
+    for check in checks:
+        look_at += not_available(f"the answer {check['answer']}", check["message"], ())
+    for verdict in underway.verdicts.values():
+        faults = {line.sentence for line in verdict.checks if line.stage == FAULT}
+        look_at += [f"{verdict.answer}: {sentence}" for sentence in faults]
+    look_at = list(dict.fromkeys(look_at))
+    if len(look_at) > MOST_SENTENCES:
+        more = len(look_at) - MOST_SENTENCES
+        look_at[MOST_SENTENCES:] = [f"There is more to look at: {more} sentences like these."]
+    return _row(
+        one_plan,
+        underway.prepared.submission,
+        underway.prepared.seed,
+        status=status,
+        checks=checks,
+        notes=[*look_at, *notes],
+        look_at=look_at,
+        said=said[:40],
+        code={name: source[:20_000] for name, source in assembled.sources.items()},
+        texts={name: text[:20_000] for name, text in assembled.texts.items()},
+        seconds=underway.seconds,
+        worker=underway.versions,
+    )
+
+
+#: What a notebook may ask for and grading does not give: how its errors look, and what to say.
+_NOT_GIVEN = (
+    (
+        r"gaierror|URLError|HTTPError|ConnectionError|MaxRetryError|NewConnectionError|"
+        r"getaddrinfo|Temporary failure in name resolution|ScansUnavailable",
+        "a network",
+    ),
+    (r"ModuleNotFoundError: No module named '(?!fewshot_lib)([\w.]+)'", "the package {}"),
+    (r"FileNotFoundError: .*'([^']+)'", "the file {!r}"),
+    (r"EOFError|StdinNotImplementedError", "somebody who types"),
+    (r"PermissionError|Operation not permitted", "what the operating system keeps from it here"),
+    (r"BackendCompilerFailed|InvalidCxxCompiler", "a compiler"),
+)
+
+
+def not_available(place: str, error: str, programs: Sequence[str]) -> list[str]:
+    """Say what a cell asked for and did not get because it is not there while grading.
+
+    >>> not_available("the cell of dice", "URLError: <urlopen error ...>", ())[0][:47]
+    'The cell of dice asks for a network, which is n'
+    """
+    said = []
+    for pattern, what in _NOT_GIVEN:
+        found = re.search(pattern, error)
+        if found:
+            thing = what.format(*(part[:60] for part in found.groups()))
+            said.append(
+                f"{upper_first(place)} asks for {thing}, which is not there while grading. "
+                "A person must look at what depends on it."
+            )
+            break
+    for program in programs:
+        said.append(
+            f"{upper_first(place)} starts {program[:60]!r}, which needs a network and was not run."
+        )
+    return said
+
+
+def _check_row(
+    answer: Answer, line: CheckVerdict, verdict: Verdict | None, reason: str
+) -> dict[str, Any]:
+    mistake = next(
+        (m for m in verdict.mistakes if m.name == line.mistake) if verdict else iter(()), None
+    )
+    message = line.sentence
+    if mistake is not None:
+        message = f"{mistake.says} ({mistake.pointer})" if mistake.pointer else mistake.says
+    elif reason and (not message or message.startswith("no result came back")):
+        message = reason
+    return {
+        "id": f"{answer.name}: {line.name}",
+        "answer": answer.name,
+        "points": line.points,
+        "max_points": line.max_points,
+        "status": line.status,
+        "message": message,
+        "mistake": line.mistake,
+    }
+
+
+def _row(
+    one_plan: Plan,
+    submission: Submission,
+    seed: int,
+    *,
+    status: str,
+    checks: list[dict[str, Any]],
+    notes: Sequence[str],
+    look_at: Sequence[str] | None = None,
+    said: Sequence[Mapping[str, str]] = (),
+    code: Mapping[str, str] | None = None,
+    texts: Mapping[str, str] | None = None,
+    seconds: float = 0.0,
+    worker: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    notes = [*submission.notes, *notes]
+    return {
+        "student": submission.student,
+        "exercise": submission.exercise,
+        "status": status,
+        "points": sum(check["points"] for check in checks),
+        "max_points": sum(check["max_points"] for check in checks),
+        "checks": checks,
+        "notes": notes,
+        "look_at": list(notes if look_at is None else look_at),
+        "said": [dict(one) for one in said],
+        "code": dict(code or {}),
+        "texts": dict(texts or {}),
+        "seconds": round(seconds, 3),
+        "file": submission.name,
+        "handed_in": submission.handed_in,
+        "lms": dict(submission.lms),
+        "receipt": {
+            "submission": submission.digest(),
+            "specification": one_plan.specification,
+            "seed": seed,
+            "versions": receipts.versions(worker or {}),
+        },
+    }

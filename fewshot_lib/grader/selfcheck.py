@@ -1,0 +1,197 @@
+"""Check a reader's exercise notebook from the command line: ``fewshot check``.
+
+The notebook is run and its answers are called and judged as the grader does it, by the same code:
+what ``fewshot check`` gives, ``fewshot grade`` gives. Only the cases differ, which are the public
+ones here, and the place: there is no sandbox, so a network and the files beside the notebook are
+there. Programs that fetch something (``!pip install …``) are started in neither.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from fewshot_lib.checker import values
+from fewshot_lib.checker.cells import PUBLIC_SEED, remember
+from fewshot_lib.checker.course import course as used
+from fewshot_lib.checker.judge import MISSING, sheet
+from fewshot_lib.checker.report import Report
+from fewshot_lib.grader import student
+from fewshot_lib.grader.assemble import assemble
+from fewshot_lib.grader.conversation import (
+    REPLY_LIMITS,
+    Calls,
+    Conversation,
+    Ended,
+    Job,
+)
+from fewshot_lib.grader.plan import Plan, course_exercises, plan
+from fewshot_lib.grader.reader import Reader, Unreadable
+from fewshot_lib.grader.recognise import Recogniser
+from fewshot_lib.grader.runners import Done
+from fewshot_lib.grader.student_package import build_student_package
+from fewshot_lib.grader.submissions import Held, Submission
+from fewshot_lib.grader.underway import Prepared, Underway
+
+#: Seconds that a notebook may take; each cell and each answer has a part of it.
+SECONDS, PART_SECONDS = 600.0, 120.0
+
+
+class CannotRun(RuntimeError):
+    """The notebook cannot be run here; the message says why."""
+
+
+def check_notebook(path: Path, say: Callable[[str], None] = print) -> int:
+    """Run a notebook and say what its answers are worth and why.
+
+    The file is not changed. A cell that fails does not stop the others, and one that ends the
+    process costs itself only. Texts are listed, and whether they are written; no program judges
+    them.
+
+    Arguments:
+        path: the reader's notebook, made from ``exercises/``.
+        say: is given the lines.
+
+    Returns:
+        The exit status: 0 full marks, 1 something is missing, 2 this is no exercise.
+
+    Raises:
+        CannotRun: the exercises are not beside the library, or no Python starts.
+    """
+    course = used().folder()
+    if course is None:
+        raise CannotRun("the exercises are not beside the library: clone the course, check there")
+    refusal = _refusal(path)
+    if refusal:
+        say(refusal)
+        return 2
+    with Reader() as reader:
+        try:
+            data = path.read_bytes()
+            handed = reader.read(data)
+        except Unreadable as error:
+            say(f"{path.name}: {error}.")
+            return 2
+        except OSError as error:
+            say(f"{path} cannot be read: {error.strerror}.")
+            return 2
+        found = Recogniser(course_exercises(), reader).file(path.name, data)
+    if not found.sure:
+        say(f"{path.name} is none of the course's exercises (exercises/*.ipynb).")
+        return 2
+    return _checked(path, plan(found.exercise, course), handed.cells, say)
+
+
+def _refusal(path: Path) -> str:
+    """Say in a sentence why a file is not a notebook that can be checked; "" if it may be one."""
+    if path.is_dir():
+        return f"{path} is a folder; name a notebook in it, as exercises/03_prototypes.ipynb."
+    if not path.is_file():
+        known = {
+            file.stem: file
+            for folder in dict.fromkeys([path.parent, path.parent / "exercises"])
+            for file in sorted(folder.glob("*.ipynb"))
+        }
+        close = difflib.get_close_matches(path.stem, known, n=1)
+        meant = known[close[0]].as_posix() if close else "exercises/03_prototypes.ipynb"
+        lead = "did you mean" if close else "name a notebook, as"
+        return f"There is no file {path}; {lead} {meant}{'?' if close else '.'}"
+    if path.suffix != ".ipynb":
+        return f"{path.name} is not a notebook; name one of exercises/*.ipynb."
+    return ""
+
+
+def _checked(path: Path, one_plan: Plan, cells: Any, say: Callable[[str], None]) -> int:
+    exercise = one_plan.exercise
+    assembled = assemble(one_plan.template, cells)
+    calls = [Calls(one.name, sheet(one, PUBLIC_SEED).flat) for one in exercise.answers]
+    submission = Submission("", exercise.stem, path.name, Held(b""))
+    prepared = Prepared(submission, 0, PUBLIC_SEED, assembled, calls, SECONDS)
+    underway = Underway(one_plan, prepared)
+    with tempfile.TemporaryDirectory(prefix="fewshot-check-") as folder:
+        edition = build_student_package(exercise, Path(folder))
+        while calls:
+            underway.take(Done(_run(underway.job, edition, path.resolve().parent)))
+            if not underway.next_run():
+                break
+    for index, note in sorted(underway.notes.items()):
+        if note["error"] and 0 <= index < len(assembled.places):
+            say(f"A cell fails ({assembled.places[index]}): {note['error']}")
+    for line in (*underway.left_out, *assembled.remarks):
+        say(line)
+    for answer in exercise.answers:
+        verdict = underway.verdicts[answer.name]
+        key = f"{exercise.name}.{answer.name}"
+        offers = [] if verdict.status == MISSING else remember(key, verdict, answer)
+        say(repr(Report(verdict, answer, tuple(offers))))
+    missing = [text for text in exercise.prose if not assembled.texts.get(text.name)]
+    for text in exercise.prose:
+        state = "not written yet" if text in missing else "written"
+        say(f"{text.name}: a text, {state} ({text.points:g} points, by rubric)")
+    if exercise.prose:
+        say("No program judges texts; in the notebook, rubric(...) below each says what counts.")
+    if calls:
+        reached = sum(verdict.points for verdict in underway.verdicts.values())
+        say(f"{path.name}: {reached:g} of {exercise.points:g} points")
+        return 0 if reached >= exercise.points and not missing else 1
+    return 1 if missing else 0
+
+
+def _run(job: Job, edition: Path, folder: Path) -> Ended:
+    """Run a notebook in a process of its own, beside the files that lie with it."""
+    begun = time.monotonic()
+    request = job.plain() | {"seconds": SECONDS, "cell_seconds": PART_SECONDS}
+    for asked in request["answers"]:
+        asked["seconds"] = PART_SECONDS
+    command = [sys.executable, "-P", "-B", str(Path(student.__file__)), str(edition)]
+    pipe = subprocess.PIPE
+    try:
+        child = subprocess.Popen(command, cwd=folder, stdin=pipe, stdout=pipe)
+    except OSError as error:
+        raise CannotRun(f"no Python starts: {error.strerror}") from None
+    assert child.stdin is not None
+    assert child.stdout is not None
+    talk = Conversation(job)
+    alarm = threading.Timer(SECONDS, child.kill)
+    alarm.start()
+    try:
+        data = values.pack(request)
+        with contextlib.suppress(OSError):  # it ended at once; how it ended is told below
+            child.stdin.write(struct.pack("<Q", len(data)) + data)
+            child.stdin.close()
+        while not talk.complete and (frame := _frame(child.stdout)) is not None:
+            talk.read(frame)
+    except values.NotPlain as error:
+        talk.odd = f"a reply could not be read: {error}"
+    late = not alarm.is_alive()
+    alarm.cancel()
+    with contextlib.suppress(subprocess.TimeoutExpired):  # its pipe is closed: let it end
+        child.wait(5.0)
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    why = "done" if talk.complete else "time" if late else "died"
+    detail = "" if talk.complete else talk.odd or f"exit status {child.returncode}"
+    found = {c.answer: talk.of(c, why) for c in job.calls}
+    at = ("", "") if talk.complete else talk.at
+    return Ended(found, why, detail, talk.notes, at, time.monotonic() - begun)
+
+
+def _frame(stream: IO[bytes]) -> bytes | None:
+    head = stream.read(8)
+    if len(head) < 8:
+        return None
+    (size,) = struct.unpack("<Q", head)
+    if size > REPLY_LIMITS.max_bytes:
+        raise values.NotPlain(f"a reply of {size} bytes was announced")
+    body = stream.read(size)
+    return body if len(body) == size else None

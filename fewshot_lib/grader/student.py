@@ -1,0 +1,343 @@
+"""Run a student's notebook as it was handed in, then call its answers.
+
+This runs in the student's own process: in the sandbox beside :mod:`fewshot_lib.grader.worker`,
+or in a process of its own for ``fewshot check``. It knows no expected value and decides nothing.
+
+All code cells run from top to bottom in one of IPython's own shells, so that magics, ``x = !ls``,
+``f?`` and top-level ``await`` mean what they mean in Jupyter. A cell that fails does not stop the
+next one, as in Jupyter. Then the answers are called, with the definitions that stand at the end.
+
+- Every cell has a budget of its own, and the cells that are no answers have one together: a slow
+  cell costs itself.
+- Before each cell and each answer its place is told. If the process dies there, the grader runs the
+  notebook again without it.
+- A cell that is unchanged from the handed-out notebook is passed over if no cell of the student's
+  reads a name that it binds: it could change no answer.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import dis
+import os
+import shlex
+import struct
+import sys
+import time
+import types
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from IPython.core.displayhook import DisplayHook
+from IPython.core.displaypub import DisplayPublisher
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets import Type
+from traitlets.config import Config
+
+#: What a code cell that looks names up by other ways than by writing them calls.
+_LOOKS_AROUND = frozenset(
+    (
+        *("globals", "locals", "vars", "dir", "eval", "exec", "inspect", "get_ipython"),
+        *("__main__", "__import__", "In", "Out", "_ih", "_i"),
+    )
+)
+#: Programs that need a network, which is not there: they are not started.
+_NEEDS_NETWORK = frozenset(
+    (
+        *("pip", "pip3", "conda", "mamba", "uv", "apt", "apt-get"),
+        *("wget", "curl", "git", "npm", "kaggle", "gdown"),
+    )
+)
+_WHOLE = 0.7  # this share of the time may be used by cells; the rest is for the answers
+
+
+class _NoDisplay(DisplayHook):
+    """Keep ``_`` and ``Out``, and show nothing."""
+
+    def compute_format_data(self, result: Any) -> Any:
+        return {}, {}
+
+    def write_output_prompt(self) -> None:
+        pass
+
+    def write_format_data(self, format_dict: Any, md_dict: Any = None) -> None:
+        pass
+
+    def finish_displayhook(self) -> None:
+        pass
+
+
+class _NoPublisher(DisplayPublisher):
+    """Show nothing."""
+
+    def publish(self, *_: Any, **__: Any) -> None:
+        pass
+
+
+class Shell(InteractiveShell):
+    """IPython's shell without a front end: it shows nothing and keeps the error of a cell."""
+
+    displayhook_class = Type(_NoDisplay)
+    display_pub_class = Type(_NoPublisher)
+    raised: BaseException | None = None
+    not_run: tuple[str, ...] = ()
+
+    def showtraceback(self, exc_tuple: Any = None, *_: Any, **__: Any) -> None:
+        """Keep the error instead of writing it."""
+        self.raised = exc_tuple[1] if exc_tuple else sys.exc_info()[1]
+
+    def showsyntaxerror(self, *_: Any, **__: Any) -> None:
+        """Keep the error instead of writing it."""
+        self.raised = sys.exc_info()[1]
+
+    def showindentationerror(self) -> None:
+        """Keep the error instead of writing it."""
+        self.raised = sys.exc_info()[1]
+
+    def enable_gui(self, gui: Any = None) -> None:
+        """Do nothing: there is no screen."""
+
+    def enable_matplotlib(self, gui: Any = None) -> tuple[str, str]:
+        """Leave matplotlib as it is: it draws to memory."""
+        return "agg", "agg"
+
+    def ask_exit(self) -> None:
+        """Do nothing: ``exit`` and ``quit`` end no notebook."""
+
+    def system(self, cmd: str) -> None:
+        """Run a program whose output nobody sees; one that needs a network is not run."""
+        if self._may_run(cmd):
+            self.system_raw(cmd)
+
+    def getoutput(self, cmd: str, *arguments: Any, **settings: Any) -> Any:
+        """Give a program's output; of one that needs a network, none."""
+        return super().getoutput(cmd if self._may_run(cmd) else "true", *arguments, **settings)
+
+    def _may_run(self, cmd: str) -> bool:
+        try:
+            words = shlex.split(cmd)
+        except ValueError:
+            words = cmd.split()
+        programs = {PurePosixPath(word).name for word in words[:4]}
+        if programs & _NEEDS_NETWORK:
+            self.not_run = (*self.not_run, cmd.replace(sys.executable, "python")[:200])
+            return False
+        return True
+
+
+def make_shell() -> Shell:
+    """Make the shell; once in a process, before it is forked."""
+    settings = Config()
+    settings.HistoryManager.enabled = False  # it would keep a database and a thread
+    shell: Shell = Shell.instance(config=settings)
+    return shell
+
+
+def patch_loaders() -> None:
+    """Let ``DataLoader`` load in this process and say so: its workers need sockets.
+
+    What is loaded is the same.
+    """
+    from torch.utils.data import DataLoader
+
+    original = DataLoader.__init__
+
+    def alone(self: Any, dataset: Any, batch_size: Any = 1, *more: Any, **named: Any) -> None:
+        wanted = named.pop("num_workers", 0)
+        for name in ("prefetch_factor", "persistent_workers", "timeout"):
+            named.pop(name, None)
+        if len(more) > 3:  # shuffle, sampler, batch_sampler, num_workers
+            wanted, more = more[3], (*more[:3], 0, *more[4:])
+        if wanted:
+            print("(DataLoader: no worker processes while grading; loaded in this one)")
+        original(self, dataset, batch_size, *more, **named)
+
+    DataLoader.__init__ = alone  # type: ignore[method-assign]
+
+
+def names_read(code: types.CodeType) -> set[str]:
+    """Give every global name that a piece of code reads, in functions within it too.
+
+    >>> sorted(names_read(compile("def f(a): return a + torch.pi", "", "exec")))
+    ['torch']
+    """
+    found: set[str] = set()
+    pending = [code]
+    while pending:
+        code = pending.pop()
+        pending += [part for part in code.co_consts if isinstance(part, types.CodeType)]
+        found |= {
+            step.argval
+            for step in dis.get_instructions(code)
+            if step.opname in ("LOAD_NAME", "LOAD_GLOBAL", "IMPORT_NAME")
+        }
+    return found
+
+
+def needed(cells: Sequence[Mapping[str, Any]]) -> list[bool]:
+    """Say of each cell whether it has to run; see the module's third rule.
+
+    Arguments:
+        cells: ``{"source": …}``; handed-out ones have ``"binds"`` and ``"reads"``, lists of names.
+    """
+    every = [True] * len(cells)
+    wanted: set[str] = set()
+    for cell in cells:
+        if "binds" in cell:
+            continue
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                found = names_read(compile(cell["source"], "", "exec", dont_inherit=True))
+        except Exception:  # a cell with magics, or none that is Python: it may read anything
+            return every
+        if found & _LOOKS_AROUND:
+            return every
+        wanted |= found
+    chosen = ["binds" not in cell for cell in cells]
+    grew = True
+    while grew:
+        grew = False
+        for index, cell in enumerate(cells):
+            if not chosen[index] and not wanted.isdisjoint(cell["binds"]):
+                chosen[index] = grew = True
+                wanted.update(cell["reads"])
+    return chosen
+
+
+def play(request: Mapping[str, Any], shell: Shell, tell: Callable[[Any], None]) -> None:
+    """Run the cells, then make the calls, and tell what happens as it happens.
+
+    Arguments:
+        request: ``cells``, ``skip`` (indices that are left out), ``seconds`` (of everything),
+            ``cell_seconds``, ``answers`` (name, seconds, cases) and ``stand_in`` (None, or what the
+            grader puts in the place of wrong answers: ``names`` and ``sources``).
+        shell: from :func:`make_shell`.
+        tell: takes plain values: ``{"at": …}``, ``{"cell": …}``, ``{"answer": …, "case": …,
+            "outcome": …}``.
+    """
+    from fewshot_lib.checker import run as running
+
+    sys.path.insert(0, str(Path.cwd()))  # a module that a cell writes can be imported
+    variables: dict[str, Any] = shell.user_ns
+    variables["display"] = builtins.display = lambda *_, **__: None  # type: ignore[attr-defined]
+    stand_ins = _stand_ins(request.get("stand_in"))
+    clock = _Clock(request)
+    wanted = needed(request["cells"])
+    for cell, runs in zip(request["cells"], wanted, strict=True):
+        left = clock.left(cell)
+        if not runs or cell["index"] in request["skip"]:
+            continue
+        tell({"at": ["cell", str(cell["index"])]})
+        note = _run_cell(shell, cell, left, running)
+        clock.spent(cell, note["seconds"])
+        variables.update(stand_ins)
+        if "binds" not in cell and (note["error"] or note["printed"] or note["not_run"]):
+            tell({"cell": note})
+    for asked in request["answers"]:
+        tell({"at": ["answer", asked["name"]]})
+        for number, outcome in enumerate(_call(asked, variables, running)):
+            tell({"answer": asked["name"], "case": number, "outcome": outcome.as_dict()})
+
+
+class _Clock:
+    """Divide the time among the cells."""
+
+    def __init__(self, request: Mapping[str, Any]) -> None:
+        self.cell = float(request["cell_seconds"])
+        self.others = float(request["seconds"]) / 2
+        self.whole = _WHOLE * float(request["seconds"])
+
+    def left(self, cell: Mapping[str, Any]) -> float:
+        """Give the seconds that a cell may take: an answer's has the most."""
+        most = self.cell if cell["answer"] else min(self.cell, self.others)
+        return max(min(most, self.whole), 0.5)
+
+    def spent(self, cell: Mapping[str, Any], seconds: float) -> None:
+        """Take what a cell took from what is left."""
+        self.whole -= seconds
+        if not cell["answer"]:
+            self.others -= seconds
+
+
+def _run_cell(
+    shell: Shell, cell: Mapping[str, Any], seconds: float, running: Any
+) -> dict[str, Any]:
+    output = running._Capped()
+    shell.raised, shell.not_run = None, ()
+    begun = time.perf_counter()
+    try:
+        with (
+            contextlib.redirect_stdout(output),
+            contextlib.redirect_stderr(output),
+            warnings.catch_warnings(),
+            running.time_limit(seconds),
+        ):
+            shell.run_cell(cell["source"], store_history=True)
+    except BaseException as error:  # the alarm may ring outside IPython's own handlers
+        shell.raised = error
+    raised = shell.raised
+    if isinstance(raised, running.TimeIsUp):
+        said = f"stopped after {seconds:.1f} s"
+    else:
+        said = _words(raised)
+    return {
+        "index": cell["index"],
+        "error": said,
+        "printed": output.kept,
+        "not_run": list(shell.not_run),
+        "seconds": time.perf_counter() - begun,
+    }
+
+
+def _words(error: BaseException | None) -> str:
+    if error is None:
+        return ""
+    try:
+        return f"{type(error).__name__}: {error}"[:300]
+    except BaseException:
+        return type(error).__name__[:80]
+
+
+def _call(asked: Mapping[str, Any], variables: Mapping[str, Any], running: Any) -> list[Any]:
+    cases = [running.Case(c["name"], tuple(c["args"]), c["kwargs"]) for c in asked["cases"]]
+    function = variables.get(asked["name"])
+    if function is None:
+        return [running.Outcome(running.NOT_ATTEMPTED, message="not defined")] * len(cases)
+    return list(running.run(function, cases, float(asked["seconds"])))
+
+
+def _stand_ins(wanted: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Make the functions that stand in for wrong answers, in a namespace of their own."""
+    if not wanted:
+        return {}
+    space: dict[str, Any] = {"__name__": "the course"}
+    for source in wanted["sources"]:
+        exec(compile(source, "<the course's own>", "exec", dont_inherit=True), space)
+    return {name: space[name] for name in wanted["names"]}
+
+
+def main(edition: str) -> None:
+    """Be the process of ``fewshot check``: the request comes from stdin, what happens to stdout."""
+    sys.path.insert(0, edition)
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    from fewshot_lib.checker import values
+
+    (size,) = struct.unpack("<Q", sys.stdin.buffer.read(8))
+    limits = values.Limits(2**30, 10**6, 16, max_header=2**30)  # it comes from the grader
+    request = values.unpack(sys.stdin.buffer.read(size), limits)
+
+    def tell(told: Any) -> None:
+        data = values.pack(told)
+        out.write(struct.pack("<Q", len(data)) + data)
+        out.flush()
+
+    play(request, make_shell(), tell)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

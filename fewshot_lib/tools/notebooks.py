@@ -1,0 +1,172 @@
+"""Run the notebooks from top to bottom on fresh kernels and save them: ``make notebooks``.
+
+A saved notebook is evidence: every cell executed, in order, on a fresh kernel, with nothing from an
+earlier run. So checkpoints of earlier runs are set aside, and what changes from run to run without
+meaning anything (times of execution, the interpreter's patch version) is not saved.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import nbformat
+
+from fewshot_lib.tools.machine import course_folder
+
+#: Metadata of a cell that says when it ran: noise in a saved notebook.
+TIMING = ("execution", "ExecuteTime")
+
+
+def execute(
+    notebook: nbformat.NotebookNode,
+    folder: Path,
+    timeout: float = 900.0,
+    environment: Mapping[str, str] | None = None,
+    begun: Callable[[int], None] | None = None,
+) -> None:
+    """Run all cells of a notebook, in place, on a fresh kernel that starts in ``folder``.
+
+    Arguments:
+        notebook: is given its outputs and execution counts.
+        folder: the kernel's working directory.
+        timeout: seconds that one cell may take.
+        environment: the kernel's variables; this process's when omitted.
+        begun: is told the place of each code cell when it begins, from 0.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: a cell failed; the message holds its source.
+    """
+    from nbclient import NotebookClient
+
+    if sys.platform == "win32":  # pyzmq needs a selector loop there
+        asyncio.set_event_loop_policy(asyncio.WindowsSelectorEventLoopPolicy())
+    client = NotebookClient(
+        notebook,
+        timeout=int(timeout),
+        kernel_name="python3",
+        record_timing=False,
+        resources={"metadata": {"path": str(folder)}},
+        # it warns of TCP without encryption, which here does not leave the machine
+        extra_arguments=["--Application.log_level=40"],
+    )
+    if begun is not None:
+        client.on_cell_execute = lambda cell, cell_index: begun(cell_index)
+    client.execute(env=dict(os.environ if environment is None else environment))
+    tidy(notebook)
+
+
+def tidy(notebook: nbformat.NotebookNode) -> None:
+    """Remove what varies without meaning: times, the interpreter's version, machine paths.
+
+    >>> cell = nbformat.v4.new_code_cell("1", metadata={"execution": {"iopub.status.busy": "now"}})
+    >>> tidy(book := nbformat.v4.new_notebook(cells=[cell])); book.cells[0].metadata
+    {}
+    """
+    for cell in notebook.cells:
+        for key in TIMING:
+            cell.metadata.pop(key, None)
+    notebook.metadata["kernelspec"] = {
+        "display_name": "Python 3 (ipykernel)",
+        "language": "python",
+        "name": "python3",
+    }
+    notebook.metadata["language_info"] = {"name": "python", "file_extension": ".py"}
+
+
+def save(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """Write a notebook so that an interruption leaves the old file or the new one, never half."""
+    nbformat.validate(notebook)
+    partial = path.with_suffix(".partial")
+    partial.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def private_cache(folder: Path) -> dict[str, str]:
+    """Make a cache folder with the real scans but without anything a notebook computed earlier.
+
+    Arguments:
+        folder: an empty or missing folder.
+
+    Returns:
+        This process's environment with ``FEWSHOT_CACHE`` pointing there.
+    """
+    from fewshot_lib.data.cache import cache_dir
+
+    scans = cache_dir() / "scans"
+    folder.mkdir(parents=True, exist_ok=True)
+    if scans.is_dir():
+        shutil.copytree(scans, folder / "scans", dirs_exist_ok=True)
+    return {**os.environ, "FEWSHOT_CACHE": str(folder)}
+
+
+def rerun(paths: list[Path]) -> int:
+    """Run and save notebooks in the given order; the number that failed is returned.
+
+    A notebook that fails is left as it was.
+    """
+    failed = 0
+    with tempfile.TemporaryDirectory(prefix="fewshot-notebooks-") as scratch:
+        environment = private_cache(Path(scratch) / "cache")
+        for path in paths:
+            start = time.monotonic()
+            notebook = nbformat.read(path, as_version=4)
+            try:
+                execute(notebook, path.parent, environment=environment)
+            except Exception as error:  # the other notebooks are still worth running
+                failed += 1
+                print(f"FAILED  {path.name}: {error}", file=sys.stderr, flush=True)
+                continue
+            save(notebook, path)
+            size = path.stat().st_size / 1000
+            print(f"{time.monotonic() - start:6.1f} s {size:5.0f} kB  {path.name}", flush=True)
+    return failed
+
+
+def cover(course: Path) -> bool:
+    """Put the picture of the cell tagged ``cover`` where the README shows it.
+
+    Arguments:
+        course: the course's folder; its ``notebooks/cover.png`` is replaced.
+
+    Returns:
+        Whether a saved notebook has such a cell, with a PNG among its outputs.
+    """
+    for path in sorted((course / "notebooks").glob("*.ipynb")):
+        for cell in nbformat.read(path, as_version=4).cells:
+            if "cover" not in cell.metadata.get("tags", []):
+                continue
+            pictures = [
+                o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})
+            ]
+            if pictures:
+                (course / "notebooks" / "cover.png").write_bytes(base64.b64decode(pictures[0]))
+                return True
+    return False
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Re-run the notebooks named on the command line, or all of ``notebooks/``, in order."""
+    parser = argparse.ArgumentParser(prog="python -m fewshot_lib.tools.notebooks")
+    parser.add_argument("notebooks", nargs="*", type=Path, help="default: all of notebooks/")
+    options = parser.parse_args(arguments)
+    folder = course_folder()
+    paths = options.notebooks or sorted(folder.glob("notebooks/*.ipynb") if folder else [])
+    if not paths:
+        raise SystemExit("There are no notebooks here.")
+    failed = rerun(paths)
+    if folder:
+        cover(folder)
+    raise SystemExit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

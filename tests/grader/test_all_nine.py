@@ -1,0 +1,166 @@
+"""Every exercise, whole, through the real sandbox: nothing of it may be ungradable.
+
+Solutions have full marks and stubs none; then every accepted variant and every typical mistake goes
+the same way, over the wire and to the judge. They are functions of the exercises' own modules, so
+the library is laid beside the student package under another name, and the answer's cell takes the
+function from there; one notebook holds one mistake of each answer.
+
+All of them are about 250 notebooks. In the usual run each exercise grades every ninth, beginning at
+its own number; ``FEWSHOT_ALL=1`` grades all.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+import fewshot_lib
+from fewshot_lib.checker import catalogue, proof
+from fewshot_lib.checker.notebook import grading, read, source_of
+from fewshot_lib.checker.spec import Answer, Exercise
+from fewshot_lib.grader import pool
+from fewshot_lib.grader import runners as workplace
+from fewshot_lib.grader import student_package as edition
+from fewshot_lib.grader.grade import grade
+from fewshot_lib.grader.sandbox import SandboxLimits
+from fewshot_lib.tools.machine import course_folder
+
+pytestmark = pytest.mark.hostile
+
+COURSE = course_folder(Path(__file__))
+assert COURSE is not None
+EXERCISES = catalogue.exercises()
+BESIDE = "whole_library"
+DRESSES = [variant.name for variant in proof.dressed(len)]
+STEP = 1 if os.environ.get("FEWSHOT_ALL") else 9
+LIMITS = SandboxLimits(wall_seconds=120, answer_seconds=30)
+
+
+def graded(submissions: Path, results: Path) -> dict[tuple[str, str], dict]:
+    rows: dict[tuple[str, str], dict] = {}
+
+    def keep(_: int, __: int, row) -> None:
+        rows[row["student"], row["exercise"]] = dict(row)
+
+    grade(submissions, results, COURSE, seed=1, limits=LIMITS, progress=keep)
+    return rows
+
+
+def test_every_solution_has_full_marks_and_every_stub_none(tmp_path):
+    for student, folder in (("solution", "solutions"), ("stub", "exercises")):
+        (tmp_path / "in" / student).mkdir(parents=True)
+        for exercise in EXERCISES:
+            shutil.copy(COURSE / folder / f"{exercise.stem}.ipynb", tmp_path / "in" / student)
+    rows = graded(tmp_path / "in", tmp_path / "out")
+    expected = {
+        (student, exercise.stem): ("graded", exercise.points if student == "solution" else 0)
+        for student in ("solution", "stub")
+        for exercise in EXERCISES
+    }
+    assert {key: (row["status"], row["points"]) for key, row in rows.items()} == expected
+
+
+# ------------------------------------------------------------------------ variants and mistakes
+
+
+@pytest.fixture
+def whole_library_beside(monkeypatch):
+    """Put the whole library, answers and all, beside the student package."""
+
+    def build(exercise: Exercise, folder: Path) -> Path:
+        edition.build_student_package(exercise, folder)
+        shutil.copytree(
+            Path(fewshot_lib.__file__).parent,
+            folder / BESIDE,
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
+        for file in (folder / BESIDE).rglob("*.py"):
+            source = file.read_text(encoding="utf-8")
+            file.write_text(source.replace("fewshot_lib", BESIDE), encoding="utf-8")
+        return folder
+
+    monkeypatch.setattr(workplace, "build_student_package", build)
+    warm = (*pool.WARM_IMPORTS, *(f"import {BESIDE}.exercises.{e.name}" for e in EXERCISES))
+    monkeypatch.setattr(pool, "WARM_IMPORTS", warm)
+
+
+def taken(exercise: Exercise, answer: Answer, kind: str, number: int) -> str:
+    """Give the source that binds an answer to a function of its specification; "" if none."""
+    found = f"_found.EXERCISE[{answer.name!r}]"
+    if kind == "dress":  # of the reference: the solution of another answer may call this one
+        function = f"_dressed({found}.reference)[{number}].function"
+    elif number < len(getattr(answer, kind)):
+        function = f"{found}.{kind}[{number}].function"
+    else:
+        return ""
+    return (
+        f"import {BESIDE}.exercises.{exercise.name} as _found\n"
+        f"from {BESIDE}.exercises.proof import dressed as _dressed\n"
+        f"{answer.name} = {function}"
+    )
+
+
+def notebook_of(exercise: Exercise, kind: str, number: int) -> dict:
+    """Bind each answer of a solution to its mistake or variant of that number, if it has one."""
+    notebook = copy.deepcopy(read(COURSE / "solutions" / f"{exercise.stem}.ipynb"))
+    for cell in notebook["cells"]:
+        name = grading(cell).get("grade_id")
+        if cell["cell_type"] == "code" and name in {answer.name for answer in exercise.answers}:
+            bound = taken(exercise, exercise[name], kind, number)
+            if bound:
+                cell["source"] = f"{source_of(cell)}\n{bound}"
+    return notebook
+
+
+def sampled(exercise: Exercise, kind: str) -> list[int]:
+    """Give the numbers that are graded: every ninth, from the exercise's own number on."""
+    if kind == "dress":
+        total = len(DRESSES)
+    else:
+        total = max(len(getattr(answer, kind)) for answer in exercise.answers)
+    return [n for n in range(total) if n % STEP == exercise.number % STEP]
+
+
+def hand_in(folder: Path, kinds: tuple[str, ...]) -> None:
+    for exercise in EXERCISES:
+        for kind in kinds:
+            for number in sampled(exercise, kind):
+                place = folder / f"{kind}-{number:02d}" / f"{exercise.stem}.ipynb"
+                place.parent.mkdir(parents=True, exist_ok=True)
+                text = json.dumps(notebook_of(exercise, kind, number))
+                place.write_text(text, encoding="utf-8")
+
+
+def test_every_accepted_variant_has_full_marks(tmp_path, whole_library_beside):
+    hand_in(tmp_path / "in", ("variants", "dress"))
+    rows = graded(tmp_path / "in", tmp_path / "out")
+    lost = [
+        f"{student} {stem}: {check['id']}: {check['message']}"
+        for (student, stem), row in rows.items()
+        for check in row["checks"]
+        if check["points"] < check["max_points"]
+    ]
+    assert not lost, "\n".join(lost)
+    assert {row["status"] for row in rows.values()} == {"graded"}
+
+
+def test_every_typical_mistake_loses_points_and_has_its_own_name(tmp_path, whole_library_beside):
+    hand_in(tmp_path / "in", ("mistakes",))
+    rows = graded(tmp_path / "in", tmp_path / "out")
+    problems = []
+    for (student, stem), row in rows.items():
+        number = int(student.partition("-")[2])
+        for answer in catalogue.exercise(stem).answers:
+            checks = [check for check in row["checks"] if check["answer"] == answer.name]
+            named = {check["mistake"] for check in checks} - {""}
+            lost = any(check["points"] < check["max_points"] for check in checks)
+            mistake = answer.mistakes[number].name if number < len(answer.mistakes) else ""
+            if named != ({mistake} if mistake else set()) or lost != bool(mistake):
+                problems.append(f"{stem}.{answer.name}: {mistake!r} is told {named or 'nothing'}")
+    assert not problems, "\n".join(problems)
+    assert {row["status"] for row in rows.values()} == {"graded"}

@@ -1,0 +1,58 @@
+"""The web pages: made from what the notebooks were saved with, alternative texts included."""
+
+from __future__ import annotations
+
+import base64
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from fewshot_lib.tools import book
+
+#: One grey pixel.
+PIXEL = base64.b64encode(
+    base64.b64decode(
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
+    )
+).decode()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Make the book of a course with one notebook; give its page."""
+    course = tmp_path_factory.mktemp("course")
+    for part in ("notebooks", "exercises"):
+        (course / part).mkdir()
+    picture = nbformat.v4.new_output(
+        "display_data",
+        {"image/png": PIXEL, "text/plain": "a picture"},
+        metadata={"image/png": {"alt": "One grey pixel."}},
+    )
+    cells = [
+        nbformat.v4.new_markdown_cell("# A lesson\n\n$$c_k = 1$$"),
+        nbformat.v4.new_code_cell("raise SystemExit('run')", outputs=[picture], execution_count=1),
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), course / "notebooks" / "03_lesson.ipynb")
+    first = book.build(course, course / "build")
+    assert "03_lesson" in first.read_text(encoding="utf-8")
+    return (first.parent / "notebooks" / "03_lesson.html").read_text(encoding="utf-8")
+
+
+def test_pictures_keep_their_alternative_text(page: str) -> None:
+    pictures = [tag for tag in re.findall(r"<img\b[^>]*>", page) if "_images" in tag]
+    assert len(pictures) == 1
+    assert 'alt="One grey pixel."' in pictures[0]
+
+
+def test_nothing_is_run_and_formulas_are_kept(page: str) -> None:
+    assert "SystemExit" in page
+    assert "Traceback" not in page
+    assert re.search(r'class="math[^"]*"[^>]*>\s*\\\[c_k = 1', page)
+
+
+def test_a_sphinx_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(book, "CONFIGURATION", "extensions = ['no_such_extension']")
+    with pytest.raises(RuntimeError, match="no_such_extension"):
+        book.build(tmp_path, tmp_path / "build")

@@ -1,0 +1,123 @@
+"""A course made of these files goes through the real nbgrader, there and back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+pytest.importorskip("nbgrader")
+
+from fewshot_lib.checker import catalogue
+from fewshot_lib.checker.notebook import grading
+
+pytestmark = pytest.mark.filterwarnings("ignore:Object of type:sqlalchemy.exc.SAWarning")
+
+STEM = "03_prototypes"
+UNSQUARED = """def squared_euclidean(queries, prototypes):
+    return (queries[..., :, None, :] - prototypes[..., None, :, :]).norm(dim=-1)
+"""
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    from nbgrader.apps import NbGraderAPI
+    from traitlets.config import Config
+
+    course = tmp_path_factory.mktemp("course")
+    patch = pytest.MonkeyPatch()  # nbgrader calls alembic by its name, wherever Python stands
+    patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    patch.setenv("FEWSHOT_PROGRESS", str(course / "progress.json"))
+    config = Config()
+    config.CourseDirectory.root = str(course)
+    config.CourseDirectory.course_id = "few-shot"
+    config.CourseDirectory.db_url = f"sqlite:///{course}/gradebook.db"
+    yield NbGraderAPI(config=config)
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def course(api):
+    return Path(api.coursedir.root)
+
+
+def hand_in(course, student, notebook, stem=STEM):
+    folder = course / "submitted" / student / stem
+    folder.mkdir(parents=True)
+    nbformat.write(notebook, folder / f"{stem}.ipynb")
+
+
+@pytest.fixture(scope="module")
+def released(api, course, root):
+    """Release every exercise from its solution; give what generate_assignment said."""
+    said = {}
+    for exercise in catalogue.exercises():
+        folder = course / "source" / exercise.stem
+        folder.mkdir(parents=True)
+        shutil.copy(root / "solutions" / f"{exercise.stem}.ipynb", folder)
+        said[exercise.stem] = api.generate_assignment(exercise.stem)
+    return said
+
+
+@pytest.fixture(scope="module")
+def graded(api, course, released, root):
+    """Hand in a stub, a solution and a mistake; grade all; give points by student and cell."""
+    stub = nbformat.read(root / "exercises" / f"{STEM}.ipynb", as_version=4)
+    solution = nbformat.read(root / "solutions" / f"{STEM}.ipynb", as_version=4)
+    wrong = nbformat.read(root / "solutions" / f"{STEM}.ipynb", as_version=4)
+    for cell in wrong.cells:
+        if grading(cell).get("grade_id") == "squared_euclidean":
+            cell.source = UNSQUARED
+        if grading(cell).get("grade_id") == "temperature":
+            cell.source = "It makes it sharper."
+    for student, notebook in (("ada", stub), ("bea", solution), ("cyd", wrong)):
+        hand_in(course, student, notebook)
+        result = api.autograde(STEM, student, create=True)
+        assert result["success"], result.get("error")
+    points: dict = {}
+    with api.gradebook as gradebook:
+        for student in ("ada", "bea", "cyd"):
+            submission = gradebook.find_submission_notebook(STEM, STEM, student)
+            points[student] = {
+                grade.name: (grade.auto_score, grade.max_score, grade.needs_manual_grade)
+                for grade in submission.grades
+            }
+    return points
+
+
+def test_nbgrader_releases_every_exercise_without_its_solution(course, released):
+    for stem, result in released.items():
+        assert result["success"], result.get("error")
+        text = (course / "release" / stem / f"{stem}.ipynb").read_text(encoding="utf-8")
+        assert "SOLUTION" not in text
+        if catalogue.exercise(stem).answers:
+            assert "raise NotImplementedError" in text
+
+
+def test_the_stub_gets_nothing_and_the_solution_everything(graded):
+    exercise = catalogue.exercise("prototypes")
+    for answer in exercise.answers:
+        name = f"check-{answer.name}"
+        assert graded["ada"][name] == (0, answer.points, False)
+        assert graded["bea"][name] == (answer.points, answer.points, False)
+
+
+def test_a_mistake_costs_its_own_points_and_no_other(graded):
+    assert graded["cyd"]["check-squared_euclidean"][0] == 0
+    assert graded["cyd"]["check-class_prototypes"][0] == 5
+    assert graded["cyd"]["check-log_posterior"][0] == 6  # carried on with the library's distance
+
+
+def test_prose_waits_for_the_teacher(graded):
+    assert graded["cyd"]["temperature"] == (None, 2, True)
+
+
+def test_the_feedback_page_shows_the_reply_to_the_mistake(api, course, graded):
+    result = api.generate_feedback(STEM, "cyd")
+    assert result["success"], result.get("error")
+    page = (course / "feedback" / "cyd" / STEM / f"{STEM}.html").read_text(encoding="utf-8")
+    assert "asked is its square" in page
