@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import nbformat
 import pytest
 from test_grade import COURSE, NAME, SOLUTION, STUB, changed, prefixed
 
+from fewshot_lib.course import COURSE
 from fewshot_lib.grader import results
 from fewshot_lib.grader.command import CANNOT, DONE, WRONG_USE
 from fewshot_lib.grader.labels import safe_file_name
@@ -190,7 +192,9 @@ def test_an_exercise_that_nobody_built_is_one_sentence(tmp_path, monkeypatch):
     hand_in(tmp_path / "submitted", anna=SOLUTION)
     course = tmp_path / "course"
     (course / "exercises").mkdir(parents=True)
-    monkeypatch.setattr(grading_command, "course_folder", lambda: course)
+    monkeypatch.setattr(
+        grading_command, "used", lambda: dataclasses.replace(COURSE, folder=lambda: course)
+    )
     status, said = grading_command.grade(
         tmp_path / "submitted",
         tmp_path / "marks",

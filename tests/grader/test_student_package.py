@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 import fewshot_lib
-from fewshot_lib.checker import catalogue, withholding
+from fewshot_lib.checker import catalogue
+from fewshot_lib.checker.course import course
 from fewshot_lib.checker.notebook import read, source_of
 from fewshot_lib.checker.withholding import CannotWithhold, withhold
 from fewshot_lib.grader import student_package as edition
@@ -158,8 +159,8 @@ def test_every_module_of_the_library_that_a_notebook_may_import_is_there(tmp_pat
     source = Path(fewshot_lib.__file__).parent
     names = [
         ".".join(("fewshot_lib", *file.relative_to(source).with_suffix("").parts))
-        for part in withholding.QUIET
-        for file in source.joinpath(part).rglob("*.py")
+        for part in course().quiet
+        for file in [*source.glob(f"{part}.py"), *source.joinpath(part).rglob("*.py")]
     ]
     names = [name.removesuffix(".__init__") for name in names]
     in_edition(
@@ -167,13 +168,15 @@ def test_every_module_of_the_library_that_a_notebook_may_import_is_there(tmp_pat
         f"import importlib\nfor name in {names!r}:\n    importlib.import_module(name)\n"
         "from fewshot_lib.reading.models import train\n"
         "from fewshot_lib.figures import charts\n"
-        "from fewshot_lib.exercises import check, given, question_of_mine\n"
+        "from fewshot_lib.course import check, question_of_mine\n"
+        "from fewshot_lib.exercises import check as in_an_older_build\n"
         "import fewshot_lib.reading.question\n"
         "from fewshot_lib.reading import question\n"
         "question('x'), train(1), charts.heat_map(2)\n"
-        "from fewshot_lib.exercises import given, running, spec, values\n"
-        "assert given.FACTORIES and running.run and spec.Case and values.plain\n"
-        "assert given.segmenter('nothing') is not check\n",
+        "from fewshot_lib.checker import run, spec, values\n"
+        "from fewshot_lib.exercises import fixtures\n"
+        "assert values.FACTORIES and run.run and spec.Case and values.plain\n"
+        "assert fixtures.segmenter('nothing') is not check\n",
     )
 
 
@@ -231,4 +234,4 @@ def test_the_hash_of_a_mark_changes_with_everything_that_runs_it(monkeypatch):
     original = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda self: files.append(self.name) or original(self))
     edition.source_digest("dice")
-    assert {"quiet.py", "edition.py", "worker.py", "dice.py", "evaluation.py"} <= set(files)
+    assert {"quiet.py", "student_package.py", "worker.py", "dice.py", "evaluation.py"} <= set(files)

@@ -806,7 +806,7 @@ def test_where_nothing_is_to_be_graded_one_sentence_says_so(at, tmp_path, make, 
 
 def test_collecting_does_not_import_the_course_or_torch():
     code = (
-        "import sys; from fewshot_lib.classroom import submissions; "
+        "import sys; from fewshot_lib.grader import submissions; "
         "print([m for m in sys.modules if m == 'torch' or m.startswith('fewshot_lib.exercises')])"
     )
     done = subprocess.run(
