@@ -15,7 +15,7 @@ import nbformat
 import pytest
 from test_grade import COURSE, NAME, SOLUTION, STUB, changed, prefixed
 
-from fewshot_lib.course import COURSE
+from fewshot_lib.checker.course import course as used
 from fewshot_lib.grader import results
 from fewshot_lib.grader.command import CANNOT, DONE, WRONG_USE
 from fewshot_lib.grader.labels import safe_file_name
@@ -193,7 +193,7 @@ def test_an_exercise_that_nobody_built_is_one_sentence(tmp_path, monkeypatch):
     course = tmp_path / "course"
     (course / "exercises").mkdir(parents=True)
     monkeypatch.setattr(
-        grading_command, "used", lambda: dataclasses.replace(COURSE, folder=lambda: course)
+        grading_command, "used", lambda: dataclasses.replace(used(), folder=lambda: course)
     )
     status, said = grading_command.grade(
         tmp_path / "submitted",

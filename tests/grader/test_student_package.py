@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import fewshot_lib
-from fewshot_lib.checker import catalogue
+from fewshot_lib.checker import catalogue, withholding
 from fewshot_lib.checker.course import course
 from fewshot_lib.checker.notebook import read, source_of
 from fewshot_lib.checker.withholding import CannotWithhold, withhold
@@ -111,13 +111,13 @@ def test_a_name_that_is_not_there_cannot_be_withheld(package, name):
 @each_exercise
 def test_what_a_notebook_imports_is_whole(exercise, tmp_path):
     build_student_package(exercise, tmp_path)
-    library = withholding._Library(tmp_path / "fewshot_lib")
+    library = withholding._Library(tmp_path / "fewshot_lib", (*course().quiet, *course().absent))
     lost = {place for place, node in library.functions.items() if "withheld" in ast.unparse(node)}
     cells = read(SOLUTIONS / f"{exercise.stem}.ipynb")["cells"]
     source = "\n".join(source_of(cell) for cell in cells if cell["cell_type"] == "code")
     lent = {
         place
-        for module, name in withholding._imports(ast.parse(source)).values()
+        for module, name in withholding._imports(ast.parse(source), "fewshot_lib").values()
         for place in library._named(module, name) | library._named(f"{module}.{name}", "")
     }
     assert not library._reached(lent, set()) & lost
