@@ -1,8 +1,9 @@
-"""Run everything, quickest first: ``make test``, or ``python -m tests [STAGE ...]``.
+"""Run everything: ``make test``, or ``python -m tests [STAGE ...]``.
 
-Each stage is a program of its own, timed. A failed stage does not stop the later ones; the run as a
-whole fails. ``unit`` needs one core and runs beside ``nbval``; what it says is shown when it has
-ended. The last stage is pytest's, so that the last line is its count.
+Each stage is a program of its own, timed. The quick ones run first, then two lanes side by side, a
+core each; what a stage of a lane says is shown when it has ended. A failed stage does not stop the
+later ones; the run as a whole fails. The last stage is pytest's, so that the last line is its
+count.
 """
 
 from __future__ import annotations
@@ -14,32 +15,35 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PYTEST = [sys.executable, "-m", "pytest", "-q"]
-#: Small work, on which a second thread is lost: it runs beside, and each of the two has a core.
-BESIDE = {"unit": "nbval"}
-#: Real sandboxes and a clock: they have the machine to themselves.
-GRADER = ["tests/grader", "tests/tools", "tests/honest", "tests/hostile"]
+PYTEST = [sys.executable, "-m", "pytest", "-q", "--durations=10"]
 LAST = ["tests/browser", "tests/notebooks/test_machine_time.py"]
+GRADER = ["tests/grader", "tests/tools"]
+STRANGERS = ["tests/honest", "tests/hostile"]
 REPORT = ROOT / "build" / "nbval.xml"
 PARTS = ("notebooks", "exercises", "solutions")
 SAVED = [part for part in PARTS if any((ROOT / part).glob("*.ipynb"))] or ["notebooks"]
+ELSEWHERE = (*LAST, *GRADER, *STRANGERS, "tests/benchmarks", "tests/__main__.py")
 
 STAGES: dict[str, list[str]] = {
     "lint": [sys.executable, "-m", "ruff", "check", "."],
     "format": [sys.executable, "-m", "ruff", "format", "--check", "."],
     "types": [sys.executable, "-m", "mypy"],
     "build": [sys.executable, "-m", "fewshot_lib.cli", "build", "--check"],
+    "nbval": [*PYTEST, "--nbval", *SAVED, f"--junitxml={REPORT}"],
+    "grader": [*PYTEST, *GRADER],
     "unit": [
-        *PYTEST, "tests", "fewshot_lib", "--doctest-modules", "--durations=10",
-        *(f"--ignore={path}" for path in (*LAST, *GRADER, "tests/benchmarks", "tests/__main__.py")),
+        *PYTEST, "tests", "fewshot_lib", "--doctest-modules",
+        *(f"--ignore={path}" for path in ELSEWHERE),
     ],
-    "nbval": [*PYTEST, "--nbval", *SAVED, f"--junitxml={REPORT}", "--durations=10"],
-    "grader": [*PYTEST, *GRADER, "--durations=10"],
-    "browser": [*PYTEST, *LAST, "--durations=10"],
+    "strangers": [*PYTEST, *STRANGERS],
+    "browser": [*PYTEST, *LAST],
 }  # fmt: skip
+#: These run side by side, one thread each: small work, on which a second thread is lost.
+LANES = (("nbval", "grader"), ("unit", "strangers"))
 
 
 def environment(scratch: Path) -> dict[str, str]:
@@ -61,38 +65,54 @@ def environment(scratch: Path) -> dict[str, str]:
     return own
 
 
-class Stage:
-    """One stage, running: its output goes where ours goes, or waits in a file."""
+class Run:
+    """One run of stages: what each took, and whether it passed."""
 
-    def __init__(
-        self, name: str, variables: dict[str, str], later: Path | None = None, shared: bool = False
-    ) -> None:
-        self.name, self.later, self.start = name, later, time.monotonic()
-        how = ", shown when it has ended" if later else ""
-        print(f"\n=== {name}{how}: {' '.join(STAGES[name][2:])}", flush=True)
-        alone = name not in (*BESIDE, "grader") and not shared
-        own = variables | ({} if alone else {"OMP_NUM_THREADS": "1"})
-        out = later.open("wb") if later else None
-        self.process = subprocess.Popen(STAGES[name], cwd=ROOT, env=own, stdout=out, stderr=out)
-        if out:
-            out.close()
-        self.seconds = 0.0
-        self.clock = threading.Thread(target=self._wait, daemon=True)
-        self.clock.start()
+    def __init__(self, variables: dict[str, str], scratch: Path) -> None:
+        self.variables, self.scratch = variables, scratch
+        self.done: list[tuple[str, float, str]] = []
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.Lock()
 
-    def _wait(self) -> None:
-        self.process.wait()
-        self.seconds = time.monotonic() - self.start
+    def stage(self, name: str, in_lane: bool = False) -> None:
+        """Run a stage; in a lane its output is kept until it has ended."""
+        kept = self.scratch / f"{name}.txt"
+        title = f"\n=== {name}: {' '.join(STAGES[name][2:])}"
+        print(f"{title}{' (shown when it has ended)' * in_lane}", flush=True)
+        own = self.variables | ({"OMP_NUM_THREADS": "1"} if in_lane else {})
+        begun = time.monotonic()
+        with kept.open("wb") as file:
+            out = file if in_lane else None
+            process = subprocess.Popen(STAGES[name], cwd=ROOT, env=own, stdout=out, stderr=out)
+        self._running.add(process)
+        status = process.wait()
+        self._running.discard(process)
+        with self._lock:
+            if in_lane:
+                print(f"\n=== {name} has ended:", flush=True)
+                sys.stdout.write(kept.read_text(encoding="utf-8", errors="replace"))
+            result = "FAILED" if status else "passed"
+            self.done.append((name, time.monotonic() - begun, result))
+            Path(self.variables["FEWSHOT_TEST_STAGES"]).write_text(
+                json.dumps(self.done), encoding="utf-8"
+            )
+            print(f"=== {name} {result} after {self.done[-1][1]:.0f} s", flush=True)
 
-    def ended(self) -> tuple[str, float, str]:
-        """Wait, show what was kept back, and give name, seconds and result."""
-        self.clock.join()
-        status = self.process.returncode
-        if self.later:
-            print(f"\n=== {self.name}, which ran beside:", flush=True)
-            sys.stdout.write(self.later.read_text(encoding="utf-8", errors="replace"))
-            sys.stdout.flush()
-        return self.name, self.seconds, "passed" if status == 0 else "FAILED"
+    def lanes(self, chosen: list[str]) -> None:
+        """Run the chosen stages of each lane in its order, the lanes side by side."""
+
+        def one(lane: tuple[str, ...]) -> None:
+            for name in lane:
+                if name in chosen:
+                    self.stage(name, in_lane=True)
+
+        with ThreadPoolExecutor(len(LANES)) as pool:
+            try:
+                list(pool.map(one, LANES))
+            except BaseException:  # interrupted
+                for process in self._running:
+                    process.kill()
+                raise
 
 
 def main(chosen: list[str]) -> int:
@@ -103,30 +123,20 @@ def main(chosen: list[str]) -> int:
         return 2
     (ROOT / "build").mkdir(exist_ok=True)
     (ROOT / "build" / "test-stages.json").unlink(missing_ok=True)
-    done: list[tuple[str, float, str]] = []
-    beside: Stage | None = None
     names = chosen or list(STAGES)
+    in_lanes = [name for lane in LANES for name in lane if name in names]
     with tempfile.TemporaryDirectory(prefix="fewshot-test-") as scratch:
-        variables = environment(Path(scratch))
-
-        def record(stage: Stage) -> None:
-            done.append(stage.ended())
-            Path(variables["FEWSHOT_TEST_STAGES"]).write_text(json.dumps(done), encoding="utf-8")
-
-        try:
-            for name in names:
-                if BESIDE.get(name) in names:
-                    beside = Stage(name, variables, Path(scratch) / f"{name}.txt")
-                    continue
-                shared = beside is not None and name == BESIDE[beside.name]
-                record(Stage(name, variables, shared=shared))
-                if beside and shared:
-                    record(beside)
-                    beside = None
-        finally:
-            if beside:  # interrupted
-                beside.process.kill()
-    failed = [name for name, _, result in done if result == "FAILED"]
+        run = Run(environment(Path(scratch)), Path(scratch))
+        for name in names:
+            if name == "browser" and in_lanes:
+                run.lanes(in_lanes)
+                in_lanes = []
+            if not any(name in lane for lane in LANES) or len(names) == 1:
+                run.stage(name)
+                in_lanes = [left for left in in_lanes if left != name]
+        if in_lanes:
+            run.lanes(in_lanes)
+    failed = [name for name, _, result in run.done if result == "FAILED"]
     if failed:
         print(f"Failed: {', '.join(failed)}. One stage alone: python -m tests {failed[0]}")
     return 1 if failed else 0
