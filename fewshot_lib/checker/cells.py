@@ -25,9 +25,11 @@ from fewshot_lib.checker.judge import (
     sheet,
 )
 from fewshot_lib.checker.markup import inline, plain
+from fewshot_lib.checker.notebook import answer_source, without_markers
 from fewshot_lib.checker.report import Report, Said, number
 from fewshot_lib.checker.run import run
 from fewshot_lib.checker.spec import Answer, Exercise, Prose
+from fewshot_lib.checker.specification import cell
 from fewshot_lib.checker.values import revive
 from fewshot_lib.checker.withheld import released, withheld
 
@@ -67,7 +69,7 @@ class StandIn:
 
     def __init__(self, key: str, reference: Callable[..., Any], reason: str) -> None:
         self.key, self.reference, self.reason = key, reference, reason
-        self.__name__ = reference.__name__
+        self.__name__ = key.rpartition(".")[2]
         self.__doc__ = reference.__doc__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -290,11 +292,11 @@ def solution(name: str) -> None:
 
 
 def _solution_source(exercise: Exercise, answer: Answer) -> tuple[str, str]:
+    if answer.solution is not None:
+        return without_markers(cell(answer.solution)), f"as in solutions/{exercise.stem}.ipynb"
     for folder in (Path.cwd(), *Path.cwd().parents):
         file = folder / "solutions" / f"{exercise.stem}.ipynb"
         if file.is_file():
-            from fewshot_lib.checker.notebook import answer_source
-
             source = answer_source(file, answer.name)
             if source:
                 return source, f"as in solutions/{file.name}"

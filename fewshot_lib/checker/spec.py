@@ -111,7 +111,7 @@ class Answer:
         reference: the library's own function (or a right one, where the library has none).
         checks: at least one; their points add up to the answer's.
         mistakes: at least five.
-        variants: at least four.
+        variants: accepted variants, where they are not in the tests.
         hints: in steps: pointer, idea, the line in words.
         section: where to read again if no mistake is recognised.
         tolerance: for every case that has none of its own.
@@ -119,6 +119,7 @@ class Answer:
         picture: see :data:`Picture`; ``pictures.matrix`` suits most arrays of two dimensions.
         equivalent: mutants of the solution that no input can tell from it, with the argument why.
         withhold: public names of the library that give the answer away ("prototypes.dice").
+        solution: as the reader should write it; its source is the answer's cell.
         kind: "implement", "derive" or "repair" (spot the bug).
         difficulty, importance: 1 … 5.
         minutes: for the reader.
@@ -128,14 +129,15 @@ class Answer:
     reference: Callable[..., Any]
     checks: Sequence[Check]
     mistakes: Sequence[Mistake]
-    variants: Sequence[Variant]
     hints: Sequence[str]
     section: str
+    variants: Sequence[Variant] = ()
     tolerance: Tolerance = Tolerance()
     returns: Sequence[str] = ()
     picture: Picture | None = None
     equivalent: Mapping[str, str] = field(default_factory=dict)
     withhold: Sequence[str] = ()
+    solution: Callable[..., Any] | None = None
     kind: str = "implement"
     difficulty: int = 2
     importance: int = 3
@@ -165,7 +167,7 @@ class Answer:
     @property
     def signature(self) -> inspect.Signature:
         """How the answer is called."""
-        return inspect.signature(self.reference)
+        return inspect.signature(self.solution or self.reference)
 
     def draw(self, seed: int) -> list[list[Case]]:
         """Draw all cases: a list for each check, the same for the same seed.

@@ -1,8 +1,10 @@
 """Build the exercises from the solutions: ``fewshot build``.
 
-``solutions/NN_name.ipynb`` is the only file an author edits. Building runs it, takes the solutions
-out, runs what is left, and saves both with their outputs. A digest of sources and outputs is saved
-with each, so that ``--check`` can say in a moment whether anything was touched since.
+The prose of an exercise is edited in ``solutions/NN_name.ipynb``, the code of its answers in
+``fewshot_lib/exercises/name.py``. Building copies the answers into their cells, runs the notebook,
+takes the solutions out, runs what is left, and saves both with their outputs. A digest of sources
+and outputs is saved with each, so that ``--check`` can say in a moment whether anything was touched
+since.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from fewshot_lib.checker.notebook import (
     without_markers,
 )
 from fewshot_lib.checker.spec import Exercise
+from fewshot_lib.checker.specification import cell as cell_of
 from fewshot_lib.tools.notebooks import execute, save
 
 #: Tags that make nbval look away: not in an exercise.
@@ -98,6 +101,25 @@ def _flat(output: Any) -> Any:
     if isinstance(output, list):
         return [_flat(part) for part in output]
     return output
+
+
+def write_answers(solution: nbformat.NotebookNode, exercise: Exercise) -> list[str]:
+    """Copy the answers' code from their module into the cells of a notebook.
+
+    Returns:
+        The names of the answers whose cells were changed.
+    """
+    changed = []
+    for cell in solution.cells:
+        name = grading(cell).get("grade_id") if grading(cell).get("solution") else None
+        answer = next((one for one in exercise.answers if one.name == name), None)
+        if answer is None or answer.solution is None or cell.cell_type != "code":
+            continue
+        source = cell_of(answer.solution)
+        if cell.source != source:
+            cell.source = source
+            changed.append(answer.name)
+    return changed
 
 
 def make_stub(solution: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -231,6 +253,7 @@ def build_one(path: Path, course: Path) -> Built:
     try:
         solution = nbformat.read(path, as_version=4)
         exercise = catalogue.exercise(path.stem)
+        write_answers(solution, exercise)
         make_stub(solution)  # refuses what must not be handed out before anything is run
         problems = problems_of(solution, exercise)
         if problems:
@@ -338,7 +361,11 @@ def _check_one(path: Path, course: Path) -> list[str]:
     exercise = catalogue.exercise(path.stem)
     read(path)  # says in one sentence what is wrong with the file
     solution = nbformat.read(path, as_version=4)
-    found = problems_of(solution, exercise)
+    found = [
+        f"the answer {name} is not what {exercise.name}.py says"
+        for name in write_answers(copy.deepcopy(solution), exercise)
+    ]
+    found += problems_of(solution, exercise)
     if solution.metadata.get("fewshot", {}).get("run") != digest(solution):
         found.append("the solution was touched after its last run")
     found += [f"solution: {said}" for said in score_problems(solution, exercise, full=True)]

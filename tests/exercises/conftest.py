@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fewshot_lib.checker.proof import Proof, table
+from proof import Proof, table
 
 PROOFS: dict[str, Proof] = {}
 

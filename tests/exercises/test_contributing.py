@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from fewshot_lib.checker import proof
+import proof
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_the_worked_example_of_contributing_proves_itself(exercise, notebook):
     answer = exercise["overlap"]
     function = proof.solution_function(notebook, answer)
     found = proof.prove_mutants(exercise, answer, notebook)
-    assert proof.prove_form(answer) == []
+    assert proof.prove_form(exercise, answer) == []
     assert proof.prove_stub(exercise, answer, proof.stub_function(notebook, answer)) == []
     assert proof.prove_seeds(exercise, answer, function, range(50)) == []
     assert proof.prove_mistakes(exercise, answer, 0) == []

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from proof import verdict_of
 
 from fewshot_lib.checker import catalogue
 from fewshot_lib.checker.judge import FAILED, Sheet, judge, sheet
-from fewshot_lib.checker.proof import verdict_of
 from fewshot_lib.checker.run import VALUE, Outcome
 from fewshot_lib.checker.spec import Answer, Exercise
 from fewshot_lib.checker.values import Opaque

@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from fewshot_lib.checker.mutants import mutants
+from mutants import mutants
 
 
 def changes(body: str, signature: str = "a, b") -> list[str]:

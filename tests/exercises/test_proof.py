@@ -6,9 +6,10 @@ import time
 from functools import cache
 from pathlib import Path
 
+import proof
 import pytest
 
-from fewshot_lib.checker import catalogue, proof
+from fewshot_lib.checker import catalogue
 from fewshot_lib.checker.notebook import read
 
 SOLUTIONS = Path(__file__).resolve().parents[2] / "solutions"
@@ -28,7 +29,12 @@ def notebook(stem: str):
 def entry(proofs, exercise, answer):
     found = proofs.setdefault(
         f"{exercise.stem}.{answer.name}",
-        proof.Proof(exercise.stem, answer.name, answer.points, equivalent=len(answer.equivalent)),
+        proof.Proof(
+            exercise.stem,
+            answer.name,
+            answer.points,
+            equivalent=len(proof.equivalent(exercise, answer)),
+        ),
     )
     begun = time.perf_counter()
     yield found
@@ -37,7 +43,7 @@ def entry(proofs, exercise, answer):
 
 @each_answer
 def test_an_answer_has_enough_mistakes_variants_and_hints(exercise, answer, entry):
-    assert not proof.prove_form(answer)
+    assert not proof.prove_form(exercise, answer)
 
 
 @each_answer

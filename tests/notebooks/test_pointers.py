@@ -12,14 +12,14 @@ from saved import LESSONS, ROOT, prose
 
 #: "notebook 04, «Unequal priors»"; several sections of one notebook may follow each other.
 POINTER = re.compile(r"notebook (\d\d)((?:,? (?:and )?«[^»]+»)+)", re.IGNORECASE)
-SOURCES = sorted((ROOT / "fewshot_lib" / "exercises").glob("*.py"))
+SOURCES = sorted((ROOT / "fewshot_lib" / "exercises").glob("*.[pt]*"))
 SOURCES += sorted((ROOT / "fewshot_lib" / "reading" / "questions").glob("*.toml"))
-SOURCES.remove(ROOT / "fewshot_lib" / "exercises" / "spec.py")  # shows the form, in docstrings
 
 
 def pointers(text: str) -> Iterator[tuple[str, str]]:
     """Find (number of a notebook, section) in a source; broken lines are joined."""
     joined = re.sub(r'"\s*\n\s*f?"', "", text)  # "one string " "in two lines"
+    joined = joined.replace("\n", " ")
     for number, sections in POINTER.findall(joined):
         for section in re.findall(r"«([^»]+)»", sections):
             yield number, section

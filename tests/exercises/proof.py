@@ -6,22 +6,22 @@ is told its own sentence; mechanical mutants of the solution lose points; right 
 
 from __future__ import annotations
 
-import time
-import warnings
+import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
+from mutants import mutants
+from variants import HERE, accepted, dressed, home
 
 from fewshot_lib.checker.judge import MISSING, PASSED, Verdict, judge, sheet
-from fewshot_lib.checker.mutants import mutants
 from fewshot_lib.checker.notebook import answer_cells, namespace, stub
 from fewshot_lib.checker.run import run
-from fewshot_lib.checker.spec import Answer, Exercise, Variant
+from fewshot_lib.checker.spec import Answer, Exercise
+from fewshot_lib.checker.specification import BadSpecification, Edited
 
 #: What an answer must have at least.
-MISTAKES, VARIANTS, HINTS = 5, 4, 3
+MISTAKES, VARIANTS, HINTS = 5, 1, 3
 
 
 @dataclass
@@ -51,49 +51,6 @@ def verdict_of(
     return judge(exercise, answer, run(function, sheet(answer, seed).flat, seconds), seed)
 
 
-def dressed(function: Callable[..., Any]) -> list[Variant]:
-    """Give one right function other clothes, in which it must be accepted as well."""
-
-    def as_numpy(*args: Any, **kwargs: Any) -> Any:
-        return _each(function(*args, **kwargs), lambda t: t.detach().numpy())
-
-    def as_lists(*args: Any, **kwargs: Any) -> Any:
-        return _each(function(*args, **kwargs), lambda t: t.tolist())
-
-    def in_double(*args: Any, **kwargs: Any) -> Any:
-        def widen(tensor: torch.Tensor) -> torch.Tensor:
-            return tensor.double() if tensor.dtype == torch.float32 else tensor
-
-        return function(*_each(args, widen), **_each(kwargs, widen))
-
-    def noisy(*args: Any, **kwargs: Any) -> Any:
-        warnings.warn("this library is old", stacklevel=1)
-        print("so far so good", args[:1])
-        return function(*args, **kwargs)
-
-    def slow(*args: Any, **kwargs: Any) -> Any:
-        time.sleep(0.02)
-        return function(*args, **kwargs)
-
-    return [
-        Variant("as numpy", as_numpy),
-        Variant("as Python lists", as_lists),
-        Variant("in float64", in_double),
-        Variant("with prints and warnings", noisy),
-        Variant("slowly", slow),
-    ]
-
-
-def _each(value: Any, change: Callable[[torch.Tensor], Any]) -> Any:
-    if isinstance(value, torch.Tensor):
-        return change(value)
-    if type(value) in (tuple, list):
-        return type(value)(_each(part, change) for part in value)
-    if isinstance(value, dict):
-        return {key: _each(part, change) for key, part in value.items()}
-    return value
-
-
 def solution_function(notebook: dict[str, Any], answer: Answer) -> Callable[..., Any]:
     """Give an answer's function as its solution notebook defines it."""
     return namespace(notebook)[answer.name]
@@ -106,12 +63,23 @@ def stub_function(notebook: dict[str, Any], answer: Answer) -> Callable[..., Any
     return names[answer.name]
 
 
-def prove_form(answer: Answer) -> list[str]:
+def equivalent(exercise: Exercise, answer: Answer) -> dict[str, str]:
+    """Give the mutants of a solution that no input can tell from it, with the argument why.
+
+    ``equivalent/NAME.toml`` has a table ``[[answer]]`` for each, with ``mutant`` and ``why``.
+    """
+    file = HERE / "equivalent" / f"{home(exercise, answer)}.toml"
+    words = tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    found = {" ".join(one["mutant"].split()): one["why"] for one in words.get(answer.name, [])}
+    return {**answer.equivalent, **found}
+
+
+def prove_form(exercise: Exercise, answer: Answer) -> list[str]:
     """Hold the specification to what every answer must have."""
     problems = []
     for what, number, least in (
         ("typical mistakes", len(answer.mistakes), MISTAKES),
-        ("variants", len(answer.variants), VARIANTS),
+        ("variants", len(accepted(exercise, answer)), VARIANTS),
         ("hints", len(answer.hints), HINTS),
     ):
         if number < least:
@@ -122,6 +90,12 @@ def prove_form(answer: Answer) -> list[str]:
     problems += [
         f"the mistake {m.name!r} says too little" for m in answer.mistakes if len(m.says) < 30
     ]
+    for mistake in answer.mistakes:
+        try:
+            if isinstance(mistake.function, Edited):
+                mistake.function.function  # noqa: B018 - it is made when asked for
+        except BadSpecification as error:
+            problems.append(str(error))
     return problems
 
 
@@ -155,7 +129,7 @@ def prove_variants(
     exercise: Exercise, answer: Answer, function: Callable[..., Any], seed: int
 ) -> tuple[int, list[str]]:
     """Count the variants tried, and find those that lose points."""
-    variants = [*answer.variants, *dressed(function)]
+    variants = [*accepted(exercise, answer), *dressed(function)]
     problems = []
     for variant in variants:
         verdict = verdict_of(exercise, answer, variant.function, seed)
@@ -191,7 +165,7 @@ def prove_mutants(
 ) -> Mutation:
     """Run every mutant of the solution; those argued equivalent are neither killed nor counted."""
     made = mutants(answer_cells(notebook)[answer.name], answer.name)
-    excused = set(answer.equivalent)
+    excused = set(equivalent(exercise, answer))
     killed, survivors, killers, stale = 0, [], set(), sorted(excused - {m.change for m in made})
     for mutant in made:
         names = namespace(notebook)

@@ -1,0 +1,95 @@
+"""Other right ways to write an answer, which must get full marks.
+
+``accepted/NAME.py`` has them as plain functions ``answer__in_a_few_words``: as many as are really
+different, one of them by another library where it has the thing.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+import warnings
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from fewshot_lib.checker.spec import Answer, Exercise, Variant
+
+HERE = Path(__file__).resolve().parent
+
+
+def accepted(exercise: Exercise, answer: Answer) -> list[Variant]:
+    """Give the accepted variants of an answer, in the order of their file."""
+    module = _module(home(exercise, answer))
+    found = {name.partition("__"): one for name, one in vars(module or object).items()}
+    return [*answer.variants] + [
+        Variant(words.replace("_", " "), function)
+        for (name, _, words), function in found.items()
+        if name == answer.name and words
+    ]
+
+
+def home(exercise: Exercise, answer: Answer) -> str:
+    """Name the exercise that an answer was written for; another one may have it, too."""
+    solution = answer.solution
+    return solution.__module__.rpartition(".")[2] if solution is not None else exercise.name
+
+
+@cache
+def _module(name: str) -> ModuleType | None:
+    file = HERE / "accepted" / f"{name}.py"
+    if not file.is_file():
+        return None
+    spec = importlib.util.spec_from_file_location(f"accepted_{name}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def dressed(function: Callable[..., Any]) -> list[Variant]:
+    """Give one right function other clothes, in which it must be accepted as well."""
+
+    def as_numpy(*args: Any, **kwargs: Any) -> Any:
+        return _each(function(*args, **kwargs), lambda t: t.detach().numpy())
+
+    def as_lists(*args: Any, **kwargs: Any) -> Any:
+        return _each(function(*args, **kwargs), lambda t: t.tolist())
+
+    def in_double(*args: Any, **kwargs: Any) -> Any:
+        def widen(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.double() if tensor.dtype == torch.float32 else tensor
+
+        return function(*_each(args, widen), **_each(kwargs, widen))
+
+    def noisy(*args: Any, **kwargs: Any) -> Any:
+        warnings.warn("this library is old", stacklevel=1)
+        print("so far so good", args[:1])
+        return function(*args, **kwargs)
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        time.sleep(0.02)
+        return function(*args, **kwargs)
+
+    return [
+        Variant("as numpy", as_numpy),
+        Variant("as Python lists", as_lists),
+        Variant("in float64", in_double),
+        Variant("with prints and warnings", noisy),
+        Variant("slowly", slow),
+    ]
+
+
+def _each(value: Any, change: Callable[[torch.Tensor], Any]) -> Any:
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    if type(value) in (tuple, list):
+        return type(value)(_each(part, change) for part in value)
+    if isinstance(value, dict):
+        return {key: _each(part, change) for key, part in value.items()}
+    return value
