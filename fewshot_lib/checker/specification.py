@@ -39,7 +39,7 @@ A mistake is a sentence, a pointer where it is not the answer's section, and one
 ``every``
     the same, but replaced wherever it stands, twice or more.
 ``first``
-    lines that come before the solution's; alone, or together with ``edit`` or ``every``.
+    lines that come before the solution's. These three can be combined.
 ``body``
     the whole body instead of the solution's, where that is shorter or clearer.
 ``function``
@@ -352,8 +352,9 @@ def _mistake(
         raise BadSpecification(f"{where}: it is no table")
     _hold(table, _MISTAKE, where)
     ways = [key for key in table if key in _WAYS]
-    alone = len(ways) == 1 or (len(ways) == 2 and "first" in ways and {*ways} & {"edit", "every"})
-    if "says" not in table or not alone:
+    if "says" not in table or not (
+        len(ways) == 1 or (ways and {*ways} <= {"first", "edit", "every"})
+    ):
         raise BadSpecification(f"{where}: it needs says and one of {', '.join(_WAYS)}; has {ways}")
     if "function" in table:
         function = names.get(table["function"])
