@@ -6,6 +6,7 @@ Nothing of what comes is believed: it is read with limits, and what is no messag
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
 import time
@@ -50,9 +51,9 @@ class Job:
     stand_in: Mapping[str, Any] | None = None
 
     def plain(self) -> dict[str, Any]:
-        """Give the job as a plain value, to cross to another process."""
+        """Give the job as a plain value, to cross to another process; the cells are one JSON text."""
         return {
-            "cells": [dict(cell) for cell in self.cells],
+            "cells": json.dumps([dict(cell) for cell in self.cells]),
             "skip": list(self.skip),
             "stand_in": self.stand_in and {k: list(part) for k, part in self.stand_in.items()},
             "answers": [
@@ -77,7 +78,7 @@ class Job:
             )
             for asked in data["answers"]
         ]
-        return cls(data["cells"], calls, data["skip"], data["stand_in"])
+        return cls(json.loads(data["cells"]), calls, data["skip"], data["stand_in"])
 
 
 @dataclass(frozen=True)
