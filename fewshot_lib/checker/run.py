@@ -238,7 +238,7 @@ def _call(function: Callable[..., Any], case: Case, ours: bool) -> Outcome:
         seconds=time.perf_counter() - begun,
         printed=output.kept,
         printed_chars=output.count,
-        changed_input=not (ours or _same(args, case.args) and _same(kwargs, dict(case.kwargs))),
+        changed_input=not (ours or (_same(args, case.args) and _same(kwargs, dict(case.kwargs)))),
     )
 
 

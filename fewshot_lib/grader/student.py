@@ -86,12 +86,16 @@ class _Manager(TransformerManager):
     IPython takes the whole cell apart in Python to find none.
     """
 
+    #: The last cell that is Python as it stands.
+    plain = ""
+
     def do_token_transforms(self, lines: list[str]) -> list[str]:
         """Leave Python as it is; anything else, or a student's transformers, is IPython's."""
         if self.token_transformers == TransformerManager().token_transformers:
             with contextlib.suppress(Exception), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                compile("".join(lines), "", "exec", dont_inherit=True)
+                compile(cell := "".join(lines), "", "exec", dont_inherit=True)
+                self.plain = cell
                 return lines
         return list(super().do_token_transforms(lines))
 
@@ -115,6 +119,12 @@ class Shell(InteractiveShell):
     def showindentationerror(self) -> None:
         """Keep the error instead of writing it."""
         self.raised = sys.exc_info()[1]
+
+    def should_run_async(self, raw_cell: str, **more: Any) -> bool:
+        """Say whether a cell awaits something; Python as it stands does not."""
+        if more.get("transformed_cell") == self.input_transformer_manager.plain:
+            return False
+        return bool(super().should_run_async(raw_cell, **more))
 
     def enable_gui(self, gui: Any = None) -> None:
         """Do nothing: there is no screen."""
@@ -250,9 +260,10 @@ def play(request: Mapping[str, Any], shell: Shell, tell: Callable[..., None]) ->
     """Run the cells, then make the calls, and tell what happens as it happens.
 
     Arguments:
-        request: ``cells`` (as JSON), ``skip`` (indices that are left out), ``seconds`` (of everything),
-            ``cell_seconds``, ``answers`` (name, seconds, cases) and ``stand_in`` (None, or what the
-            grader puts in the place of wrong answers: ``names`` and ``sources``).
+        request: ``cells`` (as JSON), ``skip`` (indices that are left out), ``seconds`` (of
+            everything), ``cell_seconds``, ``answers`` (name, seconds, cases) and ``stand_in``
+            (None, or what the grader puts in the place of wrong answers: ``names`` and
+            ``sources``).
         shell: from :func:`make_shell`.
         tell: takes plain values: ``{"at": …}``, ``{"cell": …}``, ``{"answer": …, "case": …,
             "outcome": …}``; several at once where they happen at once.

@@ -98,7 +98,10 @@ def receive_exactly(connection: socket.socket, size: int) -> bytes:
 
 
 def send_frames(connection: socket.socket, frames: Iterable[bytes]) -> None:
-    """Write messages, each as its length (8 bytes, little endian) and its bytes; small ones at once."""
+    """Write messages, each as its length (8 bytes, little endian) and its bytes.
+
+    Small ones go together.
+    """
     small = bytearray()
     for data in frames:
         small += struct.pack("<Q", len(data))
@@ -375,11 +378,10 @@ def _status_kilobytes(process: int) -> tuple[int, int]:
     """Read a process's anonymous and its shared memory."""
     try:
         said = _read(f"/proc/{process}/status")
-        return int(said.split(b"RssAnon:")[1].split()[0]), int(
-            said.split(b"RssShmem:")[1].split()[0]
-        )
+        fields = [said.split(name)[1].split()[0] for name in (b"RssAnon:", b"RssShmem:")]
     except (OSError, LookupError):  # it has ended
         return 0, 0
+    return int(fields[0]), int(fields[1])
 
 
 def _init(talk: int, not_mine: list[int], limits: dict[str, Any], notebook: Notebook) -> NoReturn:
