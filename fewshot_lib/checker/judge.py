@@ -170,7 +170,7 @@ class Sheet:
 
     def grouped(self, function: Callable[..., Any]) -> Groups:
         """Run one of our own functions on all cases; outcomes by check."""
-        outcomes = iter(run(function, self.flat, seconds=60.0))
+        outcomes = iter(run(function, self.flat, seconds=60.0, ours=True))
         return tuple(tuple(next(outcomes) for _ in cases) for cases in self.cases)
 
 

@@ -44,6 +44,8 @@ DTYPES = {
         "complex128",
     ]
 }
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+_SIMPLE = (bool, int, float, str, type(None))
 _MAGIC = b"FSV1"
 _WIDE = {"g": "float64", "G": "complex128"}  # long doubles cross as doubles
 
@@ -218,6 +220,11 @@ def _from_tensor(tensor: torch.Tensor) -> np.ndarray | None:
         return None
 
 
+def _name(dtype: np.dtype) -> str:
+    known = _NAMES.get(dtype)  # NumPy puts its own name together anew each time
+    return known if known is not None else dtype.name
+
+
 def _array(array: np.ndarray | None, budget: list[int]) -> Any:
     if array is None:
         return Opaque("tensor that has no numbers to read")
@@ -227,12 +234,14 @@ def _array(array: np.ndarray | None, budget: list[int]) -> Any:
         return Opaque("array of objects")
     if array.ndim > MAX_AXES:
         return Opaque(f"array of {array.ndim} axes")
-    name = _WIDE.get(array.dtype.char, array.dtype.name)
+    name = _WIDE.get(array.dtype.char) or _name(array.dtype)
     if name not in DTYPES:
         return Opaque(f"array of {name[:40]}")
     budget[1] -= array.size * DTYPES[name].itemsize
     if budget[1] < 0:
         raise _TooLarge(f"value of more than {array.nbytes / 2**20:.0f} MiB, too much to be read")
+    if array.dtype == DTYPES[name]:
+        return np.array(array, order="C")
     with np.errstate(all="ignore"):  # a long double may lie beyond all doubles
         return array.astype(DTYPES[name], order="C", subok=False, copy=True)  # native byte order
 
@@ -245,6 +254,8 @@ def revive(value: Any) -> Any:
     >>> revive(Seed(3)).initial_seed()
     3
     """
+    if type(value) in _SIMPLE:
+        return value
     if isinstance(value, torch.Tensor):
         return value.clone(memory_format=torch.contiguous_format)  # as it comes over the wire
     if isinstance(value, np.ndarray):
@@ -280,7 +291,7 @@ def pack(value: Any) -> bytes:
     arrays: list[np.ndarray] = []
     tree = _to_tree(value, arrays)
     header = json.dumps(
-        {"value": tree, "arrays": [[a.dtype.name, list(a.shape)] for a in arrays]},
+        {"value": tree, "arrays": [[_name(a.dtype), list(a.shape)] for a in arrays]},
         separators=(",", ":"),
     ).encode()
     return b"".join(
@@ -299,14 +310,15 @@ def _to_tree(value: Any, arrays: list[np.ndarray]) -> Any:
         return {"complex": [value.real.hex(), value.imag.hex()]}
     if isinstance(value, torch.Tensor):
         array = _from_tensor(value)
-        if array is None or array.dtype.name not in DTYPES or value.dtype is torch.bfloat16:
+        if array is None or _name(array.dtype) not in DTYPES or value.dtype is torch.bfloat16:
             raise NotPlain(f"a tensor of {value.dtype} cannot cross; make it float32 or int64")
         arrays.append(array)
         return {"tensor": len(arrays) - 1}
     if isinstance(value, np.ndarray):
-        if value.dtype.name not in DTYPES or value.ndim > MAX_AXES:
+        name = _name(value.dtype)
+        if name not in DTYPES or value.ndim > MAX_AXES:
             raise NotPlain(f"an array of {value.dtype} with {value.ndim} axes cannot cross")
-        arrays.append(value.astype(DTYPES[value.dtype.name], copy=False))  # native byte order
+        arrays.append(value.astype(DTYPES[name], copy=False))  # native byte order
         return {"array": len(arrays) - 1}
     if isinstance(value, tuple):
         return {"tuple": [_to_tree(part, arrays) for part in value]}

@@ -6,6 +6,7 @@ Nothing of what comes is believed: it is read with limits, and what is no messag
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
 import time
@@ -50,9 +51,9 @@ class Job:
     stand_in: Mapping[str, Any] | None = None
 
     def plain(self) -> dict[str, Any]:
-        """Give the job as a plain value, to cross to another process."""
+        """Give the job as a plain value, to cross to another process; its cells are JSON."""
         return {
-            "cells": [dict(cell) for cell in self.cells],
+            "cells": json.dumps([dict(cell) for cell in self.cells]),
             "skip": list(self.skip),
             "stand_in": self.stand_in and {k: list(part) for k, part in self.stand_in.items()},
             "answers": [
@@ -77,7 +78,7 @@ class Job:
             )
             for asked in data["answers"]
         ]
-        return cls(data["cells"], calls, data["skip"], data["stand_in"])
+        return cls(json.loads(data["cells"]), calls, data["skip"], data["stand_in"])
 
 
 @dataclass(frozen=True)
@@ -130,8 +131,9 @@ class Conversation:
         """Send the request and listen until all is told, the other side closes or time is up."""
         try:
             _send_all(connection, struct.pack("<Q", len(request)) + request, deadline)
+            coming = _Coming(connection, deadline)
             while not self.complete:
-                frame = _frame(connection, deadline)
+                frame = coming.frame()
                 if frame is None:
                     return
                 self.read(frame)
@@ -205,28 +207,36 @@ def _send_all(connection: socket.socket, data: bytes, deadline: float) -> None:
         view = view[connection.send(view[: 1 << 20]) :]
 
 
-def _frame(connection: socket.socket, deadline: float) -> bytes | None:
-    head = _receive(connection, 8, deadline)
-    if len(head) < 8:
-        return None
-    (size,) = struct.unpack("<Q", head)
-    if size > REPLY_LIMITS.max_bytes:
-        raise values.NotPlain(f"a reply of {size} bytes was announced")
-    body = _receive(connection, size, deadline)
-    if len(body) < size:
-        raise values.NotPlain("it ended in the middle")
-    return body
+class _Coming:
+    """Cut what comes into messages; what came with one is kept for the next."""
 
+    def __init__(self, connection: socket.socket, deadline: float) -> None:
+        self._connection, self._deadline = connection, deadline
+        self._there = bytearray()
 
-def _receive(connection: socket.socket, size: int, deadline: float) -> bytes:
-    data = bytearray()
-    while len(data) < size:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        connection.settimeout(left)
-        piece = connection.recv(min(size - len(data), 1 << 20))
-        if not piece:
-            break
-        data += piece
-    return bytes(data)
+    def frame(self) -> bytes | None:
+        """Give the next message; None if nothing more comes."""
+        if not self._wait_for(8):
+            return None
+        (size,) = struct.unpack("<Q", self._there[:8])
+        if size > REPLY_LIMITS.max_bytes:
+            raise values.NotPlain(f"a reply of {size} bytes was announced")
+        if not self._wait_for(8 + size):
+            raise values.NotPlain("it ended in the middle")
+        with memoryview(self._there) as there:
+            frame = bytes(there[8 : 8 + size])
+        del self._there[: 8 + size]
+        return frame
+
+    def _wait_for(self, size: int) -> bool:
+        """Receive until so many bytes are there; False if the other side closes before."""
+        while len(self._there) < size:
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            self._connection.settimeout(left)
+            piece = self._connection.recv(min(max(size - len(self._there), 1 << 16), 1 << 20))
+            if not piece:
+                return False
+            self._there += piece
+        return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -63,6 +64,8 @@ class Pool:
             else Here(self.setting, self.workers)
         )
         self._reader = Reader()
+        gc.collect()
+        gc.freeze()  # what was imported stays anyway: no collection looks through it again
         self._threads = torch.get_num_threads()
         torch.set_num_threads(1)
         return self
@@ -70,6 +73,7 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         """End every sandbox."""
         torch.set_num_threads(self._threads)
+        gc.unfreeze()
         self._reader.close()
         self._crew.close()
 

@@ -78,8 +78,8 @@ class Workplace:
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self._folder = tempfile.TemporaryDirectory(prefix="fewshot-edition-")
-        exercise = catalogue.exercise(setting.exercise)
-        self.edition = build_student_package(exercise, Path(self._folder.name))
+        self.edition = Path(self._folder.name)
+        self._edition_is_made = False
         self._idle: SimpleQueue[Sandbox] = SimpleQueue()
         self._made: list[Sandbox] = []
         self._lock = threading.Lock()
@@ -98,10 +98,18 @@ class Workplace:
 
     def _sandbox(self) -> Sandbox:
         setting = self.setting
-        sandbox = Sandbox(self.edition, setting.imports, setting.isolation, setting.limits)
+        sandbox = Sandbox(
+            self.edition, setting.imports, setting.isolation, setting.limits, self._make_edition
+        )
         with self._lock:
             self._made.append(sandbox)
         return sandbox
+
+    def _make_edition(self) -> None:
+        with self._lock:
+            if not self._edition_is_made:
+                build_student_package(catalogue.exercise(self.setting.exercise), self.edition)
+                self._edition_is_made = True
 
     def run(self, job: Job) -> Done:
         """Run a job in a sandbox of its own; see ``Sandbox.run``."""

@@ -21,7 +21,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,8 @@ class Sandbox:
 
     Arguments:
         edition: the folder with the student package of the library (the package's parent).
+        make: makes the student package in that folder if it is not there yet; called while the
+            worker imports what is not of the course.
         imports: import statements that the worker executes before the first fork.
         isolation: "bubblewrap", or "none".
         limits: for each submission.
@@ -100,8 +102,10 @@ class Sandbox:
         imports: Sequence[str] = (),
         isolation: str = "bubblewrap",
         limits: SandboxLimits | None = None,
+        make: Callable[[], object] = lambda: None,
     ) -> None:
         require_sandbox(isolation)
+        self._make = make
         self.edition, self.imports, self.isolation = edition, tuple(imports), isolation
         self.limits = limits or SandboxLimits()
         self._ticket = 0
@@ -153,8 +157,14 @@ class Sandbox:
         ours.settimeout(_WARM_SECONDS)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         try:
+            self._make()
+        except BaseException:
+            self.close()
+            raise
+        try:
+            ours.send(b"the student package is there")
             message, process = _first_message(ours)
-        except TimeoutError:
+        except (TimeoutError, ConnectionError):  # it has ended: what it said is read below
             message, process = b"", 0
         if not message:
             said = self._said()

@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import dis
+import json
 import os
 import shlex
 import struct
+import symtable
 import sys
 import time
-import types
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -33,6 +33,7 @@ from typing import Any
 
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
+from IPython.core.inputtransformer2 import TransformerManager
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets import Type
 from traitlets.config import Config
@@ -40,10 +41,12 @@ from traitlets.config import Config
 #: What a code cell that looks names up by other ways than by writing them calls.
 _LOOKS_AROUND = frozenset(
     (
-        *("globals", "locals", "vars", "dir", "eval", "exec", "inspect", "get_ipython"),
-        *("__main__", "__import__", "In", "Out", "_ih", "_i"),
+        *("globals", "locals", "vars", "dir", "eval", "exec", "get_ipython"),
+        *("__import__", "In", "Out", "_ih", "_i"),
     )
 )
+#: What it imports for that.
+_LOOKING_MODULES = ("inspect", "__main__")
 #: Programs that need a network, which is not there: they are not started.
 _NEEDS_NETWORK = frozenset(
     (
@@ -77,6 +80,26 @@ class _NoPublisher(DisplayPublisher):
         pass
 
 
+class _Manager(TransformerManager):
+    """IPython's own, which looks for magics in what is no Python only: no magic is Python.
+
+    IPython takes the whole cell apart in Python to find none.
+    """
+
+    #: The last cell that is Python as it stands.
+    plain = ""
+
+    def do_token_transforms(self, lines: list[str]) -> list[str]:
+        """Leave Python as it is; anything else, or a student's transformers, is IPython's."""
+        if self.token_transformers == TransformerManager().token_transformers:
+            with contextlib.suppress(Exception), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                compile(cell := "".join(lines), "", "exec", dont_inherit=True)
+                self.plain = cell
+                return lines
+        return list(super().do_token_transforms(lines))
+
+
 class Shell(InteractiveShell):
     """IPython's shell without a front end: it shows nothing and keeps the error of a cell."""
 
@@ -96,6 +119,12 @@ class Shell(InteractiveShell):
     def showindentationerror(self) -> None:
         """Keep the error instead of writing it."""
         self.raised = sys.exc_info()[1]
+
+    def should_run_async(self, raw_cell: str, **more: Any) -> bool:
+        """Say whether a cell awaits something; Python as it stands does not."""
+        if more.get("transformed_cell") == self.input_transformer_manager.plain:
+            return False
+        return bool(super().should_run_async(raw_cell, **more))
 
     def enable_gui(self, gui: Any = None) -> None:
         """Do nothing: there is no screen."""
@@ -133,7 +162,24 @@ def make_shell() -> Shell:
     settings = Config()
     settings.HistoryManager.enabled = False  # it would keep a database and a thread
     shell: Shell = Shell.instance(config=settings)
+    shell.input_transformer_manager = _Manager()
     return shell
+
+
+def rehearse(shell: Shell) -> None:
+    """Do once what every fork does, so that it is imported and made before the first fork."""
+    import torch
+
+    from fewshot_lib.checker import run, values
+
+    names = {*shell.user_ns}
+    shell.run_cell("def rehearsed(one):\n    return one + one\n", store_history=False)
+    cases = [run.Case("", (torch.ones(2),))]
+    for outcome in run.run(shell.user_ns["rehearsed"], cases):
+        values.unpack(values.pack(outcome.as_dict()))
+    needed([{"source": "rehearsed"}])
+    for name in {*shell.user_ns} - names:
+        del shell.user_ns[name]
 
 
 def patch_loaders() -> None:
@@ -158,22 +204,24 @@ def patch_loaders() -> None:
     DataLoader.__init__ = alone  # type: ignore[method-assign]
 
 
-def names_read(code: types.CodeType) -> set[str]:
+def names_read(source: str) -> set[str]:
     """Give every global name that a piece of code reads, in functions within it too.
 
-    >>> sorted(names_read(compile("def f(a): return a + torch.pi", "", "exec")))
+    Raises:
+        SyntaxError, ValueError: it is no Python.
+
+    >>> sorted(names_read("def f(a): return a + torch.pi"))
     ['torch']
     """
     found: set[str] = set()
-    pending = [code]
+    pending = [symtable.symtable(source, "", "exec")]
     while pending:
-        code = pending.pop()
-        pending += [part for part in code.co_consts if isinstance(part, types.CodeType)]
-        found |= {
-            step.argval
-            for step in dis.get_instructions(code)
-            if step.opname in ("LOAD_NAME", "LOAD_GLOBAL", "IMPORT_NAME")
-        }
+        table = pending.pop()
+        pending += table.get_children()
+        if isinstance(table, symtable.Function):
+            found.update(table.get_globals())
+        else:  # in a module or a class every name may come from outside
+            found.update(name.get_name() for name in table.get_symbols() if name.is_referenced())
     return found
 
 
@@ -191,10 +239,10 @@ def needed(cells: Sequence[Mapping[str, Any]]) -> list[bool]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                found = names_read(compile(cell["source"], "", "exec", dont_inherit=True))
+                found = names_read(cell["source"])
         except Exception:  # a cell with magics, or none that is Python: it may read anything
             return every
-        if found & _LOOKS_AROUND:
+        if found & _LOOKS_AROUND or any(name in cell["source"] for name in _LOOKING_MODULES):
             return every
         wanted |= found
     chosen = ["binds" not in cell for cell in cells]
@@ -208,16 +256,17 @@ def needed(cells: Sequence[Mapping[str, Any]]) -> list[bool]:
     return chosen
 
 
-def play(request: Mapping[str, Any], shell: Shell, tell: Callable[[Any], None]) -> None:
+def play(request: Mapping[str, Any], shell: Shell, tell: Callable[..., None]) -> None:
     """Run the cells, then make the calls, and tell what happens as it happens.
 
     Arguments:
-        request: ``cells``, ``skip`` (indices that are left out), ``seconds`` (of everything),
-            ``cell_seconds``, ``answers`` (name, seconds, cases) and ``stand_in`` (None, or what the
-            grader puts in the place of wrong answers: ``names`` and ``sources``).
+        request: ``cells`` (as JSON), ``skip`` (indices that are left out), ``seconds`` (of
+            everything), ``cell_seconds``, ``answers`` (name, seconds, cases) and ``stand_in``
+            (None, or what the grader puts in the place of wrong answers: ``names`` and
+            ``sources``).
         shell: from :func:`make_shell`.
         tell: takes plain values: ``{"at": …}``, ``{"cell": …}``, ``{"answer": …, "case": …,
-            "outcome": …}``.
+            "outcome": …}``; several at once where they happen at once.
     """
     from fewshot_lib.checker import run as running
 
@@ -226,8 +275,8 @@ def play(request: Mapping[str, Any], shell: Shell, tell: Callable[[Any], None]) 
     variables["display"] = builtins.display = lambda *_, **__: None  # type: ignore[attr-defined]
     stand_ins = _stand_ins(request.get("stand_in"))
     clock = _Clock(request)
-    wanted = needed(request["cells"])
-    for cell, runs in zip(request["cells"], wanted, strict=True):
+    cells = json.loads(request["cells"])
+    for cell, runs in zip(cells, needed(cells), strict=True):
         left = clock.left(cell)
         if not runs or cell["index"] in request["skip"]:
             continue
@@ -239,8 +288,8 @@ def play(request: Mapping[str, Any], shell: Shell, tell: Callable[[Any], None]) 
             tell({"cell": note})
     for asked in request["answers"]:
         tell({"at": ["answer", asked["name"]]})
-        for number, outcome in enumerate(_call(asked, variables, running)):
-            tell({"answer": asked["name"], "case": number, "outcome": outcome.as_dict()})
+        outcomes = enumerate(_call(asked, variables, running))
+        tell(*({"answer": asked["name"], "case": n, "outcome": o.as_dict()} for n, o in outcomes))
 
 
 class _Clock:
@@ -331,9 +380,9 @@ def main(edition: str) -> None:
     limits = values.Limits(2**30, 10**6, 16, max_header=2**30)  # it comes from the grader
     request = values.unpack(sys.stdin.buffer.read(size), limits)
 
-    def tell(told: Any) -> None:
-        data = values.pack(told)
-        out.write(struct.pack("<Q", len(data)) + data)
+    def tell(*told: Any) -> None:
+        for part in map(values.pack, told):
+            out.write(struct.pack("<Q", len(part)) + part)
         out.flush()
 
     play(request, make_shell(), tell)

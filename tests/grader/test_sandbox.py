@@ -142,7 +142,7 @@ def test_what_would_be_uncounted_or_seen_by_others_is_denied(warm, attack):
 
 def test_a_cell_that_says_nothing_true_about_its_place_costs_only_itself(warm):
     forged = (
-        "import os, struct\nfrom fewshot_lib.exercises import values\n"
+        "import os, struct\nfrom fewshot_lib.checker import values\n"
         "data = values.pack({'at': ['cell', '7' * 500]})\n"
         "os.write(3, struct.pack('<Q', len(data)) + data)\nos._exit(0)"
     )
