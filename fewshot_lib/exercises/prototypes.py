@@ -204,7 +204,7 @@ def _prototype_picture(case: Case, expected: Any, got: Any) -> str | None:
     return pictures.matrix(case, expected, got)
 
 
-GIVEN_AWAY = ["evaluation.episode_accuracy", "mixture", "networks", "prototypes"]
+GIVEN_AWAY = ["evaluation.episode_accuracy", "heads", "mixture", "networks", "prototypes"]
 BY_LOOP = "notebook 03, «Six examples, by hand»; note §2.2"
 
 CLASS_PROTOTYPES = Answer(

@@ -470,7 +470,7 @@ ADAPT_PROTOTYPES = Answer(
     name="adapt_prototypes",
     reference=adapt_prototypes,
     section=ADAPT_SECTION,
-    withhold=["mixture", "networks", "prototypes"],
+    withhold=["heads", "mixture", "networks", "prototypes"],
     checks=[
         Check("source and site weighted by what each knows", _both_count, points=2),
         Check("strength 0: the site's own means", _the_site_alone),
