@@ -231,13 +231,13 @@ class ExemplarHead(Head):
         """Average, at every position, the similarities of each class's best exemplars."""
         valid, exemplars = prototypes.valid, prototypes.vectors.flatten(-3, -2)
         alike = similarity(queries.flatten(-2).mT, exemplars[..., None, :, :], self.similarity)
-        alike = (self.scale * alike).unflatten(-1, valid.shape[-2:])  # (…, Q, P, K, M)
+        alike = self.scale * alike.reshape(*alike.shape[:-1], *valid.shape[-2:])  # (…, Q, P, K, M)
         alike = alike.masked_fill(~valid[..., None, None, :, :], -math.inf)
         best = alike.topk(min(self.top_k, valid.shape[-1]), dim=-1).values
         counted = (best > -math.inf).sum(dim=-1)
         mean = best.masked_fill(best == -math.inf, 0.0).sum(dim=-1) / counted.clamp_min(1)
-        logits = mean.masked_fill(counted == 0, -math.inf)  # (…, Q, P, K)
-        return logits.mT.unflatten(-1, queries.shape[-2:])
+        logits = mean.masked_fill(counted == 0, -math.inf).mT  # (…, Q, K, P)
+        return logits.reshape(*logits.shape[:-1], *queries.shape[-2:])
 
 
 HEADS: dict[Kind, type[Head]] = {
@@ -248,7 +248,7 @@ HEADS: dict[Kind, type[Head]] = {
 }
 
 
-def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
+def upsample(logits: Tensor, size: tuple[int, ...]) -> Tensor:
     """Interpolate logits (…, H', W') to ``size``, bilinear as in the note (align_corners=False).
 
     A pixel in a cell of −inf stays −inf; the others are interpolated among the finite cells.
@@ -277,10 +277,10 @@ def _map_similarity(queries: Tensor, prototypes: Tensor, kind: Similarity) -> Te
         alike = (F.normalize(known, dim=-1) @ maps) * inverse
     else:
         alike = similarity(maps.mT, known, kind).mT
-    return alike.unflatten(-1, queries.shape[-2:])
+    return alike.reshape(*alike.shape[:-1], *queries.shape[-2:])
 
 
 def _shrunk(maps: Tensor, size: tuple[int, ...]) -> Tensor:
     """Average maps (…, H, W) over the cells of a feature map: (…, H', W')."""
-    pooled = F.adaptive_avg_pool2d(maps.reshape(-1, 1, *maps.shape[-2:]), size)
+    pooled = F.adaptive_avg_pool2d(maps.reshape(-1, 1, *maps.shape[-2:]), (size[0], size[1]))
     return pooled.view(*maps.shape[:-2], *size)

@@ -504,7 +504,7 @@ def _pulled_down(features: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         return _transposed_upsampling(masks.to(wide.dtype), (height, width)), wide
 
 
-def _upsampling(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def _upsampling(maps: Tensor, size: tuple[int, ...]) -> Tensor:
     """Apply U, bilinear interpolation to ``size``; its gradient costs less than F.interpolate's."""
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps

@@ -398,7 +398,8 @@ class TransferSegmenter:
             channels = F.one_hot(small, len(names)).movedim(-1, 1).bool()  # (n, K, N, N)
             channels[:, 0] &= seen.body[index]
             maps = self._encode(seen.images[index])
-            places = F.adaptive_avg_pool2d(seen.coordinates[index], maps.shape[-2:])
+            size = (maps.shape[-2], maps.shape[-1])
+            places = F.adaptive_avg_pool2d(seen.coordinates[index], size)
             features.append(torch.cat([maps, places], dim=1))  # an exemplar takes its place along
             masks.append(channels)
         known = self.network.compute_prototypes(torch.cat(features), torch.cat(masks))

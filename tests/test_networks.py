@@ -757,7 +757,6 @@ def test_networks_and_heads_do_not_loop_over_classes_episodes_supports_or_positi
         ("UNetEncoder", "forward"),
         ("Head", "__post_init__"),
         ("FewShotSegmentationNet", "extra_repr"),
-        ("_check_episode", "_check_episode"),
     }
 
 
