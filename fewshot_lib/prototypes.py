@@ -473,8 +473,8 @@ def _similarity(queries: Tensor, prototypes: Tensor, distance: str) -> Tensor:
     raise ValueError(f"distance must be one of {', '.join(DISTANCES)}, got {distance!r}")
 
 
-def _pulled_down(features: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Check a pair of features and masks; return Uᵀ M (…, S, K, H', W') and features, widened."""
+def _require_masks(features: Tensor, masks: Tensor) -> None:
+    """Raise unless masks (…, S, K, H, W) in 0 … 1 fit features (…, S, D, H', W')."""
     require_floating("features", features)
     if (
         features.ndim < 4
@@ -490,13 +490,27 @@ def _pulled_down(features: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         low, high = masks.detach().aminmax()
         if not bool((low >= 0) & (high <= 1)):
             raise ValueError(
-                f"masks must lie in 0 … 1, one channel a class, got {low:g} … {high:g}; make a map "
-                "of labels into masks with torch.nn.functional.one_hot"
+                f"masks must lie in 0 … 1, one channel per class, got {low:g} … {high:g}; a map of "
+                "labels becomes masks with torch.nn.functional.one_hot"
             )
+
+
+def _pulled_down(features: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Check a pair of features and masks; return Uᵀ M (…, S, K, H', W') and features, widened."""
+    _require_masks(features, masks)
     wide = widened(features)
     with full_precision(features):
         height, width = features.shape[-2:]
         return _transposed_upsampling(masks.to(wide.dtype), (height, width)), wide
+
+
+def _upsampling(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Apply U, bilinear interpolation to ``size``; its gradient costs less than F.interpolate's."""
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps
+    rows = _interpolation(maps.shape[-2], size[0], maps)  # (H', H)
+    columns = _interpolation(maps.shape[-1], size[1], maps)  # (W', W)
+    return rows.mT @ (maps @ columns)
 
 
 def _transposed_upsampling(maps: Tensor, size: tuple[int, int]) -> Tensor:

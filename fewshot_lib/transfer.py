@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from fewshot_lib.data.prepare import body_coordinates, body_mask, scale_intensities
 from fewshot_lib.data.resize import resize_images, resize_labels
 from fewshot_lib.episodes import Volume
-from fewshot_lib.networks import FewShotSegmentationNet, Prototypes
+from fewshot_lib.heads import Prototypes
+from fewshot_lib.networks import FewShotSegmentationNet
 
 BLOCKS = (2, 4, 7, 10, 14)  # of efficientnet-lite0, one for every width of its feature maps
 STRIDES = (2, 4, 4, 8, 8, 16, 16, 16, 16, 16, 16, 32, 32, 32, 32, 32)  # of its sixteen blocks
@@ -278,10 +279,10 @@ class TransferSegmenter:
 
     logit_k(p) = mean of the ``top_k`` largest α·cos(f(p), f(e)) − λ·‖x(p) − x(e)‖² over the
     exemplars e of class k, − γ·log n_k. This is ``FewShotSegmentationNet`` with
-    prototypes="exemplars" on each scan's ``View``, and a correction for support size: the best few
-    of many exemplars are better than the best few of few. Log-posteriors are smoothed within the
-    slice and brought to the scan's own grid (bilinear) before the arg-max. Memory grows with one
-    batch of slices, not with their number.
+    prototypes="exemplars" on each scan's ``View``, a *soft* prior on place, and a correction for
+    support size: the best few of many exemplars are better than the best few of few. Log-posteriors
+    are smoothed within the slice and brought to the scan's own grid (bilinear) before the arg-max.
+    Memory grows with one batch of slices, not with their number.
 
     Arguments:
         encoder: images (B, 1, N, N) in 0 … 1 → features (B, D, N', N'); None: ``ImageNetEncoder``.
@@ -333,22 +334,21 @@ class TransferSegmenter:
             raise ValueError(
                 f"max_slices and batch_size must be at least 1, got {max_slices} and {batch_size}"
             )
-        if not (0 <= size_correction < math.inf and 0 <= smoothing_mm < math.inf):
-            raise ValueError(
-                "size_correction and smoothing_mm must be finite and at least 0, got "
-                f"{size_correction} and {smoothing_mm}"
-            )
+        weights = {"location_weight": location_weight, "size_correction": size_correction}
+        for name, value in (weights | {"smoothing_mm": smoothing_mm}).items():
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be finite and at least 0, got {value}")
         self.network = FewShotSegmentationNet(
             prototypes="exemplars",
             scale=scale,
             top_k=top_k,
             max_exemplars=max_exemplars,
-            location_weight=location_weight,
             encoder=ImageNetEncoder() if encoder is None else encoder,
         ).eval()
         self.size, self.field_of_view_mm = size, field_of_view_mm
         if dimensions is not None and dimensions < 1:
             raise ValueError(f"dimensions must be at least 1, got {dimensions}")
+        self.location_weight = location_weight
         self.size_correction, self.smoothing_mm = size_correction, smoothing_mm
         self.dimensions = dimensions
         self.max_slices, self.batch_size, self.intensities = max_slices, batch_size, intensities
@@ -389,7 +389,7 @@ class TransferSegmenter:
                 f"{len(chosen)} lists of slices"
             )
         names = _organs(volumes, organs, chosen)
-        features, masks, places = [], [], []
+        features, masks = [], []
         for volume, wanted in zip(volumes, chosen, strict=True):
             labels = _renamed(volume, names)
             index = self._spread(labels) if wanted is None else wanted
@@ -397,11 +397,12 @@ class TransferSegmenter:
             small = _numbers_among(volume, names)[seen.labels[index]]  # (n, N, N)
             channels = F.one_hot(small, len(names)).movedim(-1, 1).bool()  # (n, K, N, N)
             channels[:, 0] &= seen.body[index]
-            features.append(self._encode(seen.images[index]))
+            maps = self._encode(seen.images[index])
+            size = (maps.shape[-2], maps.shape[-1])
+            places = F.adaptive_avg_pool2d(seen.coordinates[index], size)
+            features.append(torch.cat([maps, places], dim=1))  # an exemplar takes its place along
             masks.append(channels)
-            places.append(seen.coordinates[index])
-        stacked = torch.cat(features), torch.cat(masks), torch.cat(places)
-        known = self.network.compute_prototypes(*stacked)
+        known = self.network.compute_prototypes(torch.cat(features), torch.cat(masks))
         assert isinstance(known, Prototypes)
         self.names, self._known = names, self._packed(known)
         return self
@@ -449,19 +450,26 @@ class TransferSegmenter:
 
     def _packed(self, known: Prototypes) -> _Exemplars:
         """Write α·cos − λ·d² of a pixel with all exemplars as one product."""
-        alpha, weight = self.network.scale, self.network.location_weight
-        vectors = F.normalize(known.vectors[known.valid], dim=-1)  # (n, D)
+        alpha, weight, top_k = (
+            self.network.head.scale,
+            self.location_weight,
+            self.network.head.top_k,
+        )
+        exemplars = known.vectors[known.valid]
+        vectors, places = (
+            F.normalize(exemplars[:, :-2], dim=-1),
+            exemplars[:, -2:],
+        )  # (n, D), (n, 2)
         span = torch.eye(vectors.shape[1], dtype=vectors.dtype)
         if self.dimensions is not None and self.dimensions < len(span):
             span = torch.linalg.eigh(vectors.mT @ vectors).eigenvectors[:, -self.dimensions :]
         vectors = alpha * vectors @ span
-        if known.places is not None:  # −λ‖x − e‖² = 2λ xᵀe − λ‖e‖² + what all classes share
-            places = known.places[known.valid]
+        if weight:  # −λ‖x − e‖² = 2λ xᵀe − λ‖e‖² + what all classes share
             lengths = places.square().sum(1, keepdim=True)
             vectors = torch.cat([vectors, 2 * weight * places, -weight * lengths], dim=1)
         counts = known.valid.sum(1)
         bias = -self.size_correction * counts.log()
-        return _Exemplars.of(span, vectors, known.valid, bias, self.network.top_k)
+        return _Exemplars.of(span, vectors, known.valid, bias, top_k)
 
     def _log_posterior(self, seen: View, index: Tensor) -> Tensor:
         """Return log p(k | pixel) of slices on the working grid: (n, K, N, N)."""
@@ -472,7 +480,7 @@ class TransferSegmenter:
             if features.shape[-2:] != size:
                 features = F.interpolate(features, size=size, mode="bilinear")
             asked = F.normalize(features.movedim(1, -1)[body], dim=-1) @ self._known.span  # (P, d)
-            if self.network.location_weight:
+            if self.location_weight:
                 places = seen.coordinates[index].movedim(1, -1)[body]
                 asked = torch.cat([asked, places, torch.ones_like(places[:, :1])], dim=1)
             alike = torch.cat([self._known.logits(part) for part in asked.split(512)])

@@ -14,6 +14,7 @@ MATHEMATICS = {
     "episodes",
     "prototypes",
     "mixture",
+    "heads",
     "networks",
     "training",
     "evaluation",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 
 import pytest
 import torch
@@ -12,16 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from fewshot_lib.networks import (
-    KINDS,
-    FewShotSegmentationNet,
-    OrientationAverage,
-    PixelClassifier,
-    Prototypes,
-    UNetEncoder,
-    _MapCosine,
-    body_coordinates,
-)
+from fewshot_lib.networks import KINDS, FewShotSegmentationNet, PixelClassifier, UNetEncoder
 
 OTHER_KINDS = [kind for kind in KINDS if kind != "position"]
 
@@ -310,8 +302,9 @@ def test_prototypes_off_their_place_follow_the_object_that_the_note_s_network_lo
         ("position", "cosine"),
         *((kind, "squared_euclidean") for kind in OTHER_KINDS),
     ]:
+        options = {"grid": 1} if kind == "grid" else {}
         net = FewShotSegmentationNet(
-            prototypes=kind, similarity=similarity, grid=1, encoder=nn.AvgPool2d(2)
+            prototypes=kind, similarity=similarity, encoder=nn.AvgPool2d(2), **options
         )
         predicted = net(support[None, None], masks[None], query[None]).argmax(0) == 1
         found[kind] = dice(predicted, after.bool())
@@ -371,16 +364,8 @@ def masked_specification(features: Tensor, masks: Tensor, queries: Tensor) -> Te
     return result
 
 
-def exemplar_specification(
-    features: Tensor,
-    masks: Tensor,
-    queries: Tensor,
-    top_k: int,
-    weight: float = 0.0,
-    places: Tensor | None = None,
-    query_places: Tensor | None = None,
-) -> Tensor:
-    """Mean of the top-k cosines at α = 20 (less λ d²) with every masked cell: (Q, K, H', W')."""
+def exemplar_specification(features: Tensor, masks: Tensor, queries: Tensor, top_k: int) -> Tensor:
+    """Mean of the top-k cosines at α = 20 with every masked cell: (Q, K, H', W')."""
     size = features.shape[-2:]
     share = F.adaptive_avg_pool2d(masks, size)
     result = torch.empty(len(queries), masks.shape[1], *size)
@@ -391,13 +376,10 @@ def exemplar_specification(
             for i in range(size[0]):
                 for j in range(size[1]):
                     vector = queries[q, :, i, j]
-                    scores = []
-                    for s, y, x in cells:
-                        score = 20 * F.cosine_similarity(vector, features[s, :, y, x], dim=0).item()
-                        if places is not None:
-                            gap = query_places[q, :, i, j] - places[s, :, y, x]
-                            score -= weight * gap.square().sum().item()
-                        scores.append(score)
+                    scores = [
+                        20 * F.cosine_similarity(vector, features[s, :, y, x], dim=0).item()
+                        for s, y, x in cells
+                    ]
                     best = sorted(scores, reverse=True)[:top_k]
                     result[q, k, i, j] = sum(best) / len(best)
     return result
@@ -423,10 +405,8 @@ def test_a_grid_of_one_window_is_the_masked_prototype():
     images, masks, queries = random_episode()
     encoder = convolutions()
     for kind in ("cosine", "squared_euclidean"):
-        grid, masked = (
-            FewShotSegmentationNet(prototypes=name, similarity=kind, grid=1, encoder=encoder)
-            for name in ("grid", "masked")
-        )
+        masked = FewShotSegmentationNet(similarity=kind, encoder=encoder)
+        grid = FewShotSegmentationNet(prototypes="grid", similarity=kind, grid=1, encoder=encoder)
         torch.testing.assert_close(
             grid(images, masks, queries), masked(images, masks, queries), rtol=1e-4, atol=1e-4
         )
@@ -469,60 +449,6 @@ def test_exemplars_match_a_cell_by_cell_specification(top_k):
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_exemplars_with_a_location_weight_match_a_cell_by_cell_specification():
-    episode = random_episode(size=(16, 16))
-    features, masks, queries = features_of(episode)
-    places, asked = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16)  # three coordinates
-    net = FewShotSegmentationNet(
-        prototypes="exemplars", top_k=4, location_weight=7.0, encoder=nn.Identity()
-    )
-    logits = net.match_features(queries, net.compute_prototypes(features, masks, places), asked)
-    small, small_asked = (F.adaptive_avg_pool2d(tensor, (4, 4)) for tensor in (places, asked))
-    expected = exemplar_specification(features, masks, queries, 4, 7.0, small, small_asked)
-    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("kind", ["masked", "grid"])
-def test_the_location_prior_is_the_squared_distance_to_the_nearest_cell_of_the_class(kind):
-    features, masks, queries = features_of(random_episode(size=(16, 16)))
-    places, asked = torch.rand(2, 2, 16, 16), torch.rand(2, 2, 16, 16)
-    plain, placed = (
-        FewShotSegmentationNet(
-            prototypes=kind, grid=1, encoder=nn.Identity(), location_weight=weight
-        )
-        for weight in (0.0, 7.0)
-    )
-    without = plain.match_features(queries, plain.compute_prototypes(features, masks))
-    with_prior = placed.match_features(
-        queries, placed.compute_prototypes(features, masks, places), asked
-    )
-    share = F.adaptive_avg_pool2d(masks, (4, 4))
-    small, small_asked = (F.adaptive_avg_pool2d(tensor, (4, 4)) for tensor in (places, asked))
-    for k in range(3):
-        cells = (share[:, k] >= 0.5).nonzero().tolist()
-        known = torch.stack([small[s, :, i, j] for s, i, j in cells])  # (M, 2)
-        gap = (small_asked[:, None] - known[None, :, :, None, None]).square().sum(2).amin(1)
-        torch.testing.assert_close(
-            with_prior[:, k], without[:, k] - 7.0 * gap, rtol=1e-4, atol=1e-4
-        )
-
-
-@pytest.mark.parametrize("kind", OTHER_KINDS)
-def test_a_soft_location_prior_chooses_between_two_objects_that_look_alike(kind):
-    body = square(8, 8, 80)
-    organ, twin = square(20, 20, 12), square(60, 60, 12)
-    support, query = body + organ, body + organ + twin
-    masks = torch.stack([1 - organ, organ])
-    options = {"prototypes": kind, "similarity": "squared_euclidean", "grid": 1}
-    nets = [
-        FewShotSegmentationNet(**options, location_weight=weight, encoder=nn.Identity())
-        for weight in (0.0, 500.0)
-    ]
-    free, placed = (net(support[None, None], masks[None], query[None]).argmax(0) for net in nets)
-    assert dice(free == 1, (organ + twin).bool()) > 0.95
-    assert dice(placed == 1, organ.bool()) > 0.95
-
-
 def test_too_many_exemplars_are_thinned_out_evenly_and_always_alike():
     features, masks, _ = features_of(random_episode(shots=3, size=(64, 64)))
     full, thin = (
@@ -542,17 +468,20 @@ def test_too_many_exemplars_are_thinned_out_evenly_and_always_alike():
 # Laws
 
 
+OPTIONS = {"grid": {"grid": 2}, "exemplars": {"max_exemplars": None}}
+
+
 def network(kind: str, encoder: nn.Module, **options) -> FewShotSegmentationNet:
-    """Make a network of any kind with a coarse grid."""
-    return FewShotSegmentationNet(prototypes=kind, grid=2, encoder=encoder, **options)
+    """Make a network of any kind: with a coarse grid, with all exemplars."""
+    options = {**OPTIONS.get(kind, {}), **options}
+    return FewShotSegmentationNet(prototypes=kind, encoder=encoder, **options)
 
 
-@given(st.integers(0, 2**31), st.sampled_from(KINDS), st.booleans())
+@given(st.integers(0, 2**31), st.sampled_from(KINDS))
 @settings(max_examples=20, deadline=None)
-def test_the_order_of_supports_does_not_matter_and_classes_permute(seed, kind, placed):
+def test_the_order_of_supports_does_not_matter_and_classes_permute(seed, kind):
     images, masks, queries = random_episode(shots=3, n_classes=4, seed=seed % 1000)
-    weight = 3.0 if placed and kind != "position" else 0.0
-    net = network(kind, convolutions().double(), location_weight=weight, max_exemplars=None)
+    net = network(kind, convolutions().double())
     images, masks, queries = images.double(), masks.double(), queries.double()
     generator = torch.Generator().manual_seed(seed)
     shots, classes = torch.randperm(3, generator=generator), torch.randperm(4, generator=generator)
@@ -564,14 +493,10 @@ def test_the_order_of_supports_does_not_matter_and_classes_permute(seed, kind, p
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("similarity", ["cosine", "squared_euclidean"])
-@pytest.mark.parametrize("placed", [False, True])
-def test_episodes_and_queries_together_are_the_same_as_one_by_one(kind, similarity, placed):
+def test_episodes_and_queries_together_are_the_same_as_one_by_one(kind, similarity):
     images, masks, queries = random_episode(shots=2, n_classes=3, queries=3, episodes=2)
     masks[1, :, 1] = 0
-    options = {"similarity": similarity, "scale": 2.0}
-    if placed and kind != "position":
-        options["location_weight"] = 5.0
-    net = network(kind, convolutions(), **options)
+    net = network(kind, convolutions(), similarity=similarity, scale=2.0)
     with torch.no_grad():
         together = net(images, masks, queries)  # Q = K = 3: nothing may be paired
         assert together.shape == (2, 3, 3, 24, 32)
@@ -627,14 +552,13 @@ class Times(nn.Module):
 
 @pytest.mark.parametrize("kind", OTHER_KINDS)
 @pytest.mark.parametrize("similarity", ["cosine", "squared_euclidean"])
-@pytest.mark.parametrize("weight", [0.0, 4.0])
 def test_a_class_without_support_pixels_is_never_predicted_and_gradients_stay_finite(
-    kind, similarity, weight
+    kind, similarity
 ):
     images, masks, queries = random_episode(n_classes=4)
     masks[:, 2] = 0
     encoder = convolutions()
-    net = network(kind, encoder, similarity=similarity, scale=1.0, location_weight=weight)
+    net = network(kind, encoder, similarity=similarity, scale=1.0)
     logits = net(images, masks, queries)
     assert (logits[:, 2] == -math.inf).all()
     assert not (logits.argmax(1) == 2).any()
@@ -678,11 +602,8 @@ def test_every_type_gives_its_own_type_back_without_nan(kind, dtype):
     masks[:, 1] = 0
     encoder = convolutions()
     for similarity in ("cosine", "squared_euclidean"):
-        options = {"similarity": similarity}
-        if kind != "position":
-            options["location_weight"] = 2.0
-        full = network(kind, encoder.float(), **options)(images, masks, queries)
-        net = network(kind, encoder.to(dtype), **options)
+        full = network(kind, encoder.float(), similarity=similarity)(images, masks, queries)
+        net = network(kind, encoder.to(dtype), similarity=similarity)
         logits = net(images.to(dtype), masks.to(dtype), queries.to(dtype))
         assert logits.dtype == dtype
         assert not logits.isnan().any()
@@ -730,98 +651,21 @@ def test_query_and_support_may_differ_in_size_except_for_position(kind):
     assert network(kind, convolutions())(images, masks, query).shape == (3, 40, 16)
 
 
-@pytest.mark.parametrize(
-    ("kind", "weight"), [("position", 0.0), *((k, w) for k in OTHER_KINDS for w in (0.0, 2.0))]
-)
-def test_gradients_of_the_head_are_right(kind, weight):
-    net = network(kind, nn.AvgPool2d(2), location_weight=weight, top_k=2)
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_of_the_head_are_right(kind):
+    net = network(kind, nn.AvgPool2d(2))
     generator = torch.Generator().manual_seed(0)
     images, queries = (
         torch.randn(2, 2, 4, 4, generator=generator, dtype=torch.float64, requires_grad=True)
         for _ in range(2)
     )
     _, masks, _ = random_episode(size=(4, 4))
-    places = torch.rand(2, 2, 4, 4, generator=generator, dtype=torch.float64)
 
     def logits(images: Tensor, queries: Tensor) -> Tensor:
-        made = net(
-            images, masks.double(), queries, support_coordinates=places, query_coordinates=places
-        )
+        made = net(images, masks.double(), queries)
         return made.masked_fill(made == -math.inf, 0.0)
 
     assert torch.autograd.gradcheck(logits, (images, queries), eps=1e-6, atol=1e-5)
-
-
-def test_the_cosine_of_maps_has_right_first_and_second_derivatives_even_at_zero():
-    generator = torch.Generator().manual_seed(0)
-    maps = torch.randn(2, 3, 5, generator=generator, dtype=torch.float64, requires_grad=True)
-    directions = torch.randn(2, 4, 3, generator=generator, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(_MapCosine.apply, (maps, directions))
-    assert torch.autograd.gradgradcheck(_MapCosine.apply, (maps, directions))
-    nothing = torch.zeros(1, 3, 2, requires_grad=True)
-    cosine = _MapCosine.apply(nothing, torch.ones(1, 4, 3))
-    (gradient,) = torch.autograd.grad(cosine.sum(), nothing)
-    assert (cosine == 0).all()
-    assert gradient.isfinite().all()
-
-
-# Coordinates
-
-
-def otsu_by_trial(values: list[float]) -> float:
-    """Try every threshold; return the one with the largest variance between the two sides."""
-    best, threshold = -1.0, 0.0
-    for candidate in sorted(set(values))[:-1]:
-        low = [value for value in values if value <= candidate]
-        high = [value for value in values if value > candidate]
-        apart = sum(low) / len(low) - sum(high) / len(high)
-        if len(low) * len(high) * apart**2 > best + 1e-9:
-            best, threshold = len(low) * len(high) * apart**2, candidate
-    return threshold
-
-
-@given(st.integers(0, 2**31))
-@settings(max_examples=15, deadline=None)
-def test_body_coordinates_match_a_search_for_the_threshold(seed):
-    generator = torch.Generator().manual_seed(seed)
-    image = torch.rand(1, 9, 8, generator=generator, dtype=torch.float64)
-    image[:, 2:7, 3:6] += torch.rand(1, generator=generator, dtype=torch.float64)
-    body = image[0] > otsu_by_trial(image.flatten().tolist())
-    for axis, found in ((0, body_coordinates(image)[0, :, 0]), (1, body_coordinates(image)[1, 0])):
-        counts = body.sum(1 - axis).tolist()
-        running = [sum(counts[: i + 1]) / sum(counts) for i in range(len(counts))]
-        first = next(i for i, part in enumerate(running) if part > 0.02)
-        last = next(i for i, part in enumerate(running) if part >= 0.98) + 1
-        expected = [(i + 0.5 - first) / (last - first) for i in range(len(counts))]
-        torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
-
-
-def test_body_coordinates_move_and_grow_with_the_body_and_ignore_the_scale_of_intensities():
-    small, large = torch.zeros(2, 1, 64, 64)
-    small[:, 10:30, 5:25] = 1
-    large[:, 20:60, 16:56] = 1
-    here, there = body_coordinates(torch.stack([small, large]))
-    torch.testing.assert_close(here[:, 10, 5], torch.full((2,), 0.5 / 20))
-    torch.testing.assert_close(there[:, 20, 16], torch.full((2,), 0.5 / 40))
-    torch.testing.assert_close(there[:, 59, 55], torch.full((2,), 39.5 / 40))
-    assert there[0, 0, 0] < 0
-    torch.testing.assert_close(body_coordinates(1000 * small - 1000), here)
-    noisy = small.clone()
-    noisy[0, 60, 60] = 5.0  # a bright speck outside does not stretch the body
-    torch.testing.assert_close(body_coordinates(noisy), here)
-
-
-def test_an_image_of_one_value_is_all_body():
-    rows, columns = body_coordinates(torch.full((2, 4, 5), 7.0))
-    torch.testing.assert_close(rows[:, 0], torch.tensor([0.125, 0.375, 0.625, 0.875]))
-    torch.testing.assert_close(columns[0], torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9]))
-
-
-def test_body_coordinates_refuse_what_is_no_image():
-    with pytest.raises(ValueError, match="expected images"):
-        body_coordinates(torch.zeros(4, 5))
-    with pytest.raises(TypeError, match="floating point"):
-        body_coordinates(torch.zeros(1, 4, 5, dtype=torch.int64))
 
 
 # Wrong use
@@ -834,10 +678,9 @@ def test_body_coordinates_refuse_what_is_no_image():
         ({"similarity": "dot"}, "similarity must be one of cosine, squared_euclidean"),
         ({"pooling": "mean"}, "pooling must be one of pixels, images"),
         ({"scale": -1.0}, "scale must be finite and at least 0"),
-        ({"location_weight": math.nan}, "location_weight must be finite"),
-        ({"grid": 0}, "grid must be at least 1"),
-        ({"top_k": 0}, "top_k must be at least 1"),
-        ({"prototypes": "position", "location_weight": 1.0}, "bound to their place already"),
+        ({"prototypes": "grid", "grid": 0}, "grid must be at least 1"),
+        ({"prototypes": "exemplars", "top_k": 0}, "top_k must be at least 1"),
+        ({"background_grid": 0}, "background_grid must be at least 1"),
     ],
 )
 def test_settings_without_meaning_are_refused(options, said):
@@ -845,44 +688,46 @@ def test_settings_without_meaning_are_refused(options, said):
         FewShotSegmentationNet(feat_dim=4, **options)
 
 
+def test_an_option_of_another_head_is_refused():
+    with pytest.raises(TypeError, match="background_grid"):
+        FewShotSegmentationNet(prototypes="grid", background_grid=2)
+
+
 @pytest.mark.parametrize(
-    ("support", "masks", "query", "said"),
+    ("support", "masks", "query"),
     [
-        ((1, 32, 32), (2, 32, 32), (1, 32, 32), r"support_images \(S, C, H, W\)"),
-        ((2, 1, 32, 32), (2, 32, 32), (1, 32, 32), "one_hot"),
-        ((2, 1, 32, 32), (3, 2, 32, 32), (1, 32, 32), "same S"),
-        ((2, 1, 32, 32), (2, 2, 16, 16), (1, 32, 32), "size .H, W. of their images"),
-        ((2, 1, 32, 32), (2, 2, 32, 32), (3, 32, 32), "number of channels"),
-        ((2, 1, 32, 32), (2, 2, 32, 32), (32, 32), "expected query_image"),
-        ((2, 1, 32, 32), (2, 2, 32, 32), (1, 1, 1, 32, 32), "expected query_image"),
-        ((4, 2, 1, 32, 32), (4, 2, 2, 32, 32), (3, 1, 1, 32, 32), "number of episodes"),
-        ((4, 2, 1, 32, 32), (4, 2, 2, 32, 32), (1, 1, 32, 32), "expected query_image"),
-        ((0, 1, 32, 32), (0, 2, 32, 32), (1, 32, 32), "S ≥ 1"),
+        ((1, 32, 32), (2, 32, 32), (1, 32, 32)),
+        ((2, 1, 32, 32), (2, 32, 32), (1, 32, 32)),
+        ((2, 1, 32, 32), (2, 2, 16, 16), (1, 32, 32)),
+        ((2, 1, 32, 32), (2, 2, 32, 32), (3, 32, 32)),
+        ((2, 1, 32, 32), (2, 2, 32, 32), (32, 32)),
+        ((2, 1, 32, 32), (2, 2, 32, 32), (1, 1, 1, 32, 32)),
+        ((4, 2, 1, 32, 32), (4, 2, 2, 32, 32), (3, 1, 1, 32, 32)),
+        ((4, 2, 1, 32, 32), (4, 2, 2, 32, 32), (1, 1, 32, 32)),
+        ((0, 1, 32, 32), (0, 2, 32, 32), (1, 32, 32)),
     ],
 )
-@pytest.mark.parametrize("kind", KINDS)
-def test_shapes_that_do_not_fit_are_named(kind, support, masks, query, said):
-    net = network(kind, UNetEncoder(1, 4, width=4))
-    with pytest.raises(ValueError, match=said):
+def test_shapes_that_do_not_fit_are_refused_with_what_was_got(support, masks, query):
+    net = network("masked", UNetEncoder(1, 4, width=4))
+    got = f"got {support}, {masks} and {query}"
+    with pytest.raises(ValueError, match=re.escape(got)):
         net(torch.zeros(support), torch.zeros(masks), torch.zeros(query))
 
 
-def test_wrong_types_ranges_and_missing_coordinates_are_named():
+@pytest.mark.parametrize("kind", KINDS)
+def test_wrong_types_ranges_and_numbers_of_images_are_named(kind):
     images, masks, queries = random_episode()
-    net = network("masked", convolutions())
+    net = network(kind, convolutions())
     with pytest.raises(TypeError, match=r"support_images must be floating point, got torch\.int64"):
         net(images.long(), masks, queries)
     with pytest.raises(ValueError, match=r"masks must lie in 0 … 1"):
         net(images, masks * 2, queries)
-    placed = network("masked", nn.AvgPool2d(4), location_weight=1.0)
-    with pytest.raises(ValueError, match="body_coordinates"):
-        placed.compute_prototypes(torch.rand(2, 1, 6, 8), masks)
-    known = placed.compute_prototypes(torch.rand(2, 1, 6, 8), masks, torch.rand(2, 2, 24, 32))
-    assert isinstance(known, Prototypes)
-    with pytest.raises(ValueError, match="body_coordinates"):
-        placed.match_features(torch.rand(2, 1, 6, 8), known)
+    with pytest.raises(ValueError, match="with the same leading dimensions and S"):
+        net(images, masks[:1], queries)
     with pytest.raises(ValueError, match="query_features"):
-        placed.match_features(torch.rand(1, 6, 8), known)
+        net.match_features(
+            torch.rand(1, 6, 8), net.compute_prototypes(torch.rand(2, 1, 6, 8), masks)
+        )
 
 
 # How it is written
@@ -900,18 +745,32 @@ def functions_that_loop(source: str) -> set[tuple[str, str]]:
     }
 
 
-def test_networks_do_not_loop_over_classes_episodes_supports_or_positions(root):
-    looping = functions_that_loop((root / "fewshot_lib" / "networks.py").read_text("utf-8"))
-    # The U-Net builds and runs its levels; the average goes through eight orientations; the others
-    # go through the names of their arguments.
+def test_networks_and_heads_do_not_loop_over_classes_episodes_supports_or_positions(root):
+    looping = {
+        where
+        for name in ("networks", "heads")
+        for where in functions_that_loop((root / "fewshot_lib" / f"{name}.py").read_text("utf-8"))
+    }
+    # The U-Net builds and runs its levels; the others go through the names of their arguments.
     assert looping == {
         ("UNetEncoder", "__init__"),
         ("UNetEncoder", "forward"),
-        ("DigitEncoder", "__init__"),
-        ("FewShotSegmentationNet", "__init__"),
-        ("OrientationAverage", "forward"),
-        ("_check_episode", "_check_episode"),
+        ("Head", "__post_init__"),
+        ("FewShotSegmentationNet", "extra_repr"),
     }
+
+
+def test_a_network_says_how_it_compares_as_checkpoints_of_before_have_it():
+    cosine = "similarity='cosine', scale=20.0"
+    for kind, options, said in (
+        ("position", {}, f"prototypes='position', {cosine}"),
+        ("masked", {}, f"prototypes='masked', {cosine}, pooling='pixels'"),
+        ("grid", {"grid": 8}, f"prototypes='grid', {cosine}, grid=8"),
+        ("masked", {"background_grid": 8}, f"{cosine}, pooling='pixels', background_grid=8"),
+        ("exemplars", {}, f"{cosine}, top_k=5, max_exemplars=512"),
+    ):
+        net = FewShotSegmentationNet(prototypes=kind, encoder=nn.Identity(), **options)
+        assert net.extra_repr().endswith(said)
 
 
 # --- a background of several parts
@@ -959,12 +818,6 @@ def test_without_a_window_that_is_mostly_background_its_one_mean_stands_in():
     assert not torch.allclose(plain(images, wide, images), parted(images, wide, images))
 
 
-def test_parts_of_the_background_are_for_masked_prototypes_only():
-    with pytest.raises(ValueError, match="background_grid must be 1"):
-        FewShotSegmentationNet(prototypes="grid", background_grid=2)
-    assert "background_grid=8" in repr(FewShotSegmentationNet(feat_dim=4, background_grid=8))
-
-
 def test_a_background_of_parts_has_a_gradient_and_episodes_of_their_own():
     net = FewShotSegmentationNet(encoder=nn.Conv2d(1, 3, 3, padding=1), background_grid=4)
     images, queries = torch.rand(2, 1, 1, 16, 16), torch.rand(2, 2, 1, 16, 16)
@@ -974,24 +827,3 @@ def test_a_background_of_parts_has_a_gradient_and_episodes_of_their_own():
     assert torch.allclose(together, apart, atol=1e-5)
     together.sum().backward()
     assert all(torch.isfinite(weight.grad).all() for weight in net.parameters())
-
-
-# --- the average over orientations
-
-
-def test_the_average_over_orientations_turns_with_its_input():
-    torch.manual_seed(0)
-    net = OrientationAverage(FewShotSegmentationNet(encoder=convolutions(stride=1)))
-    images, masks, queries = random_episode(shots=1, size=(16, 24))
-    plain = net(images, masks, queries)
-    for turn in (lambda x: x.flip(-1), lambda x: x.flip(-2), lambda x: x.mT.contiguous()):
-        turned = net(turn(images), turn(masks), turn(queries))
-        assert torch.allclose(turned, turn(plain), atol=1e-4)
-    assert not torch.allclose(plain, net.network(images, masks, queries), atol=1e-2)
-
-
-def test_the_average_over_orientations_of_a_network_without_directions_is_that_network():
-    net = FewShotSegmentationNet(encoder=nn.Conv2d(1, 4, 1))
-    images, masks, queries = random_episode()
-    averaged = OrientationAverage(net)(images, masks, queries)
-    assert torch.allclose(averaged, net(images, masks, queries), atol=1e-4)

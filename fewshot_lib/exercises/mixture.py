@@ -19,6 +19,7 @@ from fewshot_lib.prototypes import squared_euclidean
 
 #: All that measures, averages or classifies but ``squared_euclidean``, which the notebook imports.
 GIVEN_AWAY = [
+    "heads",
     "mixture",
     "networks",
     *(

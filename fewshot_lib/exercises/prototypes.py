@@ -14,7 +14,7 @@ from fewshot_lib.checker import pictures
 from fewshot_lib.checker.spec import Case, Tolerance
 from fewshot_lib.checker.specification import answer, exercise
 
-GIVEN_AWAY = ["evaluation.episode_accuracy", "mixture", "networks", "prototypes"]
+GIVEN_AWAY = ["evaluation.episode_accuracy", "heads", "mixture", "networks", "prototypes"]
 
 # ------------------------------------------------------------------------------- class_prototypes
 

@@ -18,7 +18,7 @@ from fewshot_lib.checker.spec import Answer, Case, Check, Exercise, Mistake, Pro
 from fewshot_lib.checker.spec import Variant as V
 from fewshot_lib.checker.values import Given
 
-GIVEN_AWAY = ["mixture", "networks", "prototypes"]
+GIVEN_AWAY = ["heads", "mixture", "networks", "prototypes"]
 
 
 def _one_hot(labels: Tensor, n_classes: int) -> Tensor:

@@ -134,7 +134,7 @@ def _cards_einsum(support: Tensor, labels: Tensor, queries: Tensor, n_way: int) 
 
 
 # the text of mutants that nobody can tell from the solution, and why
-GIVEN_AWAY = ["mixture", "networks", "prototypes"]
+GIVEN_AWAY = ["heads", "mixture", "networks", "prototypes"]
 _APART = "(queries[:, None] - prototypes).square().sum(dim=-1)"
 _TURNED = "(prototypes - queries[:, None]).square().sum(dim=-1)"
 SQUARE = "the square of a difference does not depend on which is subtracted from which"

@@ -114,7 +114,7 @@ def _holed(g: Generator) -> Iterator[Case]:
 # -------------------------------------------------------------------------------- adapt_prototypes
 
 
-@answer(withhold=["mixture", "networks", "prototypes"])
+@answer(withhold=["heads", "mixture", "networks", "prototypes"])
 def adapt_prototypes(source, embeddings, labels, strength):
     """Move the source's prototypes towards a new site's labelled examples.
 

@@ -21,13 +21,8 @@ from torch import Tensor, nn
 from fewshot_lib.data import anatomy
 from fewshot_lib.data.cache import cache_dir, lock
 from fewshot_lib.episodes import SliceDataset
-from fewshot_lib.networks import (
-    FewShotSegmentationNet,
-    Kind,
-    PixelClassifier,
-    Similarity,
-    UNetEncoder,
-)
+from fewshot_lib.heads import Kind, Similarity
+from fewshot_lib.networks import FewShotSegmentationNet, PixelClassifier, UNetEncoder
 from fewshot_lib.training import (
     TrainingResult,
     episodic_training_epoch,
@@ -48,7 +43,8 @@ class Recipe:
     """Say how a network of notebook 06 is made and trained; the best row is ``Recipe()``.
 
     Arguments:
-        prototypes, similarity, scale, background_grid: as for ``FewShotSegmentationNet``.
+        prototypes, similarity, scale: as for ``FewShotSegmentationNet``.
+        background_grid: of ``MaskedHead``; other heads have one background.
         nonnegative: of the encoder: end with a ReLU.
         feat_dim, width, depth, stride: of the ``UNetEncoder``.
         steps: optimizer steps.
@@ -170,12 +166,13 @@ def untrained(recipe: Recipe = BEST, seed: int = 0) -> FewShotSegmentationNet:
     >>> untrained().encoder.feat_dim
     32
     """
+    parts = {"background_grid": recipe.background_grid} if recipe.background_grid > 1 else {}
     return FewShotSegmentationNet(
         prototypes=recipe.prototypes,
         similarity=recipe.similarity,
         scale=recipe.scale,
-        background_grid=recipe.background_grid,
         encoder=_encoder(recipe, seed),
+        **parts,
     )
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from fewshot_lib.data import anatomy
 from fewshot_lib.evaluation import copy_mask_baseline, episode_dice
-from fewshot_lib.networks import FewShotSegmentationNet, OrientationAverage
+from fewshot_lib.networks import FewShotSegmentationNet
 from fewshot_lib.reading import models
 from fewshot_lib.reading.models import BEST, SHORT
 from fewshot_lib.training import FineTuner, gather_episodes, sample_slices
@@ -55,6 +55,20 @@ def tuned(encoder: nn.Module, **options: Any) -> Callable[[Tensor, Tensor, Tenso
 
     def segment(images: Tensor, masks: Tensor, queries: Tensor) -> Tensor:
         return torch.stack([tuner(*one) for one in zip(images, masks, queries, strict=True)])
+
+    return segment
+
+
+def all_orientations(network: nn.Module) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Average the logits over the eight orientations of a square, support and query alike."""
+
+    def segment(*given: Tensor) -> Tensor:
+        logits = []
+        for dims in ((), (-1,), (-2,), (-2, -1)):
+            flipped = [part.flip(dims) for part in given]
+            turned = [part.mT.contiguous() for part in flipped]
+            logits += [network(*flipped).flip(dims), network(*turned).mT.flip(dims)]
+        return torch.stack(logits).mean(dim=0)
 
     return segment
 
@@ -109,7 +123,7 @@ def test_novel_organs_of_unseen_people(bench: Callable[..., None]) -> None:
         score(
             "best, one background at test", FewShotSegmentationNet(encoder=networks["best"].encoder)
         )
-        score("best, eight orientations", OrientationAverage(networks["best"]))
+        score("best, eight orientations", all_orientations(networks["best"]))
         pixels, _ = models.train_pixels(SHORT, seed, slices=known, progress=False)
         score(
             "pixel classification, then prototypes", FewShotSegmentationNet(encoder=pixels.encoder)

@@ -1,24 +1,35 @@
-"""What the prototype head costs beside the encoder, and what a training step costs.
+"""What the prototype head costs beside the encoder and beside its peers, and a training step.
 
-Encoder and head are timed in turn, in one run, forward and backward, on the issue's episodes: 4
-episodes, 5 classes and background, 1 shot, 1 query a class, 96×96. The head is everything between
-feature maps and logits at the images' size: pooling, matching, upsampling, and their gradients.
-Shares are ratios of neighbouring timings; their median is given with a 96 % interval (the 4th and
-12th of 15). CPU time of one thread is used where a goal hangs on it: it does not count what other
-programs take.
+Encoder and head are timed in turn, in one run, forward and backward: 4 episodes, 5 classes and
+background, 1 shot, 1 query per class, 96×96. The head is everything between feature maps and logits
+at the images' size: pooling, matching, upsampling, and their gradients. The peers get the same
+feature maps and do the same work, which is compared first; ways, shots, sizes and episodes vary one
+at a time. Ratios are of neighbouring timings; their median is given with the interval of an order
+statistic (96 % for 15, 98 % for 7). CPU time of one thread is used where a goal hangs on it: it
+does not count what other programs take.
 """
 
 from __future__ import annotations
 
+import importlib
+import subprocess
+import sys
 import time
+import types
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from test_networks import NoteNet
 
 from fewshot_lib.episodes import SliceDataset, Volume
 from fewshot_lib.networks import FewShotSegmentationNet, UNetEncoder
+from fewshot_lib.prototypes import class_prototypes, similarity
 from fewshot_lib.training import episodic_training_epoch, sample_episode
 
 EPISODES, N_WAY, SIZE = 4, 5, 96
@@ -113,7 +124,7 @@ def test_the_head_costs_little_beside_the_encoder(bench, one_thread):
     "options",
     [
         {"similarity": "squared_euclidean"},
-        {"location_weight": 100.0},
+        {"background_grid": 8},
         {"prototypes": "grid"},
         {"prototypes": "position"},
         {"prototypes": "exemplars", "max_exemplars": 64},
@@ -141,6 +152,176 @@ def test_the_head_on_all_cores_by_the_clock_on_the_wall(bench):
         "%",
         interval=(100 * found[LOW], 100 * found[HIGH]),
         note="wants a machine that does nothing else",
+    )
+
+
+# Beside peers: ways, shots, image size, episodes. Feature maps have a quarter of the size.
+ROWS = [
+    (1, 1, 64, 1),
+    (20, 1, 64, 1),
+    (1, 10, 64, 1),
+    (20, 10, 32, 1),
+    (10, 5, 64, 1),
+    (5, 1, 32, 1),
+    (5, 1, 128, 1),
+    (5, 1, 256, 1),
+    (5, 1, 64, 4),
+    (5, 1, 64, 16),
+    (1, 5, 64, 4),
+]
+DIMENSIONS, TIMES = 64, 7  # channels of a feature map; timings, of which all but the extremes hold
+
+
+def as_in_the_note(support: Tensor, masks: Tensor, queries: Tensor) -> Tensor:
+    """Call the note's code as its signature has it: for one query of one episode at a time."""
+    logits = []
+    for images, labels, asked in zip(support, masks, queries, strict=True):
+        for query in asked:
+            net = NoteNet(nn.Identity())
+            known = net.compute_prototypes(images, labels)
+            similarity = net.match_features(query[None], known)
+            size = labels.shape[-2:]
+            logits.append(F.interpolate(similarity[None], size, mode="bilinear")[0])
+    return torch.stack(logits).unflatten(0, queries.shape[:2])
+
+
+def as_panet(support: Tensor, masks: Tensor, queries: Tensor) -> Tensor:
+    """Loop over episodes, ways and shots, with features upsampled to the masks, like PANet."""
+    n_way = masks.shape[2] - 1
+    shots = support.shape[1] // n_way
+    logits = []
+    for images, labels, asked in zip(support, masks, queries, strict=True):
+        size = labels.shape[-2:]
+
+        def pooled(image: Tensor, mask: Tensor, size: tuple[int, ...] = size) -> Tensor:
+            large = F.interpolate(image[None], size, mode="bilinear")
+            return (large * mask).sum(dim=(2, 3)) / (mask.sum() + 1e-5)
+
+        organs, backgrounds = [], []
+        for way in range(n_way):
+            rows = range(way * shots, (way + 1) * shots)
+            organs.append(sum(pooled(images[row], labels[row, way + 1]) for row in rows) / shots)
+            backgrounds.append(sum(pooled(images[row], labels[row, 0]) for row in rows) / shots)
+        prototypes = [sum(backgrounds) / n_way, *organs]
+        alike = [20 * F.cosine_similarity(asked, c[..., None, None], dim=1) for c in prototypes]
+        logits.append(F.interpolate(torch.stack(alike, dim=1), size, mode="bilinear"))
+    return torch.stack(logits)
+
+
+def feature_episode(n_way: int, k_shot: int, size: int, episodes: int) -> tuple[Tensor, ...]:
+    """Draw feature maps of support and query, and masks of one organ per support image."""
+    chance, cells = torch.Generator().manual_seed(0), size // 4
+    images, n_support = [], n_way * k_shot
+    for number in (n_support, n_way):
+        maps = torch.randn(episodes, number, DIMENSIONS, cells, cells, generator=chance)
+        images.append(maps.requires_grad_())
+    masks = torch.zeros(episodes, n_support, n_way + 1, size, size)
+    organ = torch.arange(n_way).repeat_interleave(k_shot) + 1
+    masks[:, torch.arange(n_support), organ, size // 4 : size // 2, size // 4 : size // 2] = 1
+    masks[:, :, 0] = 1 - masks[:, :, 1:].sum(dim=2)
+    return images[0], masks, images[1]
+
+
+def network(**options: object) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Give what a network does behind its encoder, as one function."""
+    net = FewShotSegmentationNet(encoder=nn.Identity(), **options)
+
+    def head(support: Tensor, masks: Tensor, queries: Tensor) -> Tensor:
+        net.encoder = Given(support.flatten(0, 1), queries.flatten(0, 1))  # whatever the images
+        pictures = (torch.empty(*x.shape[:2], 1, *masks.shape[-2:]) for x in (support, queries))
+        images, asked = pictures
+        return net(images, masks, asked)
+
+    return head
+
+
+def ratios(
+    peer: Callable[..., Tensor], ours: Callable[..., Tensor], given: tuple[Tensor, ...]
+) -> list[float]:
+    """Time both in turn, forward and backward; return how many times ours is faster, sorted."""
+    trained = [tensor for tensor in given if tensor.requires_grad]
+
+    def seconds(run: Callable[..., Tensor]) -> float:
+        start, times = time.thread_time(), 0
+        while times == 0 or time.thread_time() - start < 0.02:
+            answer = run(*given)
+            torch.autograd.grad(answer, trained, torch.ones_like(answer))
+            times += 1
+        return (time.thread_time() - start) / times
+
+    seconds(peer), seconds(ours)  # the first of each warms up
+    return sorted(seconds(peer) / seconds(ours) for _ in range(TIMES))
+
+
+def report(bench: Callable[..., None], what: str, found: list[float], goal: str) -> None:
+    """Record the median ratio."""
+    bench(what, found[TIMES // 2], "×", goal=goal, interval=(found[0], found[-1]))
+
+
+def named(row: tuple[int, ...]) -> str:
+    return "{}-way {}-shot, {}², {} episode(s)".format(*row)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=named)
+def test_the_note_s_head_beside_the_note_s_loop(bench, one_thread, row):
+    given = feature_episode(*row)
+    ours = network(prototypes="position", scale=1.0)
+    torch.testing.assert_close(ours(*given), as_in_the_note(*given), rtol=1e-4, atol=1e-5)
+    goal = ">= 10" if row[:2] == (10, 5) else ">= 1"
+    report(
+        bench, f"the note's loop / ours, {named(row)}", ratios(as_in_the_note, ours, given), goal
+    )
+
+
+@pytest.mark.parametrize("row", ROWS, ids=named)
+def test_masked_prototypes_beside_a_loop_like_panet_s(bench, one_thread, row):
+    given = feature_episode(*row)
+    ours = network(pooling="images")
+    torch.testing.assert_close(ours(*given), as_panet(*given), rtol=1e-3, atol=1e-3)
+    goal = ">= 3" if row == (1, 5, 64, 4) else ">= 1"
+    report(bench, f"PANet's loop / ours, {named(row)}", ratios(as_panet, ours, given), goal)
+
+
+@pytest.fixture(scope="module")
+def easyfsl(tmp_path_factory):
+    """Give easyfsl's PrototypicalNetworks, from a folder of its own.
+
+    Its package imports torchvision for its backbones, which this network does not use: the module
+    is imported past them.
+    """
+    folder = tmp_path_factory.mktemp("easyfsl")
+    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(folder)]
+    subprocess.run([*install, "easyfsl==1.5.0"], check=True)
+    for name in ("easyfsl", "easyfsl.methods"):
+        sys.modules[name] = types.ModuleType(name)
+        sys.modules[name].__path__ = [str(folder.joinpath(*name.split(".")))]
+    return importlib.import_module("easyfsl.methods.prototypical_networks").PrototypicalNetworks
+
+
+@pytest.mark.parametrize("episodes", [1, 4, 16])
+@pytest.mark.parametrize(("n_way", "k_shot"), [(1, 1), (5, 1), (5, 5), (20, 1), (20, 10)])
+def test_classification_beside_easyfsl(bench, one_thread, easyfsl, n_way, k_shot, episodes):
+    chance = torch.Generator().manual_seed(0)
+    labels = torch.arange(n_way).repeat_interleave(k_shot).expand(episodes, -1)
+    given = [
+        torch.randn(episodes, n_way * number, 256, generator=chance).requires_grad_()
+        for number in (k_shot, 5)
+    ]
+
+    def theirs(support: Tensor, queries: Tensor) -> Tensor:
+        network, scores = easyfsl(), []
+        for own, numbers, asked in zip(support, labels, queries, strict=True):
+            network.process_support_set(own, numbers)
+            scores.append(network(asked))
+        return torch.stack(scores)
+
+    def ours(support: Tensor, queries: Tensor) -> Tensor:
+        return similarity(queries, class_prototypes(support, labels, n_way), "euclidean")
+
+    torch.testing.assert_close(ours(*given), theirs(*given), rtol=1e-4, atol=1e-4)
+    found = ratios(theirs, ours, tuple(given))
+    report(
+        bench, f"easyfsl / ours, {n_way}-way {k_shot}-shot, {episodes} episode(s)", found, ">= 1"
     )
 
 

@@ -1,8 +1,6 @@
-"""Windows, body outline, blocks, merged classes, and grids that lose no organ."""
+"""Windows, body outline, and grids that lose no organ."""
 
 from __future__ import annotations
-
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -105,46 +103,6 @@ def test_body_coordinates_run_from_minus_one_to_one_across_the_body() -> None:
     assert got[0, 1, 0, 19] == pytest.approx(0.9)
     with pytest.raises(ValueError, match="mask is empty"):
         prepare.body_coordinates(torch.zeros(1, 3, 3, dtype=torch.bool))
-
-
-# --- blocks and classes
-
-
-@given(n=st.integers(1, 60), blocks=st.integers(1, 6), gap=st.integers(0, 5))
-@settings(max_examples=60, deadline=None)
-def test_blocks_keep_their_gap_and_share_no_slice(n: int, blocks: int, gap: int) -> None:
-    if n - gap * (blocks - 1) < blocks:
-        with pytest.raises(ValueError, match="cannot be cut"):
-            prepare.slice_blocks(n, blocks, gap)
-        return
-    got = [b.tolist() for b in prepare.slice_blocks(n, blocks, gap)]
-    assert got[0][0] == 0
-    assert got[-1][-1] == n - 1
-    assert all(b == list(range(b[0], b[-1] + 1)) for b in got)
-    assert all(b[0] - a[-1] == gap + 1 for a, b in pairwise(got))
-    assert max(map(len, got)) - min(map(len, got)) <= 1
-
-
-def test_taken_slices_keep_their_labels_and_can_be_renamed() -> None:
-    images, labels = torch.rand(5, 4, 4), torch.arange(5)[:, None, None].expand(5, 4, 4)
-    scan = volume(images, labels.contiguous())
-    part = prepare.take_slices(scan, torch.tensor([4, 1]), subject="block")
-    assert torch.equal(part.images[:, 0], images[[4, 1]])
-    assert part.labels[:, 0, 0].tolist() == [4, 1]
-    assert (part.subject, part.names) == ("block", scan.names)
-    assert prepare.take_slices(scan, torch.tensor([0])).subject == "s"
-
-
-def test_merged_classes_are_the_union_and_leave_the_others_alone() -> None:
-    labels = torch.arange(4)[:, None, None].expand(4, 2, 2).contiguous()
-    scan = volume(torch.rand(4, 2, 2), labels)
-    merged = prepare.merge_classes(scan, {"both": ("organ_3", "organ_1", "absent")})
-    assert merged.names == ("background", "both", "organ_2")
-    assert torch.equal(merged.mask("both"), scan.mask("organ_1") | scan.mask("organ_3"))
-    assert torch.equal(merged.mask("organ_2"), scan.mask("organ_2"))
-    for groups in ({"x": ("background",)}, {"x": ("organ_1",), "y": ("organ_1",)}):
-        with pytest.raises(ValueError, match="merged once and background never"):
-            prepare.merge_classes(scan, groups)
 
 
 # --- grids
