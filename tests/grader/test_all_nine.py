@@ -1,8 +1,8 @@
 """Every exercise, whole, through the real sandbox: nothing of it may be ungradable.
 
 Solutions have full marks and stubs none; then every accepted variant and every typical mistake goes
-the same way, over the wire and to the judge. They are functions of the exercises' own modules, so
-the library is laid beside the student package under another name, and the answer's cell takes the
+the same way, over the wire and to the judge. They are functions of the exercises and of the tests,
+so these are laid beside the student package under another name, and the answer's cell takes the
 function from there; one notebook holds one mistake of each answer.
 
 All of them are about 250 notebooks. In the usual run each exercise grades every ninth, beginning at
@@ -18,9 +18,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import variants
 
 import fewshot_lib
-from fewshot_lib.checker import catalogue, proof
+from fewshot_lib.checker import catalogue
 from fewshot_lib.checker.notebook import grading, read, source_of
 from fewshot_lib.checker.spec import Answer, Exercise
 from fewshot_lib.grader import pool
@@ -36,7 +37,7 @@ COURSE = course_folder(Path(__file__))
 assert COURSE is not None
 EXERCISES = catalogue.exercises()
 BESIDE = "whole_library"
-DRESSES = [variant.name for variant in proof.dressed(len)]
+DRESSES = [variant.name for variant in variants.dressed(len)]
 STEP = 1 if os.environ.get("FEWSHOT_ALL") else 9
 LIMITS = SandboxLimits(wall_seconds=120, answer_seconds=30)
 
@@ -79,6 +80,8 @@ def whole_library_beside(monkeypatch):
             folder / BESIDE,
             ignore=shutil.ignore_patterns("__pycache__"),
         )
+        shutil.copy(variants.__file__, folder / BESIDE)
+        shutil.copytree(variants.HERE / "accepted", folder / BESIDE / "accepted")
         for file in (folder / BESIDE).rglob("*.py"):
             source = file.read_text(encoding="utf-8")
             file.write_text(source.replace("fewshot_lib", BESIDE), encoding="utf-8")
@@ -89,19 +92,28 @@ def whole_library_beside(monkeypatch):
     monkeypatch.setattr(pool, "WARM_IMPORTS", warm)
 
 
+def number_of(exercise: Exercise, answer: Answer, kind: str) -> int:
+    """Count the functions of a kind that an answer has."""
+    if kind == "variants":
+        return len(variants.accepted(exercise, answer))
+    return len(DRESSES) if kind == "dress" else len(answer.mistakes)
+
+
 def taken(exercise: Exercise, answer: Answer, kind: str, number: int) -> str:
     """Give the source that binds an answer to a function of its specification; "" if none."""
-    found = f"_found.EXERCISE[{answer.name!r}]"
-    if kind == "dress":  # of the reference: the solution of another answer may call this one
-        function = f"_dressed({found}.reference)[{number}].function"
-    elif number < len(getattr(answer, kind)):
-        function = f"{found}.{kind}[{number}].function"
-    else:
+    if number >= number_of(exercise, answer, kind):
         return ""
+    functions = {
+        "mistakes": "_answer.mistakes",
+        "variants": "_variants.accepted(_found, _answer)",
+        # of the reference: the solution of another answer may call this one
+        "dress": "_variants.dressed(_answer.reference)",
+    }
     return (
-        f"import {BESIDE}.exercises.{exercise.name} as _found\n"
-        f"from {BESIDE}.exercises.proof import dressed as _dressed\n"
-        f"{answer.name} = {function}"
+        f"from {BESIDE}.exercises.{exercise.name} import EXERCISE as _found\n"
+        f"import {BESIDE}.variants as _variants\n"
+        f"_answer = _found[{answer.name!r}]\n"
+        f"{answer.name} = {functions[kind]}[{number}].function"
     )
 
 
@@ -119,10 +131,7 @@ def notebook_of(exercise: Exercise, kind: str, number: int) -> dict:
 
 def sampled(exercise: Exercise, kind: str) -> list[int]:
     """Give the numbers that are graded: every ninth, from the exercise's own number on."""
-    if kind == "dress":
-        total = len(DRESSES)
-    else:
-        total = max(len(getattr(answer, kind)) for answer in exercise.answers)
+    total = max((number_of(exercise, answer, kind) for answer in exercise.answers), default=0)
     return [n for n in range(total) if n % STEP == exercise.number % STEP]
 
 
