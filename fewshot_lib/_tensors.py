@@ -6,6 +6,7 @@ import operator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -76,8 +77,8 @@ def leading_shape(queries: Tensor, prototypes: Tensor) -> tuple[int, ...]:
     """Return the leading (episode) dimensions that both broadcast to; ValueError if they do not."""
     shapes = queries.shape[:-2], prototypes.shape[:-2]
     try:
-        return tuple(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]
-    except RuntimeError as error:
+        return np.broadcast_shapes(*shapes)  # torch's own imports SymPy, which takes a second
+    except ValueError as error:
         raise ValueError(
             "leading dimensions (episodes) of queries and prototypes must broadcast, "
             f"got {tuple(queries.shape)} and {tuple(prototypes.shape)}"
