@@ -62,15 +62,15 @@ def class_prototypes(embeddings: Tensor, labels: Tensor, n_way: int) -> Tensor:
             "expected embeddings (…, N, D) and labels (…, N) with the same leading dimensions, "
             f"got {tuple(embeddings.shape)} and {tuple(labels.shape)}"
         )
-    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < n_way:
+    low, high = map(int, labels.aminmax()) if labels.numel() else (0, 0)
+    if not 0 <= low <= high < n_way:
         raise ValueError(
-            f"labels must lie in 0 … n_way−1 = {n_way - 1}, got {int(labels.min())} … "
-            f"{int(labels.max())}; number the episode's classes anew "
-            "(torch.unique(labels, return_inverse=True))"
+            f"labels must lie in 0 … n_way−1 = {n_way - 1}, got {low} … {high}; number the "
+            "episode's classes anew (torch.unique(labels, return_inverse=True))"
         )
     member = labels[..., None] == torch.arange(n_way, device=labels.device)  # (…, N, K)
     counts = member.sum(dim=-2)  # (…, K)
-    if bool((counts == 0).any()):
+    if not bool(counts.all()):
         missing = (counts == 0).reshape(-1, n_way).any(dim=0).nonzero().flatten().tolist()
         raise ValueError(
             f"class {', '.join(map(str, missing))} has no support example, hence no prototype: "
