@@ -123,7 +123,7 @@ def copy_mask_baseline(support_masks: Tensor) -> Tensor:
     the course stands beside the Dice of this.
 
     Arguments:
-        support_masks: (…, S, K, H, W) bool, integer or floating, one channel a class.
+        support_masks: (…, S, K, H, W) bool, integer or floating, one channel per class.
 
     Returns:
         (…, K, H, W) float32 (float64 for float64 masks): shares, to be compared or ``argmax``-ed.

@@ -116,7 +116,7 @@ class MaskedHead(Head):
 
     Arguments:
         pooling: "pixels" or "images", see ``masked_prototypes``.
-        background_grid: class 0 is no one thing. Above 1 it has a prototype for each of
+        background_grid: class 0 is not one thing. Above 1 it has a prototype for each of
             background_grid² windows of each support image that it fills to more than half, used
             anywhere in the query: ℓ_0 = Σ_r softmax_r(ℓ_r) ℓ_r over these parts r. Without such a
             window its one mean stands in.

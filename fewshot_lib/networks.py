@@ -328,7 +328,7 @@ class FewShotSegmentationNet(nn.Module):
     def extra_repr(self) -> str:
         """Say how the network compares; a checkpoint knows its network by this text."""
         said = [f"{k}={v!r}" for k, v in {"prototypes": self.prototypes, **vars(self.head)}.items()]
-        return ", ".join(item for item in said if item != "background_grid=1")  # one is no news
+        return ", ".join(item for item in said if item != "background_grid=1")
 
     def _encode(self, images: Tensor) -> Tensor:
         features: Tensor = self.encoder(images.flatten(0, -4))

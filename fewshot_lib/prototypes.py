@@ -7,8 +7,7 @@ flag beside the prototypes, and every flag is to be passed on, as ``valid``, to 
 
 from __future__ import annotations
 
-import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -63,15 +62,15 @@ def class_prototypes(embeddings: Tensor, labels: Tensor, n_way: int) -> Tensor:
             "expected embeddings (…, N, D) and labels (…, N) with the same leading dimensions, "
             f"got {tuple(embeddings.shape)} and {tuple(labels.shape)}"
         )
-    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < n_way:
+    low, high = map(int, labels.aminmax()) if labels.numel() else (0, 0)
+    if not 0 <= low <= high < n_way:
         raise ValueError(
-            f"labels must lie in 0 … n_way−1 = {n_way - 1}, got {int(labels.min())} … "
-            f"{int(labels.max())}; number the episode's classes anew "
-            "(torch.unique(labels, return_inverse=True))"
+            f"labels must lie in 0 … n_way−1 = {n_way - 1}, got {low} … {high}; number the "
+            "episode's classes anew (torch.unique(labels, return_inverse=True))"
         )
     member = labels[..., None] == torch.arange(n_way, device=labels.device)  # (…, N, K)
     counts = member.sum(dim=-2)  # (…, K)
-    if bool((counts == 0).any()):
+    if not bool(counts.all()):
         missing = (counts == 0).reshape(-1, n_way).any(dim=0).nonzero().flatten().tolist()
         raise ValueError(
             f"class {', '.join(map(str, missing))} has no support example, hence no prototype: "
@@ -108,7 +107,7 @@ def squared_euclidean(queries: Tensor, prototypes: Tensor) -> Tensor:
     tensor([[ 0., 25.]])
     """
     require_pair(queries, prototypes)
-    return _squared_euclidean(queries, prototypes).to(queries.dtype)
+    return _distances(queries, prototypes).square().to(queries.dtype)
 
 
 def cosine_similarity(queries: Tensor, prototypes: Tensor) -> Tensor:
@@ -222,9 +221,9 @@ def log_posterior(
 
 
 def masked_prototypes(
-    features: Tensor, masks: Tensor, pooling: Pooling = "pixels", min_mass: float = 0.0
+    features: Tensor, masks: Tensor, pooling: Pooling = "pixels"
 ) -> tuple[Tensor, Tensor]:
-    """Average features under each class's masks: one prototype a class from all support images.
+    """Average features under each class's masks: one prototype per class from all support images.
 
     pixels:  c_k = Σ_s Σ_p M_sk(p) F_s(p) / Σ_s Σ_p M_sk(p)      every pixel counts the same
     images:  c_k = mean over the images s that show k of  Σ_p M_sk(p) F_s(p) / Σ_p M_sk(p)
@@ -237,15 +236,13 @@ def masked_prototypes(
         features: (…, S, D, H', W') floating, f.
         masks: (…, S, K, H, W) bool, integer or floating in 0 … 1, M; soft masks are weights.
         pooling: "pixels" or "images" (PANet: each shot counts the same, whatever its area).
-        min_mass: ≥ 0, in mask pixels. A class (for "images": a class in one image) is valid when
-            Σ M > min_mass. 0, the default, accepts whatever has any mass.
 
     Returns:
         prototypes (…, K, D) in the features' type, and valid (…, K) bool. Where valid is False the
         prototype is a placeholder of zeros: pass ``valid`` on, a zero vector is not a prototype.
 
     Raises:
-        ValueError: shapes that do not match, masks outside 0 … 1, a negative min_mass.
+        ValueError: shapes that do not match, masks outside 0 … 1.
         TypeError: features that are not floating point.
 
     Source: Wang et al. 2019 (PANet), equation 1 ("images"). Notebook 05.
@@ -257,17 +254,15 @@ def masked_prototypes(
     """
     if pooling not in POOLINGS:
         raise ValueError(f"pooling must be one of {', '.join(POOLINGS)}, got {pooling!r}")
-    if not min_mass >= 0:
-        raise ValueError(f"min_mass must be at least 0 mask pixels, got {min_mass}")
     weights, wide = _pulled_down(features, masks)
     with full_precision(features):
         mass = masks.sum(dim=(-2, -1), dtype=wide.dtype)  # (…, S, K), as Uᵀ keeps it
         if pooling == "pixels":
             total = mass.sum(dim=-2)  # (…, K)
-            valid = total > min_mass
+            valid = total > 0
             share = 1 / torch.where(valid, total, 1.0)[..., None, :]
         else:
-            shown = mass > min_mass  # (…, S, K)
+            shown = mass > 0  # (…, S, K)
             valid = shown.any(dim=-2)
             n_shown = shown.sum(dim=-2, keepdim=True).clamp_min(1)
             share = shown / (torch.where(shown, mass, 1.0) * n_shown)
@@ -412,47 +407,14 @@ def local_similarity(
     return _unwindowed(alike.mT.movedim((-5, -4), (-3, -2)), height, width)
 
 
-class _SquaredEuclidean(torch.autograd.Function):
-    """Σ (z − c)² by differences, in memory (…, Q, K) forward and backward, twice differentiable."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(queries: Tensor, prototypes: Tensor) -> Tensor:
-        mode = "donot_use_mm_for_euclid_dist"  # the other mode cancels under a common offset
-        return torch.cdist(queries, prototypes, compute_mode=mode).square()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor]:
-        queries, prototypes = ctx.saved_tensors
-        (grad,) = upstream
-        with full_precision(grad):
-            # 2 Σ_k g_k (z − c_k): the same seen from a common centre, without the offset.
-            centre = prototypes.detach().mean(dim=-2, keepdim=True)
-            z, c, twice = queries - centre, prototypes - centre, 2 * grad
-            # One product and one sum in a single pass: these are the large tensors.
-            n = math.prod(z.shape[:-2])
-            grad_z = torch.baddbmm(
-                (twice.sum(dim=-1, keepdim=True) * z).reshape(n, *z.shape[-2:]),
-                twice.reshape(n, *twice.shape[-2:]),
-                c.reshape(n, *c.shape[-2:]),
-                alpha=-1,
-            ).view(z.shape)
-            grad_c = twice.sum(dim=-2)[..., None] * c - twice.mT @ z
-        return grad_z, grad_c
-
-
-def _squared_euclidean(queries: Tensor, prototypes: Tensor) -> Tensor:
+def _distances(queries: Tensor, prototypes: Tensor) -> Tensor:
+    """Measure ‖z − c‖ (…, Q, K) by differences; where they coincide its gradient is 0."""
     leading = leading_shape(queries, prototypes)
     z = widened(queries).expand(*leading, *queries.shape[-2:])
     c = widened(prototypes).expand(*leading, *prototypes.shape[-2:])
     with full_precision(queries):
-        result: Tensor = _SquaredEuclidean.apply(z, c)  # type: ignore[no-untyped-call]
-    return result
+        # The other mode, ‖z‖² − 2zᵀc + ‖c‖², cancels under a common offset.
+        return torch.cdist(z, c, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _cosine(queries: Tensor, prototypes: Tensor) -> Tensor:
@@ -465,11 +427,9 @@ def _similarity(queries: Tensor, prototypes: Tensor, distance: str) -> Tensor:
     if distance == "cosine":
         return _cosine(queries, prototypes)
     if distance == "squared_euclidean":
-        return -_squared_euclidean(queries, prototypes)
+        return -_distances(queries, prototypes).square()
     if distance == "euclidean":
-        squared = _squared_euclidean(queries, prototypes)
-        apart = squared > 0  # where they coincide the root has no gradient: 0 is a subgradient
-        return -torch.where(apart, torch.where(apart, squared, 1.0).sqrt(), 0.0)
+        return -_distances(queries, prototypes)
     raise ValueError(f"distance must be one of {', '.join(DISTANCES)}, got {distance!r}")
 
 

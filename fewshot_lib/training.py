@@ -27,10 +27,8 @@ from fewshot_lib.prototypes import Distance, class_prototypes, log_posterior
 Slices = SliceDataset | DataLoader[tuple[Tensor, Tensor]]
 Loss = Callable[[Tensor, Tensor], Tensor]
 
-SPLITS_A_ROUND, ROUNDS = (
-    32,
-    50,
-)  # tries at parting the subjects so that every class is on both sides
+# Tries at parting the subjects so that every class is on both sides.
+SPLITS, ROUNDS = 32, 50
 
 
 class SegmentationEpisode(NamedTuple):
@@ -247,9 +245,9 @@ def _draw(
     # Half the subjects support. Splits that leave a class short on a side are drawn again.
     supports = torch.zeros(episodes, n_subjects, dtype=torch.bool)
     settled = torch.zeros(episodes, dtype=torch.bool)
-    enough = torch.zeros(episodes, SPLITS_A_ROUND, n_way, dtype=torch.bool)
+    enough = torch.zeros(episodes, SPLITS, n_way, dtype=torch.bool)
     for _ in range(ROUNDS):
-        order = torch.rand(episodes, SPLITS_A_ROUND, n_subjects, generator=generator).argsort(dim=2)
+        order = torch.rand(episodes, SPLITS, n_subjects, generator=generator).argsort(dim=2)
         split = order < max(1, n_subjects // 2)  # (E, splits, subjects)
         there = split.float() @ shown.float().mT  # (E, splits, n_way) slices on the support's side
         enough = (there >= k_shot) & (shown.sum(dim=2)[:, None] - there >= n_query)
@@ -264,7 +262,7 @@ def _draw(
         short = torch.unique(classes[~settled][~enough[~settled].any(dim=1)])
         names = [dataset.classes[number] for number in short.tolist()] or "together"
         raise ValueError(
-            f"{ROUNDS * SPLITS_A_ROUND} ways to part the subjects left some class with fewer than "
+            f"{ROUNDS * SPLITS} ways to part the subjects left some class with fewer than "
             f"{k_shot} support or {n_query} query slices ({names}): lower n_way, k_shot or "
             "n_query, or leave the rare classes out with .select(classes=…)"
         )
@@ -279,7 +277,7 @@ def _draw(
 def _class_counts(
     dataset: SliceDataset, n_way: int, k_shot: int, n_query: int
 ) -> tuple[Tensor, Tensor]:
-    """Number the subjects (N,), count each class's slices a subject (n_classes, subjects)."""
+    """Number the subjects (N,), count each class's slices per subject (n_classes, subjects)."""
     for name, value, least in (("n_way", n_way, 1), ("k_shot", k_shot, 1), ("n_query", n_query, 0)):
         require_count(name, value, least)
     if n_way > len(dataset.classes):
@@ -337,12 +335,12 @@ def segmentation_loss(
 
     Arguments:
         logits: (…, K, H, W) floating; −inf allowed.
-        masks: (…, K, H, W) bool, integer or floating in 0 … 1, one channel a class.
+        masks: (…, K, H, W) bool, integer or floating in 0 … 1, one channel per class.
         dice_weight: w ≥ 0.
         reduction: "mean" over the images that have a pixel that counts, or "none".
 
     Returns:
-        A scalar, or (…), one value an image (0 for an image without a pixel that counts); float32,
+        A scalar, or (…), one value per image (0 for an image without a pixel that counts); float32,
         or float64 for float64 logits. Its gradient is finite.
 
     Raises:
@@ -368,7 +366,7 @@ def segmentation_loss(
     if reduction not in ("mean", "none"):
         raise ValueError(f'reduction must be "mean" or "none", got {reduction!r}')
     if masks.dtype != torch.bool and bool(((masks < 0) | (masks > 1)).any()):
-        raise ValueError("masks must lie in 0 … 1, one channel a class")
+        raise ValueError("masks must lie in 0 … 1, one channel per class")
     with full_precision(logits):
         wide = widened(logits)
         possible = wide != -math.inf
@@ -409,8 +407,8 @@ class TrainingResult:
     """Hold what a training run did.
 
     Arguments:
-        losses: one an episode (a step, for ``fit_pixel_classifier``), from the very first, also of
-            earlier runs that a checkpoint brought back.
+        losses: one per episode (per step, for ``fit_pixel_classifier``), from the very first, those
+            of earlier runs that a checkpoint brought back included.
         seconds: wall-clock time of all runs together.
         resumed_at: how many of the losses came from a checkpoint.
     """
@@ -457,20 +455,20 @@ def episodic_training_epoch(
     With ``checkpoint`` the run saves itself, atomically, every ``checkpoint_every`` episodes and at
     the end: weights, optimizer, scheduler, the state of both random generators (its own and
     torch's, which dropout draws from) and all losses. Called again with the same arguments it goes
-    on from there, with bit for bit the result of a run that was never interrupted; called with more
-    episodes it trains on; a finished run returns at once. The file loads with
-    ``torch.load(path, weights_only=True)``.
+    on from there, with bit for bit the result of a run that was never interrupted (notebook 06
+    shows it); called with more episodes it trains on; a finished run returns at once. The file
+    loads with ``torch.load(path, weights_only=True)``.
 
     Arguments:
         model: ``FewShotSegmentationNet`` or any module of its call form. Left in training mode.
         episodes: a ``SliceDataset`` (or ``DataLoader`` over one) to draw from, or episodes made
-            elsewhere, (S, …) or (E, S, …): one item a step. Resuming skips the items already used.
+            elsewhere, (S, …) or (E, S, …): one item per step. Resuming skips those already used.
         optimizer: over the model's parameters.
         num_episodes: in total, with those of the checkpoint, ≥ 0.
         n_way, k_shot, n_query: as for ``sample_episode``; unused with episodes made elsewhere.
         episodes_per_step: drawn and averaged in one step, ≥ 1. The last step may have fewer.
         all_classes: as for ``sample_episode``: more ways from the same slices.
-        loss: (logits, masks) → scalar or a value an image; None: ``segmentation_loss``.
+        loss: (logits, masks) → scalar or a value per image; None: ``segmentation_loss``.
         dice_weight: for ``segmentation_loss``.
         scheduler: stepped after each optimizer step.
         augment: changes an episode before it is used, drawing from the generator it is given.
@@ -481,7 +479,7 @@ def episodic_training_epoch(
         on_step: called with all losses so far after each step, for a live curve.
 
     Returns:
-        ``TrainingResult`` with a loss an episode.
+        ``TrainingResult`` with a loss per episode.
 
     Raises:
         ValueError: settings out of range, a frozen model, an optimizer without the model's
@@ -568,12 +566,12 @@ def fit_pixel_classifier(
         dataset: a ``SliceDataset``, or a ``DataLoader`` over one (its batches are not used).
         optimizer: over the model's parameters.
         num_steps: in total, with those of the checkpoint, ≥ 0.
-        batch_size: slices a step, drawn with replacement, each slice as likely as any, ≥ 1.
+        batch_size: slices per step, drawn with replacement, each slice as likely as any, ≥ 1.
         dice_weight, scheduler, seed, checkpoint, checkpoint_every (in steps), progress, on_step: as
             for ``episodic_training_epoch``.
 
     Returns:
-        ``TrainingResult`` with a loss a step.
+        ``TrainingResult`` with a loss per step.
 
     Raises:
         ValueError: a model with another number of classes, an empty data set, and as
@@ -647,7 +645,7 @@ def fit_encoder(
         seed, checkpoint, checkpoint_every, progress, on_step: as for ``episodic_training_epoch``.
 
     Returns:
-        ``TrainingResult`` with a loss an episode.
+        ``TrainingResult`` with a loss per episode.
 
     Raises:
         ValueError, TypeError: as ``draw_episode``, for numbers of images and labels that differ,

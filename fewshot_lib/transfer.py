@@ -293,7 +293,7 @@ class TransferSegmenter:
         top_k: similarities averaged.
         size_correction: γ ≥ 0; n_k is the number of exemplars kept of class k.
         smoothing_mm: standard deviation of the Gaussian that smooths log-posteriors; 0: none.
-        max_exemplars: kept pixels a class.
+        max_exemplars: kept pixels per class.
         dimensions: cosines are taken in the span of so many leading directions of the exemplars,
             which leaves them nearly as they are and costs a fraction; None: in all of them.
         max_slices: labelled slices used, evenly spread, when ``fit`` is not told which.
@@ -371,8 +371,8 @@ class TransferSegmenter:
             support: a labelled volume, or several.
             organs: names to segment; None: all that the labelled slices show. What they show
                 besides counts as background.
-            slices: (n,) int64, which slices are labelled; one a volume if there are several. None:
-                at most ``max_slices`` of those that show an organ, evenly spread.
+            slices: (n,) int64, which slices are labelled; one per volume if there are several.
+                None: at most ``max_slices`` of those that show an organ, evenly spread.
 
         Returns:
             Itself.

@@ -109,12 +109,6 @@ def test_the_feature_map_has_one_cell_a_stride_of_the_next_multiple(stride, size
     assert features.isfinite().all()
 
 
-def test_the_default_encoder_has_the_note_s_signature():
-    encoder = UNetEncoder(in_channels=1, feat_dim=256)
-    assert encoder(torch.rand(1, 1, 64, 64)).shape == (1, 256, 16, 16)
-    assert FewShotSegmentationNet().encoder.feat_dim == 256
-
-
 def test_an_image_has_the_same_features_alone_and_in_any_batch():
     encoder = UNetEncoder(1, 6, width=4)
     images = torch.randn(5, 1, 32, 32)

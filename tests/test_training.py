@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import math
-import re
 from pathlib import Path
 
 import numpy as np
@@ -256,12 +254,6 @@ def test_pixels_without_a_class_and_images_without_such_pixels_do_not_count():
     loss = segmentation_loss(impossible, torch.ones(1, 2, 2, 2), 1.0, "none").sum()
     assert loss == 0
     assert torch.autograd.grad(loss, impossible)[0].isfinite().all()
-
-
-def test_a_perfect_one_shot_answer_of_the_note_s_network_keeps_its_loss():
-    for n_classes, floor in ((2, 0.313), (5, 0.905)):  # log(1 + (K − 1)/e): no temperature
-        masks = F.one_hot(torch.arange(n_classes), n_classes).T[:, :, None].float()
-        assert segmentation_loss(masks, masks).item() == pytest.approx(floor, abs=5e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -579,15 +571,6 @@ def test_training_trains_where_a_notebook_has_switched_gradients_off():
     assert train(net, optimizer, 4).losses == quiet.losses
 
 
-def test_a_progress_bar_shows_unless_it_is_switched_off(capsys):
-    net, optimizer = make_training()
-    train(net, optimizer, 2)
-    assert capsys.readouterr() == ("", "")
-    train(net, optimizer, 2, progress=True)
-    shown = capsys.readouterr().err
-    assert re.search(r"2/2 .*episodes.*loss \d\.\d{3}", shown)
-
-
 @pytest.mark.parametrize("name", ["episodes_per_step", "checkpoint_every", "n_way"])
 def test_training_refuses_settings_out_of_range(name):
     net, optimizer = make_training()
@@ -721,28 +704,6 @@ def test_training_loops_over_steps_only(root: Path):
     }
 
 
-def test_a_checkpoint_can_be_copied_through_memory(tmp_path):
-    net, optimizer = make_training()
-    path = tmp_path / "run.pt"
-    train(net, optimizer, 2, checkpoint=path)
-    buffer = io.BytesIO(path.read_bytes())
-    assert set(torch.load(buffer, weights_only=True)) >= {
-        "model",
-        "optimizer",
-        "losses",
-        "settings",
-    }
-
-
-def test_an_episode_is_a_tuple_of_four():
-    assert SegmentationEpisode._fields == (
-        "support_images",
-        "support_masks",
-        "query_images",
-        "query_masks",
-    )
-
-
 # --- episodes that know their slices
 
 
@@ -765,19 +726,6 @@ def test_episodes_of_different_sizes_or_none_cannot_be_gathered():
         gather_episodes(slices, drawn)
     with pytest.raises(ValueError, match="at least one"):
         gather_episodes(slices, [])
-
-
-def test_gathered_with_all_classes_every_organ_of_a_slice_is_marked():
-    slices = make_slices(5)
-    drawn = [sample_slices(slices, 1, 1, 1, generator(seed)) for seed in range(3)]
-    gathered = gather_episodes(slices, drawn, all_classes=True)
-    for masks, side in (
-        (gathered.support_masks, "support_index"),
-        (gathered.query_masks, "query_index"),
-    ):
-        index = torch.stack([getattr(one, side) for one in drawn]).flatten(1)
-        assert torch.equal(masks.argmax(dim=2), slices.labels[index])
-        assert masks.shape[2] == len(slices.classes) + 1
 
 
 def test_an_orientation_is_one_of_eight_and_the_same_for_images_and_masks():
@@ -845,11 +793,3 @@ def test_numpys_integers_count_as_integers_also_in_a_checkpoint(tmp_path):
     sgd = torch.optim.SGD(encoder.parameters(), lr=0.1)
     fit_encoder(encoder, images, labels, sgd, two, n_way=two, n_query=one, progress=False)
     assert len(draw_episode(labels, two, one, one, torch.Generator()).classes) == 2
-
-
-@pytest.mark.parametrize("wrong", [1.0, "1", None, True, np.float64(1), torch.tensor(1.5)])
-def test_what_is_not_an_integer_is_refused_with_its_name(wrong):
-    with pytest.raises(TypeError, match="k_shot must be an integer, got"):
-        sample_episode(make_slices(), 1, wrong)
-    with pytest.raises(TypeError, match="n_way must be an integer, got"):
-        draw_episode(torch.arange(12) % 3, wrong, 1, 1, torch.Generator())

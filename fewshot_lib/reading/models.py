@@ -245,7 +245,7 @@ def train_pixels(
     progress: bool = True,
     on_step: Callable[[list[float]], None] | None = None,
 ) -> tuple[PixelClassifier, TrainingResult]:
-    """Train the recipe's encoder without episodes: classify the pixels of as many slices a step.
+    """Train the recipe's encoder without episodes: classify the pixels of as many slices per step.
 
     Same first weights of the encoder, same slices, optimizer, steps and loss as ``train``; one
     linear classifier of the base organs in the place of prototypes. Nothing is turned: a fixed
