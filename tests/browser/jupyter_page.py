@@ -24,6 +24,7 @@ class NotebookPage:
     page: Page
     server: Server
     path: str
+    app: str = "lab"  # or "notebooks": Jupyter Notebook 7, which the same server has
     complaints: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -46,6 +47,12 @@ class NotebookPage:
 
     def open(self) -> None:
         """Open the notebook and wait until its kernel is ready."""
+        if self.app == "notebooks":
+            place = f"{self.server.url}/notebooks/{quote(self.path)}"
+            self.page.goto(f"{place}?token={self.server.token}")
+            self.page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=60_000)
+            self.wait_until_idle(60)
+            return
         workspace = re.sub(r"\W", "-", self.path)  # of its own, or it would reopen earlier ones
         address = self.server.address(self.path).replace("/lab/", f"/lab/workspaces/{workspace}/")
         self.page.goto(f"{address}&reset")
