@@ -8,6 +8,7 @@ quick; what a command does lives in ``tools``, ``grader``, ``data`` and ``readin
 from __future__ import annotations
 
 import enum
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, cast
@@ -129,8 +130,6 @@ def data(
         )
     if yes and action is not DataAction.CLEAR:
         end(WRONG_USE, f"--yes goes with clear, not with {action}: fewshot data clear --yes")
-    if archive is not None and not archive.expanduser().is_file():
-        end(WRONG_USE, f"There is no file {archive}; --archive names a copy of the scans' archive.")
     try:
         if action is DataAction.CLEAR:
             if not yes and not typer.confirm(f"Remove everything in {cache.cache_dir()}?"):
@@ -344,7 +343,9 @@ def grade(
         int | None, typer.Option(help="Of the run; drawn and recorded if omitted.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Sandboxes side by side.")] = 1,
-    time_limit: Annotated[float, typer.Option(min=1, help="Seconds per submission.")] = 60.0,
+    time_limit: Annotated[
+        float, typer.Option(min=1, max=86_400, help="Seconds per submission.")
+    ] = 60.0,
     memory_limit: Annotated[int, typer.Option(min=64, help="MB per submission.")] = 1024,
     isolation: Annotated[
         Isolation, typer.Option(help="none: no sandbox; only for code you trust.")
@@ -406,6 +407,8 @@ def grade(
                 f"{' and no '.join(given)}",
             )
         status, said = grading_command.verify(verify, workers, str(isolation))
+    elif scheduler and not re.fullmatch(r"([a-z]+://)?\S+:\d+", scheduler):
+        end(WRONG_USE, f"--scheduler {scheduler!r} is no address; write tcp://HOST:8786")
     elif submissions is None or results is None:
         status, said = WRONG_USE, "fewshot grade SUBMISSIONS --results DIR, or --verify DIR"
     else:
@@ -482,6 +485,14 @@ def gradebook_export(
     import fewshot_lib.course  # noqa: F401
     from fewshot_lib.grader import command as grading_command
 
+    if not re.match(r"(sqlite|postgresql)(\+\w+)?://", db):
+        end(
+            WRONG_USE,
+            f"--db {db!r} is no address of a database; write sqlite:///FILE or "
+            "postgresql://USER@HOST/NAME",
+        )
+    if course is not None and course.exists() and not course.is_dir():
+        end(WRONG_USE, f"--course {course} is not a folder")
     status, said = grading_command.export(results, db, course)
     if status:
         end(status, said)
@@ -536,13 +547,19 @@ def main() -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
+def _command_typed() -> str:
+    """Name the command on the command line; an option without its value does not say whose."""
+    named = [word for word in sys.argv[1:2] if not word.startswith("-")]
+    return " ".join(["fewshot", *named])
+
+
 def _wrong_use(error: Any) -> NoReturn:
     """Say in one sentence what is wrong with a command line, and how to see what is right."""
     context, words = getattr(error, "ctx", None), str(error.format_message())
     if not isinstance(error, _USAGE_ERROR) or type(error).__name__ == "NoArgsIsHelpError":
         print(words, file=sys.stderr)
     else:
-        command = context.command_path if context else "fewshot"
+        command = context.command_path if context else _command_typed()
         said = " ".join(words.split()).rstrip(".")
         print(f"{command}: {said}; see {command} --help.", file=sys.stderr)
     sys.exit(WRONG_USE)

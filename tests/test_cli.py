@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -64,9 +66,10 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.strip().endswith("[]")
 
 
-@pytest.mark.parametrize("wrong", [["nonsense"], ["data", "burn"], ["lab", "--port", "5"], []])
-def test_wrong_use_ends_with_status_2(wrong: list[str]) -> None:
-    assert CliRunner().invoke(app, wrong).exit_code == 2
+def test_without_a_command_the_help_is_shown_with_status_2() -> None:
+    shown = CliRunner().invoke(app, [])
+    assert shown.exit_code == 2
+    assert "Commands:" in shown.output
 
 
 def test_missing_scans_are_said_with_status_1_and_clearing_an_empty_cache_is_done(
@@ -87,6 +90,7 @@ def test_the_version_is_printed(fewshot: Run) -> None:
     [
         ("data fetch --archive FOLDER/absent.tar.gz", "absent.tar.gz"),
         ("data fetch --archive FOLDER", "There is no file"),
+        ("data fetch --archive", "fewshot data --help"),
         ("data fetch --archive FOLDER/README.md", "another file"),
         ("data --archive FOLDER/README.md", "--archive goes with fetch"),
         ("data clear --archive FOLDER/README.md", "--archive goes with fetch"),
@@ -133,6 +137,94 @@ def test_wrong_use_gets_one_sentence_and_status_2(
     assert ended.value.code == 2, said
     assert len(said.splitlines()) == 1, said
     assert says in said
+
+
+#: A wrong value of each option and argument whose values typer cannot judge, in a whole command.
+WRONG = {
+    "data --archive": "data fetch --archive FOLDER/README.md",
+    "segment --support": "segment --support FOLDER/none.nii.gz --mask m --query q --out o.nii.gz",
+    "segment --mask": "segment --support s --mask FOLDER/none.nii.gz --query q --out o.nii.gz",
+    "segment --query": "segment --support s --mask m --query FOLDER/none.nii.gz --out o.nii.gz",
+    "segment --out": "segment --support s --mask m --query q --out FOLDER/README.md",
+    "check notebook": "check FOLDER/README.md",
+    "reset exercise": "reset nonsense",
+    "build names": "build nonsense",
+    "progress --reset": "progress --reset nonsense",
+    "grade submissions": "grade FOLDER/none --results FOLDER/marks",
+    "grade --results": "grade FOLDER/handed --results FOLDER/README.md",
+    "grade --exercise": "grade FOLDER/handed --results FOLDER/marks --exercise 03_nope",
+    "grade --scheduler": "grade FOLDER/handed --results FOLDER/marks --scheduler nonsense",
+    "grade --regrade": "grade FOLDER/handed --results FOLDER/marks --regrade nobody",
+    "grade --status": "grade FOLDER/handed --results FOLDER/marks --status funny",
+    "grade --due": "grade FOLDER/handed --results FOLDER/marks --due yesterday",
+    "grade --late-per-day": "grade FOLDER/handed --results FOLDER/marks --late-per-day nan",
+    "grade --roster": "grade FOLDER/handed --results FOLDER/marks --roster FOLDER/none.csv",
+    "grade --verify": "grade --verify FOLDER",
+    "report results": "report FOLDER",
+    "gradebook export results": "gradebook export FOLDER --db sqlite:///FOLDER/marks.db",
+    "gradebook export --db": "gradebook export FOLDER --db nonsense",
+    "gradebook export --course": (
+        "gradebook export FOLDER --db sqlite:///FOLDER/marks.db --course FOLDER/README.md"
+    ),
+}
+
+
+def parameters() -> list[tuple[str, Any]]:
+    """List every option and argument of every command, with the command."""
+    top = dict(get_command(app).commands)
+    top |= {f"gradebook {name}": one for name, one in top.pop("gradebook").commands.items()}
+    return [(name, one) for name, command in top.items() for one in command.params]
+
+
+def test_the_wrong_values_are_of_options_that_exist() -> None:
+    assert set(WRONG) <= {f"{name} {one.opts[0]}" for name, one in parameters()}
+
+
+def wrong_lines(name: str, one: Any) -> list[str]:
+    """Give command lines that are wrong in this one option or argument."""
+    option, known = one.opts[0], WRONG.get(f"{name} {one.opts[0]}")
+    if getattr(one, "is_flag", False):
+        return [f"{name} {option}=x"]
+    values = ["nonsense"] if known is None else []
+    if getattr(one, "min", None) is not None:
+        values.append(str(one.min - 1))
+    if getattr(one, "max", None) is not None:
+        values += [str(one.max + 1), "inf"]
+    if not option.startswith("-"):
+        return [known] if known else [f"{name} {value}" for value in values]
+    found = [f"{name} {option}", *(f"{name} {option} {value}" for value in values)]
+    return [*found, known] if known else found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(line for name, one in parameters() for line in wrong_lines(name, one)),
+        *(f"{name} --nonsense" for name in sorted({name for name, _ in parameters()})),
+    ],
+)
+def test_every_option_of_every_command_refuses_what_is_wrong_in_one_sentence(
+    line: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from fewshot_lib import cli
+
+    (tmp_path / "README.md").write_text("# A text")
+    (tmp_path / "handed" / "anna").mkdir(parents=True)
+    shutil.copy(ROOT / "exercises" / "01_dice.ipynb", tmp_path / "handed" / "anna")
+    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FEWSHOT_PROGRESS", str(tmp_path / "progress.json"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["fewshot", *line.replace("FOLDER", str(tmp_path)).split()])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    printed = capsys.readouterr()
+    said = (printed.out + printed.err).strip()
+    assert ended.value.code == 2, said
+    assert len(said.splitlines()) == 1, said
+    assert len(said) > 20, said
 
 
 def test_resetting_everything_asks_first_and_an_answer_is_needed(

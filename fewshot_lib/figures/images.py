@@ -162,7 +162,9 @@ def overlay(
         + (f"{len(rows)} outlined organs: {listing(seen)}." if rows else "no labelled organ."),
         columns=("organ", "pixels", "share", "centre"),
         rows=rows,
-        finding=f"{len(rows)} organs labelled." if rows else "No organ labelled.",
+        finding=f"{len(rows)} organ{'s' * (len(rows) > 1)} labelled."
+        if rows
+        else "No organ labelled.",
         numbers={"image": picture, "labels": where},
     )
 

@@ -451,7 +451,7 @@ class _Form:
 
     def _one_of(self) -> list[Any]:
         for letter, option in self.asked.labelled:
-            button = self.widgets.Button(description=f"{letter}   {plain(option.text)}")
+            button = self.widgets.Button(description=f"{letter}. {plain(option.text)}")
             button.layout.width, button.layout.height = "auto", "auto"
             button.add_class("fewshot-option")
             button.on_click(lambda pressed, chosen=letter: self._press(pressed, chosen))
@@ -470,9 +470,7 @@ class _Form:
     def _some_of(self) -> list[Any]:
         boxes = []
         for letter, option in self.asked.labelled:
-            box = self.widgets.Checkbox(
-                description=f"{letter}   {plain(option.text)}", indent=False
-            )
+            box = self.widgets.Checkbox(description=f"{letter}. {plain(option.text)}", indent=False)
             box.layout.width = "auto"
             box.add_class("fewshot-option")
             box.observe(self.forget, "value")

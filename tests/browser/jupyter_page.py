@@ -24,6 +24,7 @@ class NotebookPage:
     page: Page
     server: Server
     path: str
+    app: str = "lab"  # or "notebooks": Jupyter Notebook 7, which the same server has
     complaints: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -46,12 +47,32 @@ class NotebookPage:
 
     def open(self) -> None:
         """Open the notebook and wait until its kernel is ready."""
+        if self.app == "notebooks":
+            place = f"{self.server.url}/notebooks/{quote(self.path)}"
+            self.page.goto(f"{place}?token={self.server.token}")
+            self.page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=60_000)
+            self._wait_for_the_kernel(90)
+            self.wait_until_idle(60)
+            return
         workspace = re.sub(r"\W", "-", self.path)  # of its own, or it would reopen earlier ones
         address = self.server.address(self.path).replace("/lab/", f"/lab/workspaces/{workspace}/")
         self.page.goto(f"{address}&reset")
         self.page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=60_000)
         self.page.get_by_text(re.compile(r"\| Idle$")).wait_for(timeout=60_000)
         self.wait_until_idle(60)
+
+    def _wait_for_the_kernel(self, seconds: float) -> None:
+        """Wait until the server has a kernel for this page that is connected and idle."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            for session in self.server.ask("/api/sessions"):
+                kernel = session["kernel"] or {}
+                ready = kernel.get("execution_state") == "idle" and kernel.get("connections")
+                if session["path"] == self.path and ready:
+                    self.page.wait_for_timeout(1_000)  # what it said reaches the page
+                    return
+            self.page.wait_for_timeout(300)
+        raise TimeoutError(f"{self.path}: no kernel was ready within {seconds:.0f} s")
 
     def wait_until_idle(self, seconds: float) -> None:
         """Wait until the kernel says that it is idle."""
@@ -124,6 +145,46 @@ class NotebookPage:
     def explorers(self) -> list[Locator]:
         """List what explore() shows live: controls and a picture."""
         return self.page.locator(".fewshot-explore").all()
+
+    def idle_controls(self, explorer: Locator) -> list[str]:
+        """Move every control of an explorer through its values until the picture changes.
+
+        Returns:
+            The names of the controls of which no value changed the picture.
+        """
+        idle = []
+        for line in explorer.locator(".widget-inline-hbox, .widget-checkbox").all():
+            sliders, buttons = line.locator('[role="slider"]'), line.locator("button")
+            if sliders.count():
+                steps = [(sliders.first, key) for key in ["ArrowRight"] * 12 + ["ArrowLeft"] * 24]
+            elif buttons.count():
+                steps = [(button, "Enter") for button in buttons.all()]
+            else:
+                steps = [(line.locator("input").first, "Space")]
+            before = self.pictures(explorer)
+            if not any(
+                self._redrawn(explorer, *step) and self.pictures(explorer) != before
+                for step in steps
+            ):
+                idle.append(line.inner_text().strip().split("\n")[0])
+        return idle
+
+    def _redrawn(self, explorer: Locator, control: Locator, key: str, seconds: float = 15) -> bool:
+        """Press a key on a control; say whether the picture was drawn anew."""
+        words = explorer.locator("[role=status], [role=alert]")
+        said, stood = words.inner_text(), self.value(control)
+        if "mod-active" in (control.get_attribute("class") or ""):
+            return False  # the button that is chosen already
+        control.focus()
+        self.page.keyboard.press(key)
+        self.page.wait_for_timeout(50)
+        if control.get_attribute("role") == "slider" and self.value(control) == stood:
+            return False  # at this end
+        for _ in range(int(seconds * 20)):
+            if words.inner_text() != said:  # it names the setting, so it always changes
+                return True
+            self.page.wait_for_timeout(50)
+        raise TimeoutError(f"{self.path}: {key} on a control, and nothing was drawn: {said}")
 
     def move(self, explorer: Locator, seconds: float = 10.0) -> float | None:
         """Move the first slider of an explorer by a key; where it has none, press a button.

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STEM = "03_prototypes"
 WRONG_AXIS = "    return torch.stack([embeddings[labels == k].mean(1) for k in range(n_way)])\n"
 UNSQUARED = "    return (queries[..., :, None, :] - prototypes[..., None, :, :]).norm(dim=-1)\n"
-PANEL = "from fewshot_lib.exercises import panel\npanel()"
+PANEL = "from fewshot_lib.course import panel\npanel()"
 
 
 def put(served: tuple[Server, Path], name: str, answers: dict[str, str], *more: str) -> str:

@@ -61,6 +61,23 @@ explore(ceiling, scale={values})
     assert page.failures() == []
 
 
+def test_a_control_that_changes_no_picture_is_named(
+    served: tuple[Server, Path], visit: Callable[[str], NotebookPage]
+) -> None:
+    source = """
+from fewshot_lib import figures
+from fewshot_lib.reading import explore
+def ceiling(scale=1, way=2, rate=20, dashed=False, kind="a"):
+    return figures.softmax_ceiling((way,) if kind == "a" else (way, 9), [scale])
+explore(ceiling, scale=[1, 20], way=(2, 4), rate=[20, 60], dashed=False, kind=["a", "b"])
+"""
+    page = visit(write(served, "idle.ipynb", source))
+    page.run_all(60)
+    [explorer] = page.explorers()
+    assert page.idle_controls(explorer) == ["rate", "dashed"]
+    assert page.failures() == []
+
+
 def test_errors_dead_sliders_and_console_errors_are_noticed(
     served: tuple[Server, Path], visit: Callable[[str], NotebookPage]
 ) -> None:

@@ -448,8 +448,20 @@ def test_an_archive_with_another_hash_is_never_opened(
 
 
 def test_a_missing_archive_is_named(empty_cache: Path, tmp_path: Path) -> None:
-    with pytest.raises(scans.ScansUnavailable, match=r"there is no file .*gone\.tar\.gz"):
+    with pytest.raises(scans.WrongArchive, match=r"There is no file .*gone\.tar\.gz"):
         scans.fetch(tmp_path / "gone.tar.gz")
+
+
+def test_a_wrong_archive_is_an_error_also_where_the_scans_are_cached(
+    empty_cache: Path, archive: Path, tmp_path: Path
+) -> None:
+    scans.fetch(archive, quiet=True)
+    other = tmp_path / "thesis.tar.gz"
+    other.write_bytes(b"years of work")
+    with pytest.raises(scans.WrongArchive, match=r"expected .* not opened"):
+        scans.fetch(other)
+    assert other.read_bytes() == b"years of work"
+    assert scans.fetch(archive) == scans.fetch()
 
 
 def test_a_full_disk_is_noticed_before_the_download(

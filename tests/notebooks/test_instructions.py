@@ -107,6 +107,6 @@ def test_the_first_code_cell_and_then_a_question_or_rubric_is_enough(path: Path)
 
 @pytest.mark.parametrize("path", EXERCISES, ids=label)
 def test_what_a_check_offers_was_imported_with_it(path: Path) -> None:
-    cells = [c.source for c in code_cells(path) if "fewshot_lib.exercises import" in c.source]
+    cells = [c.source for c in code_cells(path) if "fewshot_lib.course import" in c.source]
     names = set(re.findall(r"\w+", " ".join(cells)))
     assert {"check", "hint", "solution", "example"} <= names

@@ -151,7 +151,7 @@ def test_the_whole_option_is_the_control_and_its_name(asked):
     controls = options_of(as_widget(asked)) if asked.options else {}
     assert "".join(controls) == asked.letters
     for letter, option in asked.labelled:
-        assert controls[letter].description == f"{letter}   {plain(option.text)}"
+        assert controls[letter].description == f"{letter}. {plain(option.text)}"
 
 
 @pytest.mark.parametrize("way", ["button", "enter"])
