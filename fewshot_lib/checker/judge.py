@@ -227,7 +227,9 @@ def judge(exercise: Exercise, answer: Answer, outcomes: Sequence[Outcome], seed:
     relation = ""
     notes = _notes(drawn, groups, verdicts)
     if not told and any(verdict.status == FAILED for verdict in verdicts):
+        begun = time.monotonic()
         mistaken = drawn.mistaken  # outside the limit: it runs our own functions under another
+        deadline += time.monotonic() - begun
         (verdicts, mistakes, relation), told = _guarded(
             lambda: _explained(answer, drawn, mistaken, groups, verdicts),
             (verdicts, mistakes, relation),
