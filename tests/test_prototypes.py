@@ -443,7 +443,7 @@ def test_priors_and_validity_may_differ_by_episode():
 
 
 def test_three_percent_foreground_is_a_log_odds_of_three_and_a_half():
-    """T10: what equal priors leave out."""
+    """T2: what equal priors leave out."""
     point = torch.zeros(1, 2)
     prior = torch.tensor([0.97, 0.03]).log()
     got = log_posterior(point, torch.zeros(2, 2), "cosine", 20.0, prior)[0]
