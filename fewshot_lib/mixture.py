@@ -56,7 +56,7 @@ def gaussian_log_density(
             is not positive, a covariance that is not symmetric positive definite.
         TypeError: inputs that are not floating point, or of different types.
 
-    Source: Bishop 2006, equation 2.43. Notebook 04 (T1, T5).
+    Source: Bishop 2006, equation 2.43. Notebook 04 (T1, T8).
 
     >>> gaussian_log_density(torch.zeros(1, 1), torch.tensor([[0.0], [1.0]]), 1.0)
     tensor([[-0.9189, -1.4189]])
@@ -94,7 +94,7 @@ def gaussian_log_posterior(
     Raises:
         ValueError, TypeError: as ``gaussian_log_density`` and ``prototypes.log_posterior``.
 
-    Source: Snell et al. 2017, §2.3; Bishop 2006, §4.2.1. Notebook 04 (T1, T5).
+    Source: Snell et al. 2017, §2.3; Bishop 2006, §4.2.1. Notebook 04 (T1, T8).
 
     >>> queries, means = torch.tensor([[0.0]]), torch.tensor([[1.0], [-1.0]])
     >>> gaussian_log_posterior(queries, means).exp()
@@ -138,7 +138,7 @@ def linear_form(
             as ``gaussian_log_density``.
         TypeError: means that are not floating point.
 
-    Source: Snell et al. 2017, §2.4. Notebook 04 (T2, T5).
+    Source: Snell et al. 2017, §2.4. Notebook 04 (T3, T8).
 
     >>> weights, biases = linear_form(torch.tensor([[1.0, 0.0], [0.0, 3.0]]))
     >>> weights.tolist(), biases.tolist()
@@ -280,7 +280,7 @@ def shared_variance(
             ``class_prototypes``.
         TypeError: as ``class_prototypes``.
 
-    Source: Bishop 2006, §4.2.2. Notebook 04 (T3, T9).
+    Source: Bishop 2006, §4.2.2. Notebook 04 (T4, T9).
 
     >>> embeddings = torch.tensor([[-1.0], [1.0], [9.0], [11.0]])
     >>> shared_variance(embeddings, torch.tensor([0, 0, 1, 1]), 2).item()
@@ -408,7 +408,7 @@ def soft_kmeans_refine(
         ValueError: a count that is not positive, negative steps; as ``log_posterior``.
         TypeError: as ``log_posterior``.
 
-    Source: Ren et al. 2018 (ICLR; α = 1, one step). Notebook 04 (T8).
+    Source: Ren et al. 2018 (ICLR; α = 1, one step). Notebook 04 (T10).
 
     >>> prototypes, unlabelled = torch.tensor([[0.0], [10.0]]), torch.tensor([[1.0], [11.0]])
     >>> soft_kmeans_refine(prototypes, torch.tensor([1, 1]), unlabelled).tolist()

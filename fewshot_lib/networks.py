@@ -166,7 +166,7 @@ class DigitEncoder(nn.Module):
 class PixelClassifier(nn.Module):
     """Segment in the ordinary way: an encoder, and one linear classifier for all pixels.
 
-    logit_k(p) = w_kᵀ f_θ(x)(p) + b_k, upsampled (bilinear) to the image. By T2 of notebook 04 this
+    logit_k(p) = w_kᵀ f_θ(x)(p) + b_k, upsampled (bilinear) to the image. By T3 of notebook 04 this
     is what a squared-Euclidean prototype network computes, with w and b learnt instead of computed.
 
     Arguments:

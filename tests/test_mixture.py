@@ -66,7 +66,7 @@ def bayes(queries: Tensor, means: Tensor, covariance: Tensor, prior: Tensor) -> 
     return prior * density / (prior * density).sum(dim=-1, keepdim=True)
 
 
-# --- T1, T5: Gaussians ----------------------------------------------------------------------------
+# --- T1, T8: Gaussians ----------------------------------------------------------------------------
 
 QUERIES, MEANS = randn(7, 3), randn(4, 3, seed=1)
 PRIOR = torch.tensor([0.1, 0.5, 0.15, 0.25]).double()
@@ -165,7 +165,7 @@ def test_no_query_and_one_class_are_no_exception():
         assert not gaussian_log_posterior(QUERIES, MEANS[:1], **spread).any()
 
 
-# --- T2: linear form ------------------------------------------------------------------------------
+# --- T3: linear form ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [name for name in SPREADS if "each" not in name])
@@ -206,7 +206,7 @@ def test_t2_there_is_no_linear_form_with_a_spread_for_each_class(name):
         linear_form(MEANS, **SPREADS[name])
 
 
-# --- T3: supervised fitting, scikit-learn as the oracle -------------------------------------------
+# --- T4: supervised fitting, scikit-learn as the oracle -------------------------------------------
 
 
 def labelled(counts: list[int], dimension: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -277,7 +277,7 @@ def test_one_shot_says_nothing_of_a_variance():
         shared_variance(randn(2, 3), torch.tensor([1, 0]), 2)
 
 
-# --- T4: Bregman divergences ----------------------------------------------------------------------
+# --- T5: Bregman divergences ----------------------------------------------------------------------
 
 ROOT = covariances(3)
 DIVERGENCES = {
@@ -467,7 +467,7 @@ def test_t7_needs_one_concentration(concentration):
         vmf_log_posterior(QUERIES, MEANS, concentration)
 
 
-# --- T8: soft k-means -----------------------------------------------------------------------------
+# --- T10: soft k-means -----------------------------------------------------------------------------
 
 
 def test_t8_one_step_is_the_loop_of_ren_et_al():

@@ -52,6 +52,7 @@ def lines(
     ylabel: str,
     what: str = "",
     references: Mapping[str, float] | None = None,
+    levels: tuple[str, Mapping[str, float]] = ("", {}),
     ylim: tuple[float, float] | None = None,
     spacing: Literal["linear", "log", "equal"] = "linear",
     finding: str = "",
@@ -65,6 +66,8 @@ def lines(
         xlabel, ylabel: what the axes show, with units where there are any.
         what: names the picture; by default "<ylabel> against <xlabel>".
         references: name → a level drawn as a horizontal line (chance, a ceiling).
+        levels: what they are, and series → a level of its own, a thin line of its colour with the
+            number outside on the right.
         ylim: lowest and highest y shown; by default what the data need.
         spacing: of the x axis; "equal" puts the same distance between any two neighbours.
         finding: what the picture shows, in a sentence; by default where each line begins and ends.
@@ -85,6 +88,7 @@ def lines(
     if not drawn:
         raise ValueError("no series to draw: give a dictionary name → numbers")
     references = dict(references or {})
+    kind, own = levels
     what = what or f"{ylabel} against {xlabel}"
     place = np.arange(len(where)) if spacing == "equal" else where
     with drawing(size) as figure:
@@ -98,6 +102,14 @@ def lines(
             )  # fmt: skip
             if line.has_interval:
                 axes.fill_between(place, line.low, line.high, color=look["color"], alpha=0.18, lw=0)
+            if name in own:
+                axes.axhline(own[name], color=look["color"], lw=1.2, ls=":", zorder=1)
+                axes.annotate(
+                    number(own[name]), (1.01, own[name]), xycoords=("axes fraction", "data"),
+                    va="center", color=look["color"], fontsize=8, annotation_clip=False,
+                )  # fmt: skip
+        if own:
+            axes.plot([], [], color=QUIET, lw=1.2, ls=":", label=kind)
         for i, (name, level) in enumerate(references.items()):
             axes.axhline(level, color=QUIET, lw=1.2, ls=LINES[(i + 1) % len(LINES)], zorder=1)
             left = _nearest(drawn, 0, level) > _nearest(drawn, -1, level)
@@ -122,6 +134,7 @@ def lines(
     alt = [f"Line chart: {what}."]
     alt += [_line_in_words(name, line, where) for name, line in drawn.items()]
     alt += [f"Level {name}: {number(level)}." for name, level in references.items()]
+    alt += [f"Level {kind}, {name}: {number(level)}." for name, level in own.items()]
     data = PlotData(
         what=what,
         alt=" ".join(alt),
@@ -189,10 +202,10 @@ def dice_against_grid(
     return lines(
         grid,
         dice,
-        xlabel="pooling grid (cells a side; 1 = global)",
+        xlabel="pooling grid (cells per side; 1 = global)",
         ylabel="Dice",
         what="Dice against pooling grid",
-        references={f"copied mask, {name}": level for name, level in (copied or {}).items()},
+        levels=("copied mask", copied or {}),
         ylim=(0, 1.02),
         spacing="equal",
         finding=_peaks(drawn, where, "Dice (by grid)"),

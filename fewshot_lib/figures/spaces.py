@@ -120,11 +120,6 @@ def embedding(
                 axes.plot(*shown[owners == k].T, ms=13, mec=INK, mew=1.2, zorder=4, **dots)
             if centres is not None:
                 axes.plot(*centres[k], "*", ms=9, color="white", mec=INK, zorder=5)
-                axes.annotate(
-                    names[k], centres[k], (8, 7), textcoords="offset points", weight="bold",
-                    zorder=6, bbox={"fc": "white", "ec": "none", "alpha": 0.75, "pad": 1},
-                    annotation_clip=True,
-                )  # fmt: skip
         if before is not None and shown is not None:
             for start, end in zip(before, shown, strict=True):
                 if not np.allclose(start, end):
