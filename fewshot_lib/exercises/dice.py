@@ -228,13 +228,11 @@ def _right_width(cases: Sequence[Case], results: Sequence[Any]) -> bool | str:
         known = values[~values.isnan()].double()
         drawn = torch.randint(len(known), (40_000, len(known)), generator=Generator().manual_seed(1))
         means = known[drawn].mean(dim=1)
-        for end, level, which in (
-            (low, (1 - confidence) / 2, "lower"),
-            (high, (1 + confidence) / 2, "upper"),
-        ):
-            room = 6 * math.sqrt(level * (1 - level) / n_resamples)
-            edges = torch.tensor([level - room, level + room], dtype=torch.float64)
-            least, most = means.quantile(edges.clamp(0, 1)).tolist()
+        levels = torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64)
+        room = 6 * (levels * (1 - levels) / n_resamples).sqrt()
+        edges = torch.cat([levels - room, levels + room]).clamp(0, 1)
+        bounds = means.quantile(edges).reshape(2, 2).T.tolist()  # sorted once
+        for end, (least, most), which in zip((low, high), bounds, ("lower", "upper"), strict=True):
             rounding = 1e-5 * abs(end)
             if not least - rounding <= end <= most + rounding:
                 away = "low" if end < least else "high"

@@ -21,6 +21,7 @@ from types import TracebackType
 
 import psutil
 
+import fewshot_lib.course  # noqa: F401  (it says which course is graded)
 from fewshot_lib.grader import results
 from fewshot_lib.grader.grade import grade, write_reports
 from fewshot_lib.grader.sandbox import SandboxLimits
