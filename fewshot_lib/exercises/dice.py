@@ -226,7 +226,8 @@ def _right_width(cases: Sequence[Case], results: Sequence[Any]) -> bool | str:
         if low > high:
             return "the lower end lies above the upper"
         known = values[~values.isnan()].double()
-        drawn = torch.randint(len(known), (40_000, len(known)), generator=Generator().manual_seed(1))
+        g = Generator().manual_seed(1)
+        drawn = torch.randint(len(known), (40_000, len(known)), generator=g)
         means = known[drawn].mean(dim=1)
         levels = torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64)
         room = 6 * (levels * (1 - levels) / n_resamples).sqrt()
