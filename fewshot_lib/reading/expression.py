@@ -197,16 +197,23 @@ def _value(node: ast.expr, names: Mapping[str, float], variables: tuple[str, ...
                 raise BadExpression("a root of a negative number is not an answer here")
             return result
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
-        if node.func.id not in FUNCTIONS:
-            raise BadExpression(
-                f"{node.func.id!r} is not a function here; there are {', '.join(sorted(FUNCTIONS))}"
-            )
+        function = FUNCTIONS.get(node.func.id.lower())
+        if function is None:
+            raise BadExpression(_no_function(node.func.id, tuple(names)))
         if len(node.args) != 1:
             raise BadExpression(f"{node.func.id} takes one argument, got {len(node.args)}")
-        return FUNCTIONS[node.func.id](_value(node.args[0], names, variables))
+        return function(_value(node.args[0], names, variables))
     if isinstance(node, ast.Tuple):
         raise BadExpression("this comma is not understood; write numbers with a point, as 0.5")
     raise BadExpression(f"only numbers, names, + - * / ^ and {', '.join(sorted(FUNCTIONS))} here")
+
+
+def _no_function(name: str, known: tuple[str, ...]) -> str:
+    """Say that there is no such function; where a name stands before one, that a * is missing."""
+    found = re.fullmatch(f"({'|'.join(map(re.escape, known))})({'|'.join(FUNCTIONS)})", name)
+    if found:
+        return f"{name!r} is not a function here; for a product write {found[1]}*{found[2]}(…)"
+    return f"{name!r} is not a function here; there are {', '.join(sorted(FUNCTIONS))}"
 
 
 def _unknown(name: str, variables: tuple[str, ...]) -> str:

@@ -105,7 +105,7 @@ def start_server(
     folder: Path,
     port: int = 8888,
     log: IO[bytes] | None = None,
-    patience: float = 90.0,
+    patience: float = 300.0,  # a busy machine needs more than a minute
 ) -> Server:
     """Start JupyterLab in a folder and wait until it answers.
 

@@ -241,10 +241,14 @@ def test_the_live_form_and_the_saved_one_are_two_outputs(outputs):
     assert as_html(find("prototypes.learned")) in saved["text/html"]
 
 
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
 def test_right_wrong_and_hint_are_legible_in_a_light_and_a_dark_theme():
     """Each colour brings its own ground, so that the theme's does not matter."""
-    from test_markup import luminance
-
     for reply in (Reply(True, "a"), Reply(False, "b"), Reply(False, "c", counts=False)):
         style = re.search(r'style="background:#(\w+);color:#(\w+)', _reply_html(reply))
         ground, ink = luminance(style[1]), luminance(style[2])
@@ -395,6 +399,7 @@ def test_what_is_no_formula_is_refused_and_never_run(typed, capsys):
         ("2π", "2*pi"), ("π/2", "pi/2"), ("√2", "2**0.5"), ("√(n+1)", "sqrt(n+1)"),
         ("½", "0.5"), ("|n-h|", "abs(n-h)"), ("0,667", "0.667"), ("3,48", "3.48"),
         ("1,000.5", "1000.5"), ("2e3", "2000"), ("1e-3", "0.001"), ("2e", "2*e"),
+        ("LOG(n)", "log(n)"),
         ("88.1 %", "0.881"),
         ("５０％", "0.5"), ("= 0.67", "0.67"), ("≈ 0.67", "0.67"), ("٠.٥", "0.5"),
     ],
@@ -419,6 +424,7 @@ def test_what_people_type_is_read_as_they_mean_it(typed, python):
         ("2nv", r"write n\*v"),
         ("n2", r"n\^2 or 2\*n"),
         ("sin(1)", "'sin' is not a function here"),
+        ("nlog(v)", r"write n\*log"),
         ("N", "'N' is not a variable here; use n, v"),
         ("1.000,5", "write numbers with a point"),
         ("1 000", "cannot be read"),
