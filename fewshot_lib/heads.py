@@ -93,7 +93,8 @@ class PositionHead(Head):
     head copies the support mask (notebook 05). Prototypes are a tensor (…, K, D, H', W').
     """
 
-    def compute_prototypes(self, features: Tensor, masks: Tensor) -> Tensor:
+    @staticmethod
+    def compute_prototypes(features: Tensor, masks: Tensor) -> Tensor:
         """Average each position's features over the images that show the class there."""
         size = features.shape[-2:]
         masks_down = F.interpolate(masks.to(features).flatten(0, -4), size=size, mode="nearest")

@@ -1,7 +1,4 @@
-"""Networks that segment from a few labelled images (note §3.1, notebooks 05 and 06).
-
-``FewShotSegmentationNet`` is the note's network with a choice of what a prototype is.
-"""
+"""Networks that segment from a few labelled images (note §3.1, notebooks 05 and 06)."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from fewshot_lib.heads import HEADS, Kind, PositionHead, Prototypes, Similarity,
 from fewshot_lib.prototypes import _require_masks
 
 KINDS: tuple[Kind, ...] = tuple(HEADS)
-_position_prototypes = PositionHead().compute_prototypes  # exercises 05 and 09 compare with it
+_position_prototypes = PositionHead.compute_prototypes  # exercises 05 and 09 compare with it
 
 
 class UNetEncoder(nn.Module):
