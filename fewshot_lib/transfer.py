@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -292,7 +292,9 @@ class TransferSegmenter:
         top_k: similarities averaged.
         size_correction: γ ≥ 0; n_k is the number of exemplars kept of class k.
         smoothing_mm: standard deviation of the Gaussian that smooths log-posteriors; 0: none.
-        max_exemplars: kept pixels a class.
+        prototypes: "exemplars", or "mean": each exemplar keeps its place, but its features are
+            replaced by the mean direction of its class. With λ = 0 that is one prototype per class.
+        max_exemplars: kept pixels per class.
         dimensions: cosines are taken in the span of so many leading directions of the exemplars,
             which leaves them nearly as they are and costs a fraction; None: in all of them.
         max_slices: labelled slices used, evenly spread, when ``fit`` is not told which.
@@ -323,6 +325,7 @@ class TransferSegmenter:
         top_k: int = 5,
         size_correction: float = 0.2,
         smoothing_mm: float = 5.0,
+        prototypes: Literal["exemplars", "mean"] = "exemplars",
         max_exemplars: int | None = 6144,
         dimensions: int | None = 64,
         max_slices: int = 16,
@@ -338,6 +341,9 @@ class TransferSegmenter:
                 "size_correction and smoothing_mm must be finite and at least 0, got "
                 f"{size_correction} and {smoothing_mm}"
             )
+        if prototypes not in ("exemplars", "mean"):
+            raise ValueError(f'prototypes must be "exemplars" or "mean", got {prototypes!r}')
+        self.prototypes = prototypes
         self.network = FewShotSegmentationNet(
             prototypes="exemplars",
             scale=scale,
@@ -450,18 +456,23 @@ class TransferSegmenter:
     def _packed(self, known: Prototypes) -> _Exemplars:
         """Write α·cos − λ·d² of a pixel with all exemplars as one product."""
         alpha, weight = self.network.scale, self.network.location_weight
-        vectors = F.normalize(known.vectors[known.valid], dim=-1)  # (n, D)
+        vectors, valid = F.normalize(known.vectors, dim=-1), known.valid  # (K, M, D), (K, M)
+        if self.prototypes == "mean":
+            total = torch.where(valid[..., None], vectors, 0.0).sum(1, keepdim=True)
+            vectors = F.normalize(total, dim=-1).expand_as(vectors)
+            if not weight:  # all of a class would be one vector
+                valid = valid & (valid.cumsum(1) == 1)
+        vectors = vectors[valid]  # (n, D)
         span = torch.eye(vectors.shape[1], dtype=vectors.dtype)
         if self.dimensions is not None and self.dimensions < len(span):
             span = torch.linalg.eigh(vectors.mT @ vectors).eigenvectors[:, -self.dimensions :]
         vectors = alpha * vectors @ span
         if known.places is not None:  # −λ‖x − e‖² = 2λ xᵀe − λ‖e‖² + what all classes share
-            places = known.places[known.valid]
+            places = known.places[valid]
             lengths = places.square().sum(1, keepdim=True)
             vectors = torch.cat([vectors, 2 * weight * places, -weight * lengths], dim=1)
-        counts = known.valid.sum(1)
-        bias = -self.size_correction * counts.log()
-        return _Exemplars.of(span, vectors, known.valid, bias, self.network.top_k)
+        bias = -self.size_correction * valid.sum(1).log()
+        return _Exemplars.of(span, vectors, valid, bias, self.network.top_k)
 
     def _log_posterior(self, seen: View, index: Tensor) -> Tensor:
         """Return log p(k | pixel) of slices on the working grid: (n, K, N, N)."""
