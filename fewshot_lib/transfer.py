@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import torch
@@ -231,6 +232,9 @@ def view(
     Raises:
         ValueError: no body to be found, an image without contrast, numbers out of range.
 
+    The last few views are remembered, for one scan is looked at with many settings; a tensor that was
+    changed in place is looked at again.
+
     Source: notebook 08.
 
     >>> from fewshot_lib.data.anatomy import make_volumes
@@ -241,6 +245,19 @@ def view(
         raise ValueError(
             f"size and field_of_view_mm must be positive, got {size} and {field_of_view_mm}"
         )
+    versions = (volume.images._version, volume.labels._version)
+    return _view(volume, versions, size, field_of_view_mm, intensities)
+
+
+@lru_cache(maxsize=4)
+def _view(
+    volume: Volume,
+    versions: tuple[int, int],
+    size: int,
+    field_of_view_mm: float,
+    intensities: Callable[[Volume], Volume],
+) -> View:
+    """Make a view; ``versions`` is part of the key alone, for tensors changed in place."""
     body = body_mask(volume)
     inside = body.any(0)
     if not inside.any():
