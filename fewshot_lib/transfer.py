@@ -232,8 +232,8 @@ def view(
     Raises:
         ValueError: no body to be found, an image without contrast, numbers out of range.
 
-    The last few views are remembered, for one scan is looked at with many settings; a tensor that was
-    changed in place is looked at again.
+    The last few views are remembered, because one scan is looked at with many settings; a tensor
+    that was changed in place is looked at again.
 
     Source: notebook 08.
 

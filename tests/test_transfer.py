@@ -235,6 +235,15 @@ def test_a_scan_without_a_body_is_refused(people):
         view(dataclasses.replace(noise, images=torch.zeros_like(noise.images)))
 
 
+def test_a_scan_is_looked_at_once_unless_its_tensors_change(people):
+    scan = dataclasses.replace(people[0], labels=people[0].labels.clone())
+    assert view(scan, 32) is view(scan, 32)
+    before = view(scan, 32)
+    scan.labels[:] = 0
+    assert before.labels.any()
+    assert not view(scan, 32).labels.any()
+
+
 def test_an_image_is_encoded_once(people):
     class Counting(nn.Module):
         calls = 0

@@ -142,7 +142,9 @@ def claim(id: str, observed: str = "", holds: bool | None = None) -> None:
     row = _find(id)
     seen = observed.strip().rstrip(".")
     if row.read and (seen or holds is not None):
-        raise ValueError(f"claim({id!r}) is decided by reading: it takes no observed= and no holds=")
+        raise ValueError(
+            f"claim({id!r}) is decided by reading: it takes no observed= and no holds="
+        )
     if row.status in TESTED and not row.read and (not seen or holds is None):
         raise ValueError(
             f"claim({id!r}) is {row.status!r} in the ledger and needs observed=, what the cell "
@@ -423,7 +425,11 @@ def _read_text(id: str, text: str) -> tuple[str | None, str]:
     first, _, rest = text.partition("\n")
     signs = "|".join(re.escape(f"{sign} {status}") for status, sign in STATUSES.items())
     status = re.fullmatch(rf"Claim {re.escape(id)} \(note .*\): ({signs})", first)
-    saw = re.search(r"Seen here: (.*?)\.(?: Evidence supports this verdict: (?:yes|NO)\.|$)", _unwrapped(rest), re.M)
+    saw = re.search(
+        r"Seen here: (.*?)\.(?: Evidence supports this verdict: (?:yes|NO)\.|$)",
+        _unwrapped(rest),
+        re.M,
+    )
     return status and status[1].partition(" ")[2], saw[1] if saw else ""
 
 

@@ -166,7 +166,9 @@ def test_a_wrong_id_is_refused_with_the_nearest() -> None:
 
 
 @pytest.mark.parametrize("missing", [{"observed": "x"}, {"holds": True}, {}, {"observed": " . "}])
-def test_a_claim_that_can_be_tested_needs_what_was_seen_and_whether_it_supports_the_verdict(missing) -> None:
+def test_a_claim_that_can_be_tested_needs_what_was_seen_and_whether_it_supports_the_verdict(
+    missing,
+) -> None:
     with pytest.raises(ValueError, match=r"needs observed=.*holds="):
         claim("2.2-prototype", **missing)
 
