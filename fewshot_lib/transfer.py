@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -232,6 +233,9 @@ def view(
     Raises:
         ValueError: no body to be found, an image without contrast, numbers out of range.
 
+    The last few views are remembered, because one scan is looked at with many settings; a tensor
+    that was changed in place is looked at again.
+
     Source: notebook 08.
 
     >>> from fewshot_lib.data.anatomy import make_volumes
@@ -242,6 +246,19 @@ def view(
         raise ValueError(
             f"size and field_of_view_mm must be positive, got {size} and {field_of_view_mm}"
         )
+    versions = (volume.images._version, volume.labels._version)
+    return _view(volume, versions, size, field_of_view_mm, intensities)
+
+
+@lru_cache(maxsize=4)
+def _view(
+    volume: Volume,
+    versions: tuple[int, int],
+    size: int,
+    field_of_view_mm: float,
+    intensities: Callable[[Volume], Volume],
+) -> View:
+    """Make a view; ``versions`` is part of the key alone, for tensors changed in place."""
     body = body_mask(volume)
     inside = body.any(0)
     if not inside.any():
@@ -293,6 +310,8 @@ class TransferSegmenter:
         top_k: similarities averaged.
         size_correction: γ ≥ 0; n_k is the number of exemplars kept of class k.
         smoothing_mm: standard deviation of the Gaussian that smooths log-posteriors; 0: none.
+        prototypes: "exemplars", or "mean": each exemplar keeps its place, but its features are
+            replaced by the mean direction of its class. With λ = 0 that is one prototype per class.
         max_exemplars: kept pixels per class.
         dimensions: cosines are taken in the span of so many leading directions of the exemplars,
             which leaves them nearly as they are and costs a fraction; None: in all of them.
@@ -324,6 +343,7 @@ class TransferSegmenter:
         top_k: int = 5,
         size_correction: float = 0.2,
         smoothing_mm: float = 5.0,
+        prototypes: Literal["exemplars", "mean"] = "exemplars",
         max_exemplars: int | None = 6144,
         dimensions: int | None = 64,
         max_slices: int = 16,
@@ -338,6 +358,9 @@ class TransferSegmenter:
         for name, value in (weights | {"smoothing_mm": smoothing_mm}).items():
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be finite and at least 0, got {value}")
+        if prototypes not in ("exemplars", "mean"):
+            raise ValueError(f'prototypes must be "exemplars" or "mean", got {prototypes!r}')
+        self.prototypes = prototypes
         self.network = FewShotSegmentationNet(
             prototypes="exemplars",
             scale=scale,
@@ -450,26 +473,23 @@ class TransferSegmenter:
 
     def _packed(self, known: Prototypes) -> _Exemplars:
         """Write α·cos − λ·d² of a pixel with all exemplars as one product."""
-        alpha, weight, top_k = (
-            self.network.head.scale,
-            self.location_weight,
-            self.network.head.top_k,
-        )
-        exemplars = known.vectors[known.valid]
-        vectors, places = (
-            F.normalize(exemplars[:, :-2], dim=-1),
-            exemplars[:, -2:],
-        )  # (n, D), (n, 2)
+        head, weight = self.network.head, self.location_weight
+        vectors, valid = F.normalize(known.vectors[..., :-2], dim=-1), known.valid  # (K, M, D)
+        if self.prototypes == "mean":
+            total = torch.where(valid[..., None], vectors, 0.0).sum(1, keepdim=True)
+            vectors = F.normalize(total, dim=-1).expand_as(vectors)
+            if not weight:  # all of a class would be one vector
+                valid = valid & (valid.cumsum(1) == 1)
+        vectors, places = vectors[valid], known.vectors[..., -2:][valid]  # (n, D), (n, 2)
         span = torch.eye(vectors.shape[1], dtype=vectors.dtype)
         if self.dimensions is not None and self.dimensions < len(span):
             span = torch.linalg.eigh(vectors.mT @ vectors).eigenvectors[:, -self.dimensions :]
-        vectors = alpha * vectors @ span
+        vectors = head.scale * vectors @ span
         if weight:  # −λ‖x − e‖² = 2λ xᵀe − λ‖e‖² + what all classes share
             lengths = places.square().sum(1, keepdim=True)
             vectors = torch.cat([vectors, 2 * weight * places, -weight * lengths], dim=1)
-        counts = known.valid.sum(1)
-        bias = -self.size_correction * counts.log()
-        return _Exemplars.of(span, vectors, known.valid, bias, top_k)
+        bias = -self.size_correction * valid.sum(1).log()
+        return _Exemplars.of(span, vectors, valid, bias, head.top_k)
 
     def _log_posterior(self, seen: View, index: Tensor) -> Tensor:
         """Return log p(k | pixel) of slices on the working grid: (n, K, N, N)."""

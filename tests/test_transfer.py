@@ -91,6 +91,26 @@ def test_logits_match_a_specification_of_best_exemplars_with_place_and_size_corr
     torch.testing.assert_close(answer.movedim(1, -1)[asked.body], expected, atol=2e-3, rtol=1e-3)
 
 
+@pytest.mark.parametrize("weight", [0.0, 7.0])
+def test_with_the_mean_each_class_has_one_direction_and_keeps_its_places(people, weight):
+    one, other = people
+    settings = {"dimensions": None, "max_exemplars": None, "size_correction": 0.0}
+    segmenter = small(prototypes="mean", location_weight=weight, **settings)
+    answer = segmenter.fit(one, ["liver"], slices=torch.tensor([6, 7])).predict(other).log_posterior
+    seen, asked = segmenter.view(one), segmenter.view(other)
+    features = F.normalize(Patches()(seen.images[6:8]).movedim(1, -1), dim=-1)  # (2, N, N, D)
+    liver = seen.labels[6:8] == one.names.index("liver")
+    query = F.normalize(Patches()(asked.images).movedim(1, -1), dim=-1)[asked.body]
+    logits = []
+    for mask in (seen.body[6:8] & ~liver, liver):
+        alike = 30.0 * query @ F.normalize(features[mask].sum(0), dim=0)  # (P,)
+        places = seen.coordinates[6:8].movedim(1, -1)[mask]
+        away = torch.cdist(asked.coordinates.movedim(1, -1)[asked.body], places).square()
+        logits.append(alike - weight * away.topk(5, largest=False).values.mean(1))
+    expected = torch.stack(logits, 1).log_softmax(1).clamp_min(-8.0)
+    torch.testing.assert_close(answer.movedim(1, -1)[asked.body], expected, atol=2e-3, rtol=1e-3)
+
+
 def test_the_answer_lies_on_the_scans_own_grid_whatever_its_shape_and_spacing(people):
     segmenter = small().fit(people[0], ["liver"])
     for size in ((40, 64), (64, 40), (96, 96)):
@@ -192,6 +212,7 @@ def test_what_cannot_be_fitted_is_said(people, arguments, sentence):
         {"smoothing_mm": -1.0},
         {"size_correction": -0.1},
         {"dimensions": 0},
+        {"prototypes": "median"},
     ],
 )
 def test_settings_out_of_range_are_refused(options):
@@ -208,6 +229,15 @@ def test_a_scan_without_a_body_is_refused(people):
     noise = dataclasses.replace(people[0], spacing=(3.0, 0.01, 0.01))
     with pytest.raises(ValueError, match="no body was found"):
         view(dataclasses.replace(noise, images=torch.zeros_like(noise.images)))
+
+
+def test_a_scan_is_looked_at_once_unless_its_tensors_change(people):
+    scan = dataclasses.replace(people[0], labels=people[0].labels.clone())
+    assert view(scan, 32) is view(scan, 32)
+    before = view(scan, 32)
+    scan.labels[:] = 0
+    assert before.labels.any()
+    assert not view(scan, 32).labels.any()
 
 
 def test_an_image_is_encoded_once(people):

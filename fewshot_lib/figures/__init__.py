@@ -6,7 +6,7 @@ finding in one sentence. ``fewshot_lib.reading.show(figure, data)`` puts both be
     curves     lines, accuracy_against_shots, dice_against_grid, dice_against_shift,
                learning_curve, softmax_ceiling, mask_shrinking, loss_curve
     charts     methods, reliability, score_histogram, heat_map
-    images     examples, overlay, montage, episode, target_and_yours
+    images     examples, overlay, strip, montage, episode, target_and_yours
     spaces     embedding
     regions    compare_regions, of two Readings
     protocols  ranks, folds
@@ -32,6 +32,7 @@ from fewshot_lib.figures.images import (
     examples,
     montage,
     overlay,
+    strip,
     target_and_yours,
 )
 from fewshot_lib.figures.protocols import folds, ranks
@@ -69,5 +70,6 @@ __all__ = [
     "reliability",
     "score_histogram",
     "softmax_ceiling",
+    "strip",
     "target_and_yours",
 ]

@@ -169,6 +169,74 @@ def overlay(
     )
 
 
+def strip(
+    image: Image | Sequence[Image],
+    labelled: Mapping[str, Image],
+    names: Sequence[str],
+    *,
+    columns: int = 2,
+    aspect: float = 1.0,
+    window: Window | None = None,
+) -> tuple[Figure, PlotData]:
+    """Draw an image several times, with other labels over it each time.
+
+    Arguments:
+        image: (H, W) or (1, H, W), the same in every panel; or one image per panel.
+        labelled: title → (H, W) integer labels, indexing ``names``; 0 is background.
+        names: the class names.
+        columns: panels per row.
+        aspect: height of a pixel over its width.
+        window: intensities drawn black and white; None: 1st and 99th percentile.
+
+    Returns:
+        figure, and data with a row per panel: the pixels of each organ. Notebook 08.
+
+    Raises:
+        ValueError: no panel, shapes that differ, or a label without a name.
+
+    >>> labels = torch.zeros(8, 8, dtype=torch.int64)
+    >>> names = ["background", "liver"]
+    >>> strip(torch.rand(8, 8), {"truth": labels + 1, "answer": labels}, names)[1].rows
+    (('truth', 64), ('answer', 0))
+    """
+    if not labelled:
+        raise ValueError("no panel to draw: give a dictionary title → labels")
+    several = not hasattr(image, "ndim")
+    pictures = [_image(one) for one in (image if several else [image] * len(labelled))]
+    shown = [_labels(one, names) for one in labelled.values()]
+    for picture, where in zip(pictures, shown, strict=True):
+        _same_shape(picture, where)
+    looks, everything = organ_looks(names), np.stack(shown)
+    low, high = window or percentiles(np.stack(pictures))
+    aspect *= everything.shape[1] / everything.shape[2]
+    lines = legend_lines(everything)
+    with drawing(size_for(len(shown), columns, aspect=aspect, legend=lines)) as figure:
+        grid = tiles(figure, len(shown), columns=columns, aspect=aspect, legend=lines)
+        for i, title in enumerate(labelled):
+            grid.image(i, pictures[i], title, cmap="gray", vmin=low, vmax=high)
+            grid.organs(i, shown[i], names, looks)
+        organ_legend(figure, everything, names, looks, "below")
+    organs = [spoken(name) for name in names[1:]]
+    counts = {
+        title: [int((where == k).sum()) for k in range(1, len(names))]
+        for title, where in zip(labelled, shown, strict=True)
+    }
+    told = "; ".join(
+        f"{title}: " + listing([f"{n} {name}" for name, n in zip(organs, row, strict=True) if n])
+        if any(row)
+        else f"{title}: none"
+        for title, row in counts.items()
+    )
+    return figure, PlotData(
+        what=f"{len(shown)} labellings of one image",
+        alt=f"{len(shown)} panels, organs outlined. Pixels of each organ: {told}.",
+        columns=("panel", *organs),
+        rows=tuple((title, *row) for title, row in counts.items()),
+        finding=told + ".",
+        numbers={"labels": everything},
+    )
+
+
 def montage(
     volume: Volume,
     *,

@@ -48,6 +48,7 @@ class Claim:
         status: one of ``STATUSES``.
         notebook: the number of the notebook that shows it, "03".
         why: what became of it, in one sentence.
+        read: the verdict comes from reading the note and its sources; nothing is run for it.
     """
 
     id: str
@@ -57,6 +58,7 @@ class Claim:
     status: str
     notebook: str
     why: str
+    read: bool = False
 
     def __post_init__(self) -> None:
         for name in ("id", "section", "quote", "says", "notebook", "why"):
@@ -120,8 +122,9 @@ def claim(id: str, observed: str = "", holds: bool | None = None) -> None:
     Arguments:
         id: its name in the ledger, "3.1-segments".
         observed: what this notebook saw that bears on it, with no more digits than are stable.
-        holds: whether that bears out the ledger's status; computed by the cell, not written down.
-            Both are required, except of a statement that cannot be tested here or has no source.
+        holds: whether that supports the ledger's status; computed by the cell, not written down.
+            Both are required, except of a statement that cannot be tested here, has no source, or
+            is decided by reading.
 
     Raises:
         ValueError: no such claim (the nearest names are listed), or nothing observed or decided
@@ -131,21 +134,26 @@ def claim(id: str, observed: str = "", holds: bool | None = None) -> None:
     >>> claim("5.1-learns", "the layer that makes prototypes has 0 parameters", holds=True)
     Claim 5.1-learns (note §5.1): ≠ corrected
       The note: A prototypical network learns class prototypes.
-      Seen here: the layer that makes prototypes has 0 parameters. Bears it out: yes.
+      Seen here: the layer that makes prototypes has 0 parameters. Evidence supports this verdict:
+      yes.
       Prototypes are computed from the support, without a parameter of their own; what is learnt is
       the embedding.
     """
     row = _find(id)
     seen = observed.strip().rstrip(".")
-    if row.status in TESTED and (not seen or holds is None):
+    if row.read and (seen or holds is not None):
+        raise ValueError(
+            f"claim({id!r}) is decided by reading: it takes no observed= and no holds="
+        )
+    if row.status in TESTED and not row.read and (not seen or holds is None):
         raise ValueError(
             f"claim({id!r}) is {row.status!r} in the ledger and needs observed=, what the cell "
-            "saw, and holds=, whether that bears the status out"
+            "saw, and holds=, whether that supports the status"
         )
-    sentence = ""
+    sentence = "Decided by reading; nothing was run for it." if row.read else ""
     if holds is not None:
         holds = _truth(holds)
-        sentence = f" Bears it out: {'yes' if holds else 'NO'}."
+        sentence = f" Evidence supports this verdict: {'yes' if holds else 'NO'}."
     if seen:
         sentence = f"Seen here: {seen}.{sentence}"
     sign = f"{STATUSES[row.status]} {row.status}"
@@ -321,7 +329,7 @@ def find_problems(folder: Path | str, strict: bool = False) -> list[str]:
     Returns:
         one sentence a problem: a claim without a cell, a cell without a claim, a claim in another
         notebook than the ledger says, an output that is missing, prints another status than the
-        ledger's, or does not bear it out.
+        ledger's, or does not support it.
     """
     shown = scan(folder)
     there = {path.name[:2] for path in Path(folder).glob("[0-9][0-9]_*.ipynb")}
@@ -347,8 +355,10 @@ def find_problems(folder: Path | str, strict: bool = False) -> list[str]:
             problems.append(
                 f"{row.id}: {place} prints {row.status!r}, the ledger says {known.status!r}"
             )
-        elif row.holds is not True and (known.status in TESTED or row.holds is False):
-            problems.append(f"{row.id}: {place} saw what does not bear out {known.status!r}")
+        elif row.holds is False or (
+            row.holds is None and known.status in TESTED and not known.read
+        ):
+            problems.append(f"{row.id}: {place} saw what does not support {known.status!r}")
     return problems
 
 
@@ -385,6 +395,8 @@ def _saw(row: Shown | None) -> str:
         return "not yet"
     if row.printed is None:
         return "run and save that notebook"
+    if claims()[row.id].read:
+        return "decided by reading"
     return row.seen or "nothing that a program can see"
 
 
@@ -413,7 +425,11 @@ def _read_text(id: str, text: str) -> tuple[str | None, str]:
     first, _, rest = text.partition("\n")
     signs = "|".join(re.escape(f"{sign} {status}") for status, sign in STATUSES.items())
     status = re.fullmatch(rf"Claim {re.escape(id)} \(note .*\): ({signs})", first)
-    saw = re.search(r"Seen here: (.*?)\.(?: Bears it out: (?:yes|NO)\.|$)", _unwrapped(rest), re.M)
+    saw = re.search(
+        r"Seen here: (.*?)\.(?: Evidence supports this verdict: (?:yes|NO)\.|$)",
+        _unwrapped(rest),
+        re.M,
+    )
     return status and status[1].partition(" ")[2], saw[1] if saw else ""
 
 

@@ -1,4 +1,4 @@
-"""The recipe of notebook 08 on the three real scans: A → B, A → C, and a few slices of C.
+"""The ladder of notebook 08 on the three real scans: A → B, A → C, and a few slices of C.
 
 Volume Dice over all slices of B and of C; for the slices of C over those that are more than one
 slice away from every labelled one. Each figure is a mean over draws of the five labelled slices
@@ -10,12 +10,15 @@ settings were chosen while looking at these scans, so the figures are optimistic
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from fewshot_lib.data import scans
+from fewshot_lib.data.prepare import body_mask, scale_intensities
 from fewshot_lib.episodes import Volume
 from fewshot_lib.evaluation import bootstrap_interval, copy_mask_baseline, volume_dice
 from fewshot_lib.transfer import (
@@ -28,6 +31,12 @@ from fewshot_lib.transfer import (
 )
 
 DRAWS = 8
+RUNGS: dict[str, dict[str, Any]] = {
+    "place only": {"scale": 0.0},
+    "one mean": {"prototypes": "mean", "location_weight": 0.0},
+    "one mean + soft place": {"prototypes": "mean"},
+    "exemplars": {"location_weight": 0.0},
+}  # the whole recipe is each of A → B and A → C without a name
 ORGANS = ("liver", "spleen", "stomach")
 KIDNEYS = ("kidney_right", "kidney_left")
 GOALS = {
@@ -86,15 +95,28 @@ def test_transfer_between_real_scans(bench: Callable[..., None]) -> None:
             found.setdefault((what, name), []).append(value)
 
     chance = torch.Generator().manual_seed(0)
-    whole_b, whole_c = torch.arange(len(b.images)), torch.arange(len(c.images))
+
+    def turned(volume: Volume) -> Volume:
+        scaled = scale_intensities(volume)
+        inverted = torch.where(body_mask(volume)[:, None], 1 - scaled.images, scaled.images)
+        return replace(scaled, images=inverted) if volume is c else scaled
+
+    def climb(what: str, target: Volume, organs: tuple[str, ...], index: Tensor) -> None:
+        everywhere = torch.arange(len(target.images))
+        for rung, options in {"": {}, **RUNGS}.items():
+            segmenter = TransferSegmenter(encoder, **options).fit(a, organs, index)
+            answer = segmenter.predict(target)
+            keep(f"{what}, {rung}" if rung else what, scored(answer, target, everywhere))
+
+    whole_c = torch.arange(len(c.images))
     for _ in range(DRAWS):
         index = drawn(showing(a, ORGANS), chance)
-        segmenter = TransferSegmenter(encoder).fit(a, ORGANS, index)
-        keep("A → B", scored(segmenter.predict(b), b, whole_b))
+        climb("A → B", b, ORGANS, index)
         keep("A → B, copied mask", copied(a, index, b, ORGANS))
         index = drawn(showing(a, everything), chance)
-        segmenter = TransferSegmenter(encoder).fit(a, everything, index)
-        keep("A → C", scored(segmenter.predict(c), c, whole_c))
+        climb("A → C", c, everything, index)
+        segmenter = TransferSegmenter(encoder, intensities=turned).fit(a, everything, index)
+        keep("A → C, C inverted", scored(segmenter.predict(c), c, whole_c))
         keep("A → C, copied mask", copied(a, index, c, everything))
         index = drawn(whole_c, chance)
         apart = (whole_c[:, None] - index).abs()

@@ -114,7 +114,7 @@ def outputs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict, dict]]:
 
 def show_any(row: Claim) -> None:
     """Show a row as a notebook would."""
-    if row.status in TESTED:
+    if row.status in TESTED and not row.read:
         claim(row.id, "something", holds=True)
     else:
         claim(row.id)
@@ -150,11 +150,11 @@ def test_truth_is_not_guessed(odd: Any) -> None:
         claim("2.2-prototype", "0.5 = 0.5", holds=odd)
 
 
-def test_what_does_not_bear_a_status_out_says_so_in_every_form(outputs) -> None:
+def test_evidence_against_a_verdict_says_so_in_every_form(outputs) -> None:
     claim("2.2-prototype", "0.5 against 0.7", holds=torch.tensor(0.5) == torch.tensor(0.7))
     bundle, metadata = outputs[0]
-    assert "Bears it out: NO." in bundle["text/plain"]
-    assert "Bears it out: NO." in bundle["text/html"]
+    assert "Evidence supports this verdict: NO." in " ".join(bundle["text/plain"].split())
+    assert "Evidence supports this verdict: NO." in bundle["text/html"]
     assert metadata[METADATA]["holds"] is False
 
 
@@ -166,9 +166,21 @@ def test_a_wrong_id_is_refused_with_the_nearest() -> None:
 
 
 @pytest.mark.parametrize("missing", [{"observed": "x"}, {"holds": True}, {}, {"observed": " . "}])
-def test_a_claim_that_can_be_tested_needs_what_was_seen_and_whether_it_bears_out(missing) -> None:
+def test_a_claim_that_can_be_tested_needs_what_was_seen_and_whether_it_supports_the_verdict(
+    missing,
+) -> None:
     with pytest.raises(ValueError, match=r"needs observed=.*holds="):
         claim("2.2-prototype", **missing)
+
+
+def test_a_verdict_decided_by_reading_shows_no_evidence_and_takes_none(outputs) -> None:
+    claim("5.1-contributions")
+    bundle, metadata = outputs[0]
+    assert "Decided by reading; nothing was run for it." in bundle["text/plain"]
+    assert "Seen here" not in bundle["text/plain"]
+    assert metadata[METADATA]["holds"] is None
+    with pytest.raises(ValueError, match="decided by reading"):
+        claim("5.1-contributions", "2019 is before 2021", holds=True)
 
 
 def test_the_ledger_prints_all_rows_in_both_forms(outputs) -> None:
@@ -197,7 +209,7 @@ def printed(kept: dict) -> str:
     """Give the text of a claim as claim() prints it."""
     sign = STATUSES[kept["status"]]
     title = f"Claim {kept['id']} (note §2.2): {sign} {kept['status']}"
-    seen_there = "  Seen here: 0.5 against\n  0.7. Bears it out: yes."
+    seen_there = "  Seen here: 0.5 against\n  0.7. Evidence supports this verdict: yes."
     return f"{title}\n  The note: Something.\n{seen_there}\n  Why."
 
 
@@ -267,7 +279,7 @@ WRONG: dict[str, tuple[tuple[str, dict | None], str]] = {
     "not borne out": (
         ("claim('6-mixture', 'x', holds=False)",
          {"id": "6-mixture", "status": "holds under conditions", "holds": False}),
-        "saw what does not bear out",
+        "saw what does not support",
     ),
     "unknown": (("reading.claim(id='6-mix', observed='x')", None), "the ledger does not have"),
     "misplaced": (right(claims()["2.2-softmax"]), "in notebook 04, cell 3; the ledger says 03"),

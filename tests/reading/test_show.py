@@ -207,7 +207,7 @@ def test_caption_table_and_claim_reach_the_exported_page(page: Page) -> None:
     assert "Fewer & fewer" in text
     assert "curve: 6 settings." in text
     assert "Claim 2.2-softmax (note §2.2): = reproduced" in text
-    assert "Bears it out: yes." in text
+    assert "Evidence supports this verdict: yes." in " ".join(text.split())
 
 
 def test_no_widget_is_saved_where_nobody_can_move_it(notebook: Any) -> None:
