@@ -199,6 +199,7 @@ def run(
     """
     states = torch.get_rng_state(), np.random.get_state(), torch.is_grad_enabled()  # noqa: NPY002
     outcomes: list[Outcome] = []
+    rest = Outcome(TOO_SLOW, message="no time was left for this call")
     begun = time.perf_counter()
     try:
         # one limit around all calls: setting one costs as much as a short call
@@ -208,12 +209,15 @@ def run(
                 if time.perf_counter() - begun > seconds:
                     break
                 outcomes.append(_call(function, case, ours))
+    except Exception as error:  # a stranger's code has spoilt what sets the limit
+        if ours:
+            raise
+        rest = Outcome(**_raised(error, ours))
     finally:
         torch.set_rng_state(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
         torch.set_grad_enabled(states[2])
-    none = Outcome(TOO_SLOW, message="no time was left for this call")
-    return [*outcomes, *[none] * (len(cases) - len(outcomes))]
+    return [*outcomes, *[rest] * (len(cases) - len(outcomes))]
 
 
 def _call(function: Callable[..., Any], case: Case, ours: bool) -> Outcome:

@@ -8,12 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 import torch
+from IPython.core.inputtransformer2 import TransformerManager
 
 from fewshot_lib.checker import catalogue
+from fewshot_lib.checker.notebook import read, source_of
 from fewshot_lib.checker.spec import Case
 from fewshot_lib.grader import sandbox
 from fewshot_lib.grader.sandbox import Calls, Job, Sandbox, SandboxLimits
+from fewshot_lib.grader.student import _Manager
 from fewshot_lib.grader.student_package import build_student_package
+from fewshot_lib.tools.machine import course_folder
 
 pytestmark = pytest.mark.hostile
 
@@ -48,6 +52,21 @@ def test_it_serves_one_submission_after_the_other(warm):
     for _ in range(3):
         ended = warm.run(RIGHT)
         assert (ended.why, answers(ended)) == ("done", [4, 6])
+
+
+def test_what_the_warm_worker_rehearsed_is_not_there(warm):
+    assert warm.run(job("rehearsed")).cells[0]["error"].startswith("NameError")
+
+
+def test_cells_mean_what_they_mean_to_ipython():
+    cells = [
+        *("%time x", "x = !ls", "x = %pwd", "f?", "?f", "!ls", "%%time\nx = 1", "await f()"),
+        *(">>> x = 1\n>>> y = 2", "  x = 1\n  y = 2", "\n\nx = 1", "x = 5 \\\n  % 3"),
+    ]
+    for file in (course_folder() / "solutions").glob("*.ipynb"):
+        cells += [source_of(c) for c in read(file)["cells"] if c["cell_type"] == "code"]
+    ours, ipythons = _Manager(), TransformerManager()
+    assert [ours.transform_cell(c) for c in cells] == [ipythons.transform_cell(c) for c in cells]
 
 
 @pytest.mark.parametrize("status", [1, 70, 71, 254, 255])
