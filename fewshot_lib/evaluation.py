@@ -233,7 +233,7 @@ def bootstrap_interval(
     numbers, first, second = numbers[known], first[known], second[known]
     if not len(numbers):
         return Interval(math.nan, math.nan, math.nan, 0, 0, confidence)
-    n_groups = len(torch.cat([first, second]).unique())
+    n_groups = len({*first.tolist(), *second.tolist()})
     paired = second_groups is not None
     estimate, n = float(numbers.mean()), len(numbers)
     if n_groups < (3 if paired else 2):
