@@ -225,6 +225,62 @@ def test_values_of_one_group_are_drawn_together():
     assert named == clustered
 
 
+def pairs_of_people(n: int, seed: int, per_pair: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+    """Simulate y_ij = a_i + 0.8 a_j + noise of all pairs i ≠ j of n people; its mean is 0."""
+    generator = torch.Generator().manual_seed(seed)
+    first, second = torch.cartesian_prod(torch.arange(n), torch.arange(n)).unbind(1)
+    apart = (first != second).repeat_interleave(per_pair)
+    first, second = (role.repeat_interleave(per_pair)[apart] for role in (first, second))
+    person = torch.randn(n, generator=generator)
+    noise = 0.5 * torch.randn(len(first), generator=generator)
+    return person[first] + 0.8 * person[second] + noise, first, second
+
+
+def test_pairs_are_resampled_as_a_loop_over_drawn_people_does_it():
+    values, first, second = pairs_of_people(6, seed=1, per_pair=2)
+    found = bootstrap_interval(values, groups=first, second_groups=second, n_resamples=20_000)
+    table = {
+        (i, j): values[(first == i) & (second == j)].tolist() for i in range(6) for j in range(6)
+    }
+    rng, means = np.random.default_rng(0), []
+    for _ in range(8000):
+        drawn = rng.integers(6, size=6).tolist()
+        means.append(np.mean([y for i in drawn for j in drawn for y in table[i, j]] or np.nan))
+    low, high = np.nanquantile(means, [0.025, 0.975])
+    assert found.estimate == pytest.approx(values.mean().item())
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.05 * (high - low))
+    assert (found.n, found.n_groups) == (60, 6)
+
+
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+def test_intervals_over_pairs_cover_the_truth_where_those_over_one_role_do_not(method):
+    covered = {"one role": 0, "both roles": 0}
+    for seed in range(200):
+        values, first, second = pairs_of_people(12, seed)
+        for name, roles in (("one role", {}), ("both roles", {"second_groups": second})):
+            found = bootstrap_interval(
+                values, method=method, groups=first, n_resamples=400, seed=seed, **roles
+            )
+            covered[name] += found.low <= 0 <= found.high
+    assert covered["one role"] < 0.75 * 200
+    assert covered["both roles"] > 0.85 * 200
+
+
+def test_the_two_roles_of_a_pair_may_be_exchanged():
+    values, first, second = pairs_of_people(5, seed=0)
+    names = [f"p{i}" for i in first.tolist()], [f"p{i}" for i in second.tolist()]
+    one = bootstrap_interval(values, groups=names[0], second_groups=names[1])
+    other = bootstrap_interval(values, groups=names[1], second_groups=names[0])
+    assert one.n_groups == 5
+    width = one.high - one.low
+    assert (one.low, one.high) == pytest.approx((other.low, other.high), abs=0.1 * width)
+    few = second < 2
+    for pair in (few & (first < 2), first < 0):  # two people, nobody
+        assert math.isnan(
+            bootstrap_interval(values[pair], groups=first[pair], second_groups=second[pair]).low
+        )
+
+
 def test_one_subject_has_no_interval():
     found = bootstrap_interval([0.3, 0.5], groups=["a", "a"])
     assert found.estimate == pytest.approx(0.4)
@@ -246,6 +302,8 @@ def test_equal_values_have_an_interval_of_no_width_by_both_methods():
         ({"confidence": 95}, "95 % is 0.95"),
         ({"n_resamples": 0}, "n_resamples"),
         ({"groups": ["a"]}, "2 values, 1 labels"),
+        ({"groups": "ab", "second_groups": "a"}, "second_groups .* 2 values, 1 labels"),
+        ({"second_groups": "ab"}, "second_groups needs groups"),
     ],
 )
 def test_intervals_refuse_settings_without_meaning(options, said):

@@ -371,6 +371,9 @@ def test_the_montage_spreads_its_slices_and_can_keep_to_some_organs() -> None:
     _, data = figures.montage(VOLUME, slices=2, organs=["spleen"])
     assert data.numbers["slices"].tolist() == [0, 2]
     assert data.rows == (("spleen", 2, 96),)
+    assert "(0 and 2 of 3)" in data.alt
+    _, data = figures.montage(VOLUME, slices=2, titles=["for the liver", "for the spleen"])
+    assert "(for the liver and for the spleen)" in data.alt
 
 
 def test_a_window_decides_what_is_black_and_white() -> None:
@@ -503,6 +506,10 @@ REFUSED = {
     "label without name": (lambda: figures.overlay(IMAGE, LABELS + 3, NAMES), "0 … 3"),
     "slice": (lambda: figures.montage(VOLUME, slices=[9]), "0 … 2"),
     "organ": (lambda: figures.montage(VOLUME, organs=["heart"]), "there are background"),
+    "titles of slices": (
+        lambda: figures.montage(VOLUME, slices=2, titles=["a"]),
+        "2 slices, 1 titles",
+    ),
     "predictions": (
         lambda: figures.episode(IMAGE, LABELS, IMAGE, LABELS, {}, NAMES),
         "1 … 4 predictions",

@@ -245,6 +245,7 @@ def montage(
     columns: int = 4,
     organs: Sequence[str] | None = None,
     window: Window | None = None,
+    titles: Sequence[str] | None = None,
 ) -> tuple[Figure, PlotData]:
     """Draw slices of a subject with the labels over them.
 
@@ -256,13 +257,15 @@ def montage(
         organs: draw only these; None: all.
         window: intensities drawn black and white, (−160, 240) HU for soft tissue in CT, say; None:
             1st and 99th percentile.
+        titles: one per slice shown; None: their numbers.
 
     Returns:
-        figure, and data with a row an organ: in how many of the slices it is seen, its voxels.
-        Notebooks 01, 05, 08.
+        figure, and data with a row per organ: in how many of the slices it is seen, its voxels.
+        Notebooks 01, 02, 05, 08.
 
     Raises:
-        ValueError: a slice that does not exist, an organ that is not among the names, other shapes.
+        ValueError: a slice that does not exist, an organ that is not among the names, other shapes,
+            titles that are not one per slice.
 
     >>> images, labels = torch.rand(3, 1, 8, 8), torch.zeros(3, 8, 8, dtype=torch.int64)
     >>> montage(Volume(images, labels, ("background", "liver"), "s1"), slices=[0, 2])[1].what
@@ -274,6 +277,14 @@ def montage(
         slices = [round((i + 0.5) * depth / count - 0.5) for i in range(count)]
     if not slices or not all(0 <= z < depth for z in slices):
         raise ValueError(f"slices must be some of 0 … {depth - 1}, got {list(slices)}")
+    shown_as = f"{listing([str(z) for z in slices])} of {depth}"
+    if titles is not None:
+        shown_as = listing(titles)
+    titles = titles or [f"slice {z}" for z in slices]
+    if len(titles) != len(slices):
+        raise ValueError(
+            f"titles must be one per slice: {len(slices)} slices, {len(titles)} titles"
+        )
     where = _labels(volume.labels if labels is None else labels, volume.names, ndim=3)
     if where.shape != tuple(volume.labels.shape):
         raise ValueError(f"labels {where.shape} for a volume of {tuple(volume.labels.shape)}")
@@ -293,7 +304,7 @@ def montage(
     with drawing(size_for(len(slices), columns, aspect=aspect, legend=lines)) as figure:
         grid = tiles(figure, len(slices), columns=columns, aspect=aspect, legend=lines)
         for i, z in enumerate(slices):
-            grid.image(i, pictures[z], f"slice {z}", cmap="gray", vmin=low, vmax=high)
+            grid.image(i, pictures[z], titles[i], cmap="gray", vmin=low, vmax=high)
             grid.organs(i, where[z], volume.names, looks)
         organ_legend(figure, shown, volume.names, looks, "below")
     rows = tuple(
@@ -305,8 +316,7 @@ def montage(
     seen = listing([f"{name} in {count}" for name, count, _ in rows]) if rows else "none"
     return figure, PlotData(
         what=what,
-        alt=f"{what} ({listing([str(z) for z in slices])} of {depth}), labels outlined. Organs by "
-        f"number of slices: {seen}.",
+        alt=f"{what} ({shown_as}), labels outlined. Organs by number of slices: {seen}.",
         columns=("organ", "slices", "pixels"),
         rows=rows,
         finding=f"{len(rows)} organs are labelled in these slices.",

@@ -21,9 +21,11 @@ from torch import Tensor, nn
 from fewshot_lib.data import anatomy
 from fewshot_lib.data.cache import cache_dir, lock
 from fewshot_lib.episodes import SliceDataset
+from fewshot_lib.evaluation import dice, episode_dice
 from fewshot_lib.heads import Kind, Similarity
 from fewshot_lib.networks import FewShotSegmentationNet, PixelClassifier, UNetEncoder
 from fewshot_lib.training import (
+    SegmentationEpisode,
     TrainingResult,
     episodic_training_epoch,
     fit_pixel_classifier,
@@ -83,7 +85,12 @@ class Recipe:
 
 
 BEST = Recipe()
+ONE_BACKGROUND = replace(BEST, background_grid=1)  # trained as long as BEST: the matched row
 SHORT = replace(BEST, stride=2, steps=60, background_grid=1)  # what the other rows vary
+# The note's 5 ways, 1 shot, one episode per step, with about as many slices as the others: 15, 16.
+FIVE_WAY = replace(
+    SHORT, background_grid=8, all_classes=False, n_way=5, n_query=2, episodes_per_step=1
+)
 
 
 def normalised(images: Tensor) -> Tensor:
@@ -289,6 +296,66 @@ def train_pixels(
 
     path = checkpoint(recipe, seed, "pixels") if cached else None
     return _kept(path, make, recipe.steps, run, f"{recipe.steps} steps, pixels")
+
+
+@dataclass(frozen=True)
+class OrganThreshold:
+    """Compare a query with the organ's prototype alone; what is less alike is background.
+
+    ℓ_1 = α cos(q, c_1),   ℓ_0 = α t: no prototype of the background, one number t in its place.
+
+    Arguments:
+        network: a ``FewShotSegmentationNet`` with masked prototypes and cosines.
+        threshold: t, in −1 … 1.
+
+    Call: (E, S, C, H, W) images, (E, S, 2, H, W) masks, (E, Q, C, H, W) queries →
+    (E, Q, 2, H, W) logits.
+
+    Source: the idea of ADNet (Hansen et al. 2022), which learns t along with the encoder. Notebook
+    06.
+    """
+
+    network: FewShotSegmentationNet
+    threshold: float
+
+    def __call__(self, images: Tensor, masks: Tensor, queries: Tensor) -> Tensor:
+        """Return the logits."""
+        logits: Tensor = self.network(images, masks, queries).clone()
+        logits[:, :, 0] = self.network.scale * self.threshold
+        return logits
+
+
+def fit_threshold(network: FewShotSegmentationNet, episodes: SegmentationEpisode) -> OrganThreshold:
+    """Choose the threshold with the best mean Dice on episodes of one organ each.
+
+    Arguments:
+        network: as for ``OrganThreshold``.
+        episodes: with a leading E, as ``gather_episodes`` gives them; of base organs, if novel ones
+            are to be tested.
+
+    Returns:
+        The threshold, of −0.5, −0.475 … 0.975, with its network.
+
+    Notebooks: 06.
+
+    >>> from fewshot_lib.training import sample_slices, gather_episodes
+    >>> slices = training_slices(6)
+    >>> drawn = [sample_slices(slices, 1, 1, 1, torch.Generator().manual_seed(0))]
+    >>> 0 < fit_threshold(untrained(SHORT), gather_episodes(slices, drawn)).threshold < 1
+    True
+    """
+    found: list[Tensor] = []
+
+    def keep(images: Tensor, masks: Tensor, queries: Tensor) -> Tensor:
+        found.append(network(images, masks, queries))
+        return found[-1]
+
+    episode_dice(keep, episodes)
+    alike = torch.cat(found)[:, :, 1] / network.scale  # (E, Q, H, W)
+    truth = episodes.query_masks[:, :, 1] > 0.5
+    candidates = [step / 40 for step in range(-20, 40)]
+    scores = torch.stack([dice(alike > t, truth).nanmean() for t in candidates])
+    return OrganThreshold(network, candidates[int(scores.argmax())])
 
 
 def novel_organ_network(seed: int = 0, progress: bool = True) -> FewShotSegmentationNet:

@@ -23,7 +23,7 @@ from fewshot_lib.data import anatomy
 from fewshot_lib.evaluation import copy_mask_baseline, episode_dice
 from fewshot_lib.networks import FewShotSegmentationNet
 from fewshot_lib.reading import models
-from fewshot_lib.reading.models import BEST, SHORT
+from fewshot_lib.reading.models import BEST, FIVE_WAY, ONE_BACKGROUND, SHORT
 from fewshot_lib.training import FineTuner, gather_episodes, sample_slices
 
 SEEDS = (0, 1, 2)
@@ -39,9 +39,13 @@ ROWS = {
     "background in parts": PARTS,
     "background in parts, one organ marked": replace(PARTS, all_classes=False),
     "background in parts, 5 shots in training": replace(PARTS, k_shot=5, episodes_per_step=2),
+    "background in parts, 5-way 1-shot": FIVE_WAY,
     "background in parts, turned": replace(PARTS, turned=True),
+    "one background, as long as best": ONE_BACKGROUND,
     "best": BEST,
 }
+LONG = ("best", "one background, as long as best")  # and four ways to use each encoder at test
+WAYS = ("one background", "background in parts", "exemplars", "threshold")
 
 
 def copying(images: Tensor, masks: Tensor, queries: Tensor) -> Tensor:
@@ -102,6 +106,7 @@ def test_novel_organs_of_unseen_people(bench: Callable[..., None]) -> None:
     drawn = [sample_slices(tested, 1, 1, 1, chance) for _ in range(TESTS)]
     tests = gather_episodes(tested, drawn)
     people = torch.stack([tested.subjects[one.query_index[0, 0]] for one in drawn])
+    fitted_on = gather_episodes(known, [sample_slices(known, 1, 1, 1, chance) for _ in range(100)])
     scores: dict[str, list[Tensor]] = {}
 
     def score(name: str, network: Any) -> None:
@@ -120,9 +125,14 @@ def test_novel_organs_of_unseen_people(bench: Callable[..., None]) -> None:
         encoder = networks["cosine, α = 20"].encoder
         grid = FewShotSegmentationNet(encoder=encoder, prototypes="grid", grid=8)
         score("local grid 8×8 (encoder of α = 20)", grid)
-        score(
-            "best, one background at test", FewShotSegmentationNet(encoder=networks["best"].encoder)
-        )
+        for name in LONG:
+            encoder = networks[name].encoder
+            masked = FewShotSegmentationNet(encoder=encoder)
+            score(f"{name}: one background at test", masked)
+            score(f"{name}: background in parts at test", with_parts(encoder))
+            exemplars = FewShotSegmentationNet(encoder=encoder, prototypes="exemplars")
+            score(f"{name}: exemplars at test", exemplars)
+            score(f"{name}: threshold at test", models.fit_threshold(masked, fitted_on))
         score("best, eight orientations", all_orientations(networks["best"]))
         pixels, _ = models.train_pixels(SHORT, seed, slices=known, progress=False)
         score(
@@ -146,7 +156,13 @@ def test_novel_organs_of_unseen_people(bench: Callable[..., None]) -> None:
         ("note's network", "copied mask", ""),
         ("cosine, α = 20", "cosine, α = 1", ""),
         ("background in parts", "cosine, α = 20", ""),
-        ("best", "best, one background at test", ""),
+        *(
+            (f"{LONG[1]}: {way} at test", f"{LONG[0]}: background in parts at test", "")
+            for way in WAYS
+        ),
+        *((f"{name}: {WAYS[1]} at test", f"{name}: {WAYS[0]} at test", "") for name in LONG),
+        ("background in parts, 5-way 1-shot", "background in parts, one organ marked", ""),
+        ("background in parts, 5-way 1-shot", "background in parts", ""),
         ("background in parts", "background in parts, one organ marked", ""),
         ("background in parts", "background in parts, 5 shots in training", ""),
         ("background in parts", "background in parts, turned", ""),

@@ -4,10 +4,14 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
+from torch import nn
 
 from fewshot_lib.data import anatomy
+from fewshot_lib.evaluation import episode_dice
+from fewshot_lib.networks import FewShotSegmentationNet
 from fewshot_lib.reading import models
 from fewshot_lib.reading.models import Recipe
+from fewshot_lib.training import SegmentationEpisode
 
 TINY = Recipe(steps=3, subjects=3, width=4, episodes_per_step=2, n_query=1)
 
@@ -171,3 +175,18 @@ def test_the_best_network_is_the_best_recipe_trained(monkeypatch, slices):
 def test_images_that_are_not_floating_point_are_refused():
     with pytest.raises(TypeError, match=r"use \.float\(\)"):
         models.normalised(torch.zeros(2, dtype=torch.int64))
+
+
+def test_a_threshold_is_fitted_that_tells_the_organ_from_what_is_less_alike():
+    organ = torch.zeros(1, 1, 8, 8)
+    organ[..., 2:5, 3:6] = 1
+    other = 1 - organ
+    images = torch.cat([organ + 0.4 * other, other], dim=1)[:, None]  # cosine 1 or 0.37
+    masks = torch.cat([other, organ], dim=1)[:, None]
+    episodes = SegmentationEpisode(images, masks, images.clone(), masks.clone())
+    network = FewShotSegmentationNet(encoder=nn.Identity())
+    fitted = models.fit_threshold(network, episodes)
+    assert 0.37 < fitted.threshold < 1
+    assert episode_dice(fitted, episodes).item() == 1
+    all_organ = models.OrganThreshold(network, 0.3)(*episodes[:3]).argmax(dim=2)
+    assert all_organ.all()
