@@ -201,8 +201,9 @@ def strip(
     """
     if not labelled:
         raise ValueError("no panel to draw: give a dictionary title → labels")
-    several = not hasattr(image, "ndim")
-    pictures = [_image(one) for one in (image if several else [image] * len(labelled))]
+    given: Any = image
+    images = [given] * len(labelled) if hasattr(given, "ndim") else list(given)
+    pictures = [_image(one) for one in images]
     shown = [_labels(one, names) for one in labelled.values()]
     for picture, where in zip(pictures, shown, strict=True):
         _same_shape(picture, where)

@@ -321,7 +321,7 @@ class OrganThreshold:
     def __call__(self, images: Tensor, masks: Tensor, queries: Tensor) -> Tensor:
         """Return the logits."""
         logits: Tensor = self.network(images, masks, queries).clone()
-        logits[:, :, 0] = self.network.scale * self.threshold
+        logits[:, :, 0] = self.network.head.scale * self.threshold
         return logits
 
 
@@ -351,7 +351,7 @@ def fit_threshold(network: FewShotSegmentationNet, episodes: SegmentationEpisode
         return found[-1]
 
     episode_dice(keep, episodes)
-    alike = torch.cat(found)[:, :, 1] / network.scale  # (E, Q, H, W)
+    alike = torch.cat(found)[:, :, 1] / network.head.scale  # (E, Q, H, W)
     truth = episodes.query_masks[:, :, 1] > 0.5
     candidates = [step / 40 for step in range(-20, 40)]
     scores = torch.stack([dice(alike > t, truth).nanmean() for t in candidates])
