@@ -8,7 +8,6 @@ import os
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from fewshot_lib.checker import catalogue, progress
@@ -25,7 +24,7 @@ from fewshot_lib.checker.judge import (
     sheet,
 )
 from fewshot_lib.checker.markup import inline, plain
-from fewshot_lib.checker.notebook import answer_source, without_markers
+from fewshot_lib.checker.notebook import without_markers
 from fewshot_lib.checker.report import Report, Said, number
 from fewshot_lib.checker.run import run
 from fewshot_lib.checker.spec import Answer, Exercise, Prose
@@ -292,15 +291,9 @@ def solution(name: str) -> None:
 
 
 def _solution_source(exercise: Exercise, answer: Answer) -> tuple[str, str]:
-    if answer.solution is not None:
-        return without_markers(cell(answer.solution)), f"as in solutions/{exercise.stem}.ipynb"
-    for folder in (Path.cwd(), *Path.cwd().parents):
-        file = folder / "solutions" / f"{exercise.stem}.ipynb"
-        if file.is_file():
-            source = answer_source(file, answer.name)
-            if source:
-                return source, f"as in solutions/{file.name}"
-    return textwrap.dedent(inspect.getsource(answer.reference)), "as the library has it"
+    if answer.solution is None:
+        return textwrap.dedent(inspect.getsource(answer.reference)), "as the library has it"
+    return without_markers(cell(answer.solution)), f"as in solutions/{exercise.stem}.ipynb"
 
 
 def rubric(name: str, show_model: bool = False, form: str | None = None) -> None:

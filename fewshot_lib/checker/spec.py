@@ -90,14 +90,6 @@ class Mistake:
     pointer: str = ""
 
 
-@dataclass(frozen=True)
-class Variant:
-    """An independent right implementation, which must get full points."""
-
-    name: str
-    function: Callable[..., Any]
-
-
 #: Draws target and answer side by side: (case, expected, got) -> SVG, or None for "not this case".
 Picture = Callable[[Case, Any, Any], str | None]
 
@@ -111,13 +103,11 @@ class Answer:
         reference: the library's own function (or a right one, where the library has none).
         checks: at least one; their points add up to the answer's.
         mistakes: at least five.
-        variants: accepted variants, where they are not in the tests.
         hints: in steps: pointer, idea, the line in words.
         section: where to read again if no mistake is recognised.
         tolerance: for every case that has none of its own.
         returns: names of the parts, where the answer returns several.
         picture: see :data:`Picture`; ``pictures.matrix`` suits most arrays of two dimensions.
-        equivalent: mutants of the solution that no input can tell from it, with the argument why.
         withhold: public names of the library that give the answer away ("prototypes.dice").
         solution: as the reader should write it; its source is the answer's cell.
         kind: "implement", "derive" or "repair" (spot the bug).
@@ -131,11 +121,9 @@ class Answer:
     mistakes: Sequence[Mistake]
     hints: Sequence[str]
     section: str
-    variants: Sequence[Variant] = ()
     tolerance: Tolerance = Tolerance()
     returns: Sequence[str] = ()
     picture: Picture | None = None
-    equivalent: Mapping[str, str] = field(default_factory=dict)
     withhold: Sequence[str] = ()
     solution: Callable[..., Any] | None = None
     kind: str = "implement"
@@ -144,11 +132,7 @@ class Answer:
     minutes: int = 10
 
     def __post_init__(self) -> None:
-        for what, things in (
-            ("check", self.checks),
-            ("mistake", self.mistakes),
-            ("variant", self.variants),
-        ):
+        for what, things in (("check", self.checks), ("mistake", self.mistakes)):
             names = [thing.name for thing in things]
             if len(set(names)) != len(names):
                 raise ValueError(f"{self.name}: two {what}s have the same name: {names}")

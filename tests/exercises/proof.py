@@ -71,7 +71,7 @@ def equivalent(exercise: Exercise, answer: Answer) -> dict[str, str]:
     file = HERE / "equivalent" / f"{home(exercise, answer)}.toml"
     words = tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     found = {" ".join(one["mutant"].split()): one["why"] for one in words.get(answer.name, [])}
-    return {**answer.equivalent, **found}
+    return found
 
 
 def prove_form(exercise: Exercise, answer: Answer) -> list[str]:

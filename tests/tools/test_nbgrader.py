@@ -120,4 +120,4 @@ def test_the_feedback_page_shows_the_reply_to_the_mistake(api, course, graded):
     result = api.generate_feedback(STEM, "cyd")
     assert result["success"], result.get("error")
     page = (course / "feedback" / "cyd" / STEM / f"{STEM}.html").read_text(encoding="utf-8")
-    assert "asked is its square" in page
+    assert "the exercise asks for its square" in page
