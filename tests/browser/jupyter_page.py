@@ -153,7 +153,9 @@ class NotebookPage:
             The names of the controls of which no value changed the picture.
         """
         idle = []
-        for line in explorer.locator(".widget-inline-hbox, .widget-checkbox").all():
+        for line in explorer.locator(
+            ".widget-slider, .widget-checkbox, .widget-toggle-buttons"
+        ).all():
             sliders, buttons = line.locator('[role="slider"]'), line.locator("button")
             if sliders.count():
                 steps = [(sliders.first, key) for key in ["ArrowRight"] * 12 + ["ArrowLeft"] * 24]
@@ -163,10 +165,11 @@ class NotebookPage:
                 steps = [(line.locator("input").first, "Space")]
             before = self.pictures(explorer)
             if not any(
-                self._redrawn(explorer, *step) and self.pictures(explorer) != before
+                self._redrawn(explorer, *step)
+                and self._changed(explorer, before, time.monotonic(), 1.5) is not None
                 for step in steps
             ):
-                idle.append(line.inner_text().strip().split("\n")[0])
+                idle.append(line.inner_text().strip("\u200b\n ").split("\n")[0])
         return idle
 
     def _redrawn(self, explorer: Locator, control: Locator, key: str, seconds: float = 15) -> bool:

@@ -67,9 +67,9 @@ def test_a_control_that_changes_no_picture_is_named(
     source = """
 from fewshot_lib import figures
 from fewshot_lib.reading import explore
-def ceiling(scale=1, way=2, rate=20, dashed=False, kind="a"):
-    return figures.softmax_ceiling((way,) if kind == "a" else (way, 9), [scale])
-explore(ceiling, scale=[1, 20], way=(2, 4), rate=[20, 60], dashed=False, kind=["a", "b"])
+def ceiling(scale=2, way=2, rate=20, dashed=False, kind="a"):
+    return figures.softmax_ceiling((way,) if kind == "a" else (way, 9), [1, scale])
+explore(ceiling, scale=[2, 20], way=(2, 4), rate=[20, 60], dashed=False, kind=["a", "b"])
 """
     page = visit(write(served, "idle.ipynb", source))
     page.run_all(60)
