@@ -513,7 +513,7 @@ def test_t7_needs_one_concentration(concentration):
         vmf_log_posterior(QUERIES, MEANS, concentration)
 
 
-# --- T10: soft k-means -----------------------------------------------------------------------------
+# --- T10: soft k-means ----------------------------------------------------------------------------
 
 
 def test_t8_one_step_is_the_loop_of_ren_et_al():
