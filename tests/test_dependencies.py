@@ -138,10 +138,9 @@ def test_everything_that_is_imported_is_declared() -> None:
     names = {canonicalize_name(requirement.name) for requirement in declared()}
     missing = set()
     for path in [*ROOT.glob("fewshot_lib/**/*.py"), *ROOT.glob("tests/**/*.py")]:
-        local = {neighbour.stem for neighbour in path.parent.parent.glob("*/*.py")} | {
-            "fewshot_lib",
-            "tests",
-        }
+        above = path.parent.parent
+        neighbours = [*above.glob("*.py"), *above.glob("*/*.py")]
+        local = {neighbour.stem for neighbour in neighbours} | {"fewshot_lib", "tests"}
         if path.name == "otter_times.py":  # runs in a virtual environment of its own
             local.add("otter")
         tree = ast.parse(path.read_text(encoding="utf-8"))

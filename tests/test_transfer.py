@@ -212,12 +212,16 @@ def test_what_cannot_be_fitted_is_said(people, arguments, sentence):
         {"smoothing_mm": -1.0},
         {"size_correction": -0.1},
         {"dimensions": 0},
-        {"prototypes": "median"},
     ],
 )
 def test_settings_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match="at least"):
         TransferSegmenter(nn.Identity(), **options)
+
+
+def test_prototypes_of_another_kind_are_refused():
+    with pytest.raises(ValueError, match='"exemplars" or "mean", got \'median\''):
+        TransferSegmenter(nn.Identity(), prototypes="median")
 
 
 def test_nothing_is_predicted_before_something_is_known(people):

@@ -45,7 +45,7 @@ def test_hints_are_remembered_by_the_furthest_step():
 
 def test_two_programs_that_write_at_once_lose_nothing(file):
     script = (
-        "from fewshot_lib.reading import progress\n"
+        "from fewshot_lib.checker import progress\n"
         "for _ in range(40): progress.attempt('a.b', 0, 1)"
     )
     running = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(2)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import sys
 
 import nbformat
@@ -102,9 +103,7 @@ def toy(tmp_path, monkeypatch):
         file.write_text(text, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     before: Course = course()
-    import toy.course
-
-    use(toy.course.USED)
+    use(importlib.import_module("toy.course").USED)
     yield tmp_path
     use(before)
     for name in [name for name in sys.modules if name.partition(".")[0] == "toy"]:
