@@ -20,12 +20,12 @@ from fewshot_lib.checker.judge import (
     PASSED,
     CheckVerdict,
     Verdict,
+    expected_results,
     judge,
-    sheet,
 )
 from fewshot_lib.checker.markup import inline, plain
 from fewshot_lib.checker.notebook import without_markers
-from fewshot_lib.checker.report import Report, Said, number
+from fewshot_lib.checker.report import Message, Report, number
 from fewshot_lib.checker.run import run
 from fewshot_lib.checker.spec import Answer, Exercise, Prose
 from fewshot_lib.checker.specification import cell
@@ -100,7 +100,7 @@ def check(name: str, answer: Any = None, *, seed: int = PUBLIC_SEED) -> Points:
         called = _name_of(name, answer, sys._getframe(1).f_globals)
         exercise, specification = catalogue.answer(name, called)
     except NoSuchExercise as error:
-        show(Said(str(error)))
+        show(Message(str(error)))
         return Points(0, 0)
     try:
         return _check(exercise, specification, answer, seed)
@@ -108,7 +108,7 @@ def check(name: str, answer: Any = None, *, seed: int = PUBLIC_SEED) -> Points:
         raise
     except BaseException as error:  # our own fault: say so, and let the notebook go on
         show(
-            Said(
+            Message(
                 f"This check itself failed, which is our fault, not yours: "
                 f"{type(error).__name__}: {error}",
                 "Please report it, with what `fewshot doctor` prints.",
@@ -120,10 +120,10 @@ def check(name: str, answer: Any = None, *, seed: int = PUBLIC_SEED) -> Points:
 def _check(exercise: Exercise, answer: Answer, function: Any, seed: int) -> Points:
     key = f"{exercise.name}.{answer.name}"
     verdict, remark = examine(exercise, answer, function, seed)
-    offers = [remark] if remark else []
+    suggestions = [remark] if remark else []
     if verdict.status != MISSING and seed == PUBLIC_SEED:
-        offers += remember(key, verdict, answer)
-    show(Report(verdict, answer, tuple(offers), numbers=seed == PUBLIC_SEED))
+        suggestions += remember(key, verdict, answer)
+    show(Report(verdict, answer, tuple(suggestions), numbers=seed == PUBLIC_SEED))
     _LAST[key] = (function, verdict)
     return Points(verdict.points, verdict.max_points, verdict)
 
@@ -149,7 +149,9 @@ def examine(
         return missing, "this is the library's own function; write yours"
     if not callable(function):
         return missing, f"{answer.name} is no function but a {type(function).__name__}"
-    cases = sheet(answer, seed).flat  # the reference runs here, before anything is withheld
+    cases = expected_results(
+        answer, seed
+    ).flat  # the reference runs here, before anything is withheld
     with withheld(exercise):
         outcomes = run(function, cases, TIME_LIMIT)
     return judge(exercise, answer, outcomes, seed), ""
@@ -165,14 +167,14 @@ def remember(key: str, verdict: Verdict, answer: Answer) -> list[str]:
         return [f"your progress could not be saved: {error}"]
     if verdict.status == PASSED:
         return [f'compare with our solution: `solution("{key}")`']
-    offers = []
+    suggestions = []
     if any(line.case for line in verdict.checks):
-        offers.append(f'the input that failed, to try it: `{answer.name}(*example("{key}"))`')
+        suggestions.append(f'the input that failed, to try it: `{answer.name}(*example("{key}"))`')
     if row.hints < len(answer.hints):
-        offers.append(f'a hint (step {row.hints + 1} of {len(answer.hints)}): `hint("{key}")`')
+        suggestions.append(f'a hint (step {row.hints + 1} of {len(answer.hints)}): `hint("{key}")`')
     if row.attempts >= ATTEMPTS_BEFORE_SOLUTION:
-        offers.append(f'you can now view our solution: `solution("{key}")`')
-    return offers
+        suggestions.append(f'you can now view our solution: `solution("{key}")`')
+    return suggestions
 
 
 def carry_on(name: str, answer: Any) -> Any:
@@ -206,7 +208,7 @@ def carry_on(name: str, answer: Any) -> Any:
         return answer
     reason = "is not written yet" if verdict.status == MISSING else "does not pass its check yet"
     show(
-        Said(
+        Message(
             f"{specification.name} {reason}: from here on the library's own stands in for it.",
             "What follows is computed with the library's function, not with yours. "
             "Run your cell, its check and this cell again when it is right.",
@@ -231,7 +233,7 @@ def example(name: str) -> tuple[Any, ...]:
         NoSuchExercise: there is no such answer.
     """
     exercise, answer = catalogue.answer(name)
-    cases = sheet(answer, PUBLIC_SEED).flat
+    cases = expected_results(answer, PUBLIC_SEED).flat
     last = _LAST.get(f"{exercise.name}.{answer.name}")
     failed = [line.case for line in last[1].checks if line.case] if last else []
     chosen = next((c for c in cases if failed and failed[0].startswith(f"{c.name}:")), cases[0])
@@ -249,7 +251,7 @@ def hint(name: str, step: int | None = None) -> None:
     try:
         exercise, answer = catalogue.answer(name)
     except NoSuchExercise as error:
-        show(Said(str(error)))
+        show(Message(str(error)))
         return
     key, count = f"{exercise.name}.{answer.name}", len(answer.hints)
     read, remark = 0, ""
@@ -260,7 +262,7 @@ def hint(name: str, step: int | None = None) -> None:
             progress.hint_read(key, number_)
     except progress.ProgressNotSaved as error:
         number_, remark = step or 1, f"\n(your progress could not be saved: {error})"
-    show(Said(f"Hint {number_} of {count} to {answer.name}", answer.hints[number_ - 1] + remark))
+    show(Message(f"Hint {number_} of {count} to {answer.name}", answer.hints[number_ - 1] + remark))
 
 
 def solution(name: str) -> None:
@@ -272,14 +274,14 @@ def solution(name: str) -> None:
     try:
         exercise, answer = catalogue.answer(name)
     except NoSuchExercise as error:
-        show(Said(str(error)))
+        show(Message(str(error)))
         return
     key = f"{exercise.name}.{answer.name}"
     row = progress.load().get(key, progress.Row(key))
     left = ATTEMPTS_BEFORE_SOLUTION - row.attempts
     if not row.passed and left > 0:
         show(
-            Said(
+            Message(
                 f"{answer.name}: the solution opens when yours passes, or after {left} more "
                 f"attempt{'' if left == 1 else 's'}.",
                 f'Until then: `hint("{key}")`.',
@@ -287,7 +289,7 @@ def solution(name: str) -> None:
         )
         return
     source, origin = _solution_source(exercise, answer)
-    show(Said(f"{answer.name}, {origin}", code=source))
+    show(Message(f"{answer.name}, {origin}", code=source))
 
 
 def _solution_source(exercise: Exercise, answer: Answer) -> tuple[str, str]:
@@ -313,7 +315,7 @@ def rubric(name: str, show_model: bool = False, form: str | None = None) -> None
         if wanted not in texts:
             raise NoSuchExercise(f"no text {name!r}; there are {', '.join(texts) or 'none'}")
     except NoSuchExercise as error:
-        show(Said(str(error)))
+        show(Message(str(error)))
         return
     text = texts[wanted]
     ticked = _ticked(name, text)
@@ -334,7 +336,7 @@ def _ticked(name: str, text: Prose) -> list[int]:
     return [place for place in row.ticked if 0 <= place < len(text.rubric)]
 
 
-def _saved_rubric(name: str, text: Prose, show_model: bool, ticked: Sequence[int]) -> Said:
+def _saved_rubric(name: str, text: Prose, show_model: bool, ticked: Sequence[int]) -> Message:
     """Give the rubric to be read."""
     points = "\n".join(
         f"{'☑' if place in ticked else '☐'} {line}" for place, line in enumerate(text.rubric)
@@ -345,7 +347,7 @@ def _saved_rubric(name: str, text: Prose, show_model: bool, ticked: Sequence[int
         module = course().module
         how = f'import {module}; {module}.rubric("{name}", show_model=True)'
         points += f"\nWrite first; then this line shows a model answer, in any cell:\n`{how}`"
-    return Said("Does your text say this? (To tick the points, run this cell.)", points)
+    return Message("Does your text say this? (To tick the points, run this cell.)", points)
 
 
 def _live_rubric(name: str, text: Prose, show_model: bool, ticked: Sequence[int]) -> Any:
@@ -390,7 +392,7 @@ def _live_rubric(name: str, text: Prose, show_model: bool, ticked: Sequence[int]
     return whole
 
 
-def show(what: Report | Said) -> None:
+def show(what: Report | Message) -> None:
     """Show something where this program runs: a notebook, IPython, a terminal, a file."""
     if "IPython" in sys.modules:
         from IPython import get_ipython

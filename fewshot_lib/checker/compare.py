@@ -95,11 +95,11 @@ def like(expected: Any, got: Any, names: tuple[str, ...] = ()) -> Any:
     """
     labels = _labels(expected, names)
     if labels is not None:
-        theirs = _split(labels, got)
-        if theirs is None:
+        found = _split(labels, got)
+        if found is None:
             return got
-        mine = expected.values() if isinstance(expected, dict) else expected
-        parts = [like(*pair) for pair in zip(mine, theirs, strict=True)]
+        wanted = expected.values() if isinstance(expected, dict) else expected
+        parts = [like(*pair) for pair in zip(wanted, found, strict=True)]
         if isinstance(expected, dict):
             return dict(zip(labels, parts, strict=True))
         return type(expected)(parts)
@@ -168,8 +168,8 @@ def difference(
     """
     labels = _labels(expected, names)
     if labels is not None:
-        mine = list(expected.values()) if isinstance(expected, dict) else list(expected)
-        return _parts(labels, mine, got, tolerance, values, part)
+        wanted = list(expected.values()) if isinstance(expected, dict) else list(expected)
+        return _parts(labels, wanted, got, tolerance, values, part)
     array = as_array(expected)
     if array is None:
         return _other(expected, got, values, part)
@@ -204,24 +204,24 @@ def first_difference(
     >>> first_difference(np.array([0.5, 0.571]), np.array([0.5, 0.582]), Tolerance())
     (' at [1]', '0.571', '0.582')
     """
-    mine, theirs = as_array(expected), as_array(got)
+    wanted, found = as_array(expected), as_array(got)
     if isinstance(expected, tuple) and names and len(names) == len(expected):
-        mine = None
-    if mine is None or theirs is None or mine.shape != theirs.shape:
+        wanted = None
+    if wanted is None or found is None or wanted.shape != found.shape:
         if not isinstance(expected, tuple | list) or not isinstance(got, tuple | list | np.ndarray):
             return None
         if len(expected) != len(got):
             return None
         labels = names if len(names) == len(expected) else _ordinals(len(expected))
         for label, one, other in zip(labels, expected, got, strict=True):
-            found = first_difference(one, other, tolerance)
-            if found is not None:
-                return f" in «{label}»{found[0]}", *found[1:]
+            place = first_difference(one, other, tolerance)
+            if place is not None:
+                return f" in «{label}»{place[0]}", *place[1:]
         return None
-    for place in np.ndindex(mine.shape):
-        one, other = mine[place].item(), theirs[place].item()
+    for index in np.ndindex(wanted.shape):
+        one, other = wanted[index].item(), found[index].item()
         if difference(one, other, tolerance) is not None:
-            where = f" at {list(place)}" if place else ""
+            where = f" at {list(index)}" if index else ""
             return where, *_written(one, other)
     return None
 
@@ -248,12 +248,12 @@ def _parts(
     values: bool,
     part: str,
 ) -> Finding | None:
-    theirs = _split(labels, got)
-    if theirs is None:
+    parts = _split(labels, got)
+    if parts is None:
         return _instead(got, f"{len(labels)} things ({', '.join(labels)}) are", part)
     found = [
-        difference(mine, its, tolerance, values, part=label)
-        for label, mine, its in zip(labels, expected, theirs, strict=True)
+        difference(wanted, one, tolerance, values, part=label)
+        for label, wanted, one in zip(labels, expected, parts, strict=True)
     ]
     order = [KIND, SHAPE, NUMBERS, NAN, VALUES]
     present = [finding for finding in found if finding is not None]
@@ -290,13 +290,13 @@ def _arrays(
         return _instead(got, f"{wanted} is", part)
     if array.shape != expected.shape:
         return Finding(SHAPE, of + shape_sentence(expected.shape, array.shape), part)
-    mine, theirs = family(expected), family(array)
-    whole_number = array.ndim == 0 and theirs in ("whole", "bool") and mine in ("real", "whole")
-    if mine != theirs and array.size and not whole_number:
-        return Finding(NUMBERS, of + _numbers_sentence(mine, theirs), part)
+    wanted, found = family(expected), family(array)
+    whole_number = array.ndim == 0 and found in ("whole", "bool") and wanted in ("real", "whole")
+    if wanted != found and array.size and not whole_number:
+        return Finding(NUMBERS, of + _numbers_sentence(wanted, found), part)
     if np.array_equal(expected, array):  # the usual, at once
         return None
-    if mine in ("real", "complex") and array.size:
+    if wanted in ("real", "complex") and array.size:
         surplus = np.isnan(array) & ~np.isnan(expected)
         if surplus.any():
             return Finding(
@@ -315,22 +315,22 @@ def _reals(
     expected: np.ndarray, array: np.ndarray, tolerance: Tolerance, of: str, part: str
 ) -> Finding | None:
     wide = np.complex128 if np.iscomplexobj(expected) or np.iscomplexobj(array) else np.float64
-    mine, theirs = expected.astype(wide), array.astype(wide)
+    wanted, found = expected.astype(wide), array.astype(wide)
     with np.errstate(all="ignore"):
-        near = np.abs(theirs - mine) <= tolerance.atol + tolerance.rtol * np.abs(mine)
-    near &= np.isfinite(mine) & np.isfinite(theirs)  # inf is near nothing
-    near |= mine == theirs  # but equals itself
-    near |= np.isnan(mine) & np.isnan(theirs)
+        near = np.abs(found - wanted) <= tolerance.atol + tolerance.rtol * np.abs(wanted)
+    near &= np.isfinite(wanted) & np.isfinite(found)  # inf is near nothing
+    near |= wanted == found  # but equals itself
+    near |= np.isnan(wanted) & np.isnan(found)
     if near.all():
         return None
     wrong = ~near
-    if (np.isnan(mine) & ~np.isnan(theirs)).any():
-        where = np.isnan(mine) & ~np.isnan(theirs)
+    if (np.isnan(wanted) & ~np.isnan(found)).any():
+        where = np.isnan(wanted) & ~np.isnan(found)
         return Finding(
             VALUES, f"{of}{_count(where)} should be NaN (undefined) and {_is(where)} a number", part
         )
-    if (np.isinf(theirs) & np.isfinite(mine)).any():
-        where = np.isinf(theirs) & np.isfinite(mine)
+    if (np.isinf(found) & np.isfinite(wanted)).any():
+        where = np.isinf(found) & np.isfinite(wanted)
         return Finding(VALUES, f"{of}{_count(where)} {_is(where)} infinite; none should be", part)
     return Finding(VALUES, f"{of}{_count(wrong)} {_differ(wrong)} from what is expected", part)
 

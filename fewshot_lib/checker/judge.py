@@ -119,7 +119,7 @@ class Verdict:
 Groups = tuple[tuple[Outcome, ...], ...]
 
 
-class Sheet:
+class ExpectedResults:
     """An answer's cases for one seed, with what the reference makes of them, and the mistakes.
 
     Arguments:
@@ -174,16 +174,16 @@ class Sheet:
         return tuple(tuple(next(outcomes) for _ in cases) for cases in self.cases)
 
 
-_SHEETS: dict[tuple[int, int], Sheet] = {}
+_SHEETS: dict[tuple[int, int], ExpectedResults] = {}
 
 
-def sheet(answer: Answer, seed: int) -> Sheet:
+def expected_results(answer: Answer, seed: int) -> ExpectedResults:
     """Draw an answer's cases for a seed and run the reference on them; the last 64 are kept."""
     key = (id(answer), seed)
     if key not in _SHEETS or _SHEETS[key].answer is not answer:
         if len(_SHEETS) >= 64:
             _SHEETS.pop(next(iter(_SHEETS)))
-        _SHEETS[key] = Sheet(answer, seed)
+        _SHEETS[key] = ExpectedResults(answer, seed)
     return _SHEETS[key]
 
 
@@ -193,7 +193,7 @@ def judge(exercise: Exercise, answer: Answer, outcomes: Sequence[Outcome], seed:
     Arguments:
         exercise: the exercise it belongs to.
         answer: its specification.
-        outcomes: one for each of ``sheet(answer, seed).flat``, in order.
+        outcomes: one for each of ``expected_results(answer, seed).flat``, in order.
         seed: with which the cases were drawn.
 
     Returns:
@@ -203,7 +203,7 @@ def judge(exercise: Exercise, answer: Answer, outcomes: Sequence[Outcome], seed:
     Raises:
         ValueError: there are not as many outcomes as cases.
     """
-    drawn = sheet(answer, seed)
+    drawn = expected_results(answer, seed)
     if len(outcomes) != len(drawn.flat):
         raise ValueError(f"{len(drawn.flat)} outcomes are needed, one a case; got {len(outcomes)}")
     remaining = iter(outcomes)
@@ -410,7 +410,7 @@ def _equal(one: Outcome, other: Outcome, tolerance: Tolerance) -> bool:
 
 def _explained(
     answer: Answer,
-    drawn: Sheet,
+    drawn: ExpectedResults,
     mistaken: Sequence[Groups],
     groups: Groups,
     verdicts: list[CheckVerdict],
@@ -421,7 +421,7 @@ def _explained(
 
 def _recognise(
     answer: Answer,
-    drawn: Sheet,
+    drawn: ExpectedResults,
     mistaken: Sequence[Groups],
     groups: Sequence[Sequence[Outcome]],
     verdicts: Sequence[CheckVerdict],
@@ -586,7 +586,7 @@ def relation(expected: Any, got: Any) -> str:
 
 
 def _notes(
-    drawn: Sheet, groups: Sequence[Sequence[Outcome]], verdicts: Sequence[CheckVerdict]
+    drawn: ExpectedResults, groups: Sequence[Sequence[Outcome]], verdicts: Sequence[CheckVerdict]
 ) -> list[str]:
     outcomes = [outcome for group in groups for outcome in group]
     notes = []

@@ -52,12 +52,12 @@ def matrix(case: Case, expected: Any, got: Any) -> str | None:
     Returns:
         The SVG, or None if this is nothing to draw (another shape, one number, very large).
     """
-    mine, theirs = as_array(expected), as_array(got)
-    if mine is None or theirs is None or mine.shape != theirs.shape or mine.size < 2:
+    wanted, found = as_array(expected), as_array(got)
+    if wanted is None or found is None or wanted.shape != found.shape or wanted.size < 2:
         return None
-    if mine.dtype.kind not in "fiub" or theirs.dtype.kind not in "fiub":
+    if wanted.dtype.kind not in "fiub" or found.dtype.kind not in "fiub":
         return None
-    right, wrong = _last_two(mine).astype(float), _last_two(theirs).astype(float)
+    right, wrong = _last_two(wanted).astype(float), _last_two(found).astype(float)
     rows, columns = right.shape
     if rows > 24 or columns > 24:
         return None

@@ -35,14 +35,14 @@ class Report:
     Arguments:
         verdict: what was found.
         answer: the specification, for sections, pointers and pictures.
-        offers: lines on what the reader may do next (hints left, solution open).
+        suggestions: lines on what the reader may do next (hints left, solution open).
         numbers: show one wrong number beside the expected one. For the public cases only: the
             report of a grade shows no expected number.
     """
 
     verdict: Verdict
     answer: Answer
-    offers: tuple[str, ...] = ()
+    suggestions: tuple[str, ...] = ()
     numbers: bool = False
 
     @property
@@ -85,18 +85,18 @@ class Report:
         """What is to be said below the lines: (what it is, sentence)."""
         verdict = self.verdict
         said = [("note", note) for note in verdict.notes]
-        offers = [("next", offer) for offer in self.offers]
+        suggestions = [("next", offer) for offer in self.suggestions]
         if verdict.status == MISSING:
             write = "write the answer in its cell, then run the notebook from its top to this cell"
-            return offers or [("next", write)]
+            return suggestions or [("next", write)]
         if verdict.status == PASSED:
-            return said + offers
+            return said + suggestions
         pointers = [mistake.pointer for mistake in verdict.mistakes[:2] if mistake.pointer]
         if not verdict.mistakes:
             first = next(check for check in verdict.checks if check.status != PASSED)
             pointers += [first.pointer] if first.pointer else []
         said.append(("read again", "; ".join(dict.fromkeys(pointers)) or self.answer.section))
-        return said + offers
+        return said + suggestions
 
     def lines(self, marks: dict[str, str] | None = None, width: int = 92) -> list[str]:
         """Give the report as lines of plain text."""
@@ -220,7 +220,7 @@ def _html_row(check: CheckVerdict) -> str:
 
 
 @dataclass(frozen=True)
-class Said:
+class Message:
     """A line or two to the reader: a hint, a banner, a remark; text and HTML.
 
     Arguments:

@@ -82,7 +82,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Ended:
+class RunReport:
     """What came of one run.
 
     Arguments:

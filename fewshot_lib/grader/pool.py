@@ -11,13 +11,13 @@ from typing import Any
 import torch
 
 from fewshot_lib.checker.course import course
+from fewshot_lib.grader.attempt import Attempt, prepare
 from fewshot_lib.grader.plan import Plan, imports_of
 from fewshot_lib.grader.reader import Reader, Unreadable
 from fewshot_lib.grader.rows import row_of, unread_row
-from fewshot_lib.grader.runners import Crew, Elsewhere, Here, OtherCourse, Setting, lost
+from fewshot_lib.grader.runners import DaskRunner, LocalRunner, OtherCourse, Runner, Setting, lost
 from fewshot_lib.grader.sandbox import NoSandbox, SandboxLimits
 from fewshot_lib.grader.submissions import Submission
-from fewshot_lib.grader.underway import Underway, prepare
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Pool:
         fixtures = [f"import {course().fixtures}"] if course().fixtures else []
         imports = (*WARM_IMPORTS, *fixtures, *imports_of(one_plan.built))
         self.setting = Setting(one_plan.exercise.stem, imports, isolation, limits)
-        self._crew: Crew
+        self._crew: Runner
         self._threads: int
 
     def __enter__(self) -> Pool:
@@ -59,9 +59,9 @@ class Pool:
         thread costs three times the processor time, which the sandboxes need.
         """
         self._crew = (
-            Elsewhere(self.setting, self.scheduler)
+            DaskRunner(self.setting, self.scheduler)
             if self.scheduler
-            else Here(self.setting, self.workers)
+            else LocalRunner(self.setting, self.workers)
         )
         self._reader = Reader()
         gc.collect()
@@ -79,7 +79,7 @@ class Pool:
 
     def grade(self, submissions: Iterable[Submission], seed: int) -> Iterator[dict[str, Any]]:
         """Grade submissions; rows come as they are ready."""
-        waiting: dict[Future[Any], Underway] = {}
+        waiting: dict[Future[Any], Attempt] = {}
         coming = iter(submissions)
         more = True
         while more or waiting:
@@ -89,7 +89,7 @@ class Pool:
                     more = False
                     break
                 begun = self._begin(submission, seed)
-                if isinstance(begun, Underway):
+                if isinstance(begun, Attempt):
                     waiting[self._crew.start(begun.job)] = begun
                 else:
                     yield begun
@@ -97,42 +97,42 @@ class Pool:
                 continue
             ready, _ = wait(waiting, return_when=FIRST_COMPLETED)
             for future in ready:
-                underway = waiting.pop(future)
-                row = self._go_on(underway, future)
+                attempt = waiting.pop(future)
+                row = self._go_on(attempt, future)
                 if row is None:
-                    waiting[self._crew.start(underway.job)] = underway
+                    waiting[self._crew.start(attempt.job)] = attempt
                 else:
                     yield row
 
-    def _begin(self, submission: Submission, seed: int) -> Underway | dict[str, Any]:
+    def _begin(self, submission: Submission, seed: int) -> Attempt | dict[str, Any]:
         """Read a submission; give what is to be run, or the row of what cannot be."""
         try:
             seconds = self.setting.limits.wall_seconds
             prepared = prepare(self.plan, submission, seed, self._reader, seconds)
-            return Underway(self.plan, prepared)
+            return Attempt(self.plan, prepared)
         except Unreadable as error:
             return unread_row(self.plan, submission, seed, "not read", str(error))
         except Exception as error:
             return self._fault(submission, seed, error)
 
-    def _go_on(self, underway: Underway, future: Future[Any]) -> dict[str, Any] | None:
+    def _go_on(self, attempt: Attempt, future: Future[Any]) -> dict[str, Any] | None:
         """Take what came of a run; give the row, or None if there is another run to make."""
         try:
-            done = self._crew.finish(future.result(), underway.job)
+            done = self._crew.finish(future.result(), attempt.job)
         except (NoSandbox, OtherCourse):  # a machine that cannot: nothing to blame on a student
             raise
         except Exception as error:
             if not self.scheduler:
-                return self._fault(underway.prepared.submission, underway.prepared.run_seed, error)
+                return self._fault(attempt.prepared.submission, attempt.prepared.run_seed, error)
             said = f"no worker could finish it: {type(error).__name__}: {error}"[:300]
-            done = lost(underway.job, said)
+            done = lost(attempt.job, said)
         try:
-            underway.take(done)
-            if underway.next_run():
+            attempt.take(done)
+            if attempt.next_run():
                 return None
-            return row_of(self.plan, underway)
+            return row_of(self.plan, attempt)
         except Exception as error:
-            return self._fault(underway.prepared.submission, underway.prepared.run_seed, error)
+            return self._fault(attempt.prepared.submission, attempt.prepared.run_seed, error)
 
     def _fault(self, submission: Submission, seed: int, error: Exception) -> dict[str, Any]:
         """Give the row of a submission over which the grader itself stumbled; the rest goes on."""

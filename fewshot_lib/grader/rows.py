@@ -9,9 +9,9 @@ from typing import Any
 from fewshot_lib.checker.judge import FAILED, CheckVerdict, Verdict
 from fewshot_lib.checker.spec import Answer
 from fewshot_lib.grader import results as receipts
+from fewshot_lib.grader.attempt import FAULT, Attempt, student_seed, upper_first
 from fewshot_lib.grader.plan import Plan
 from fewshot_lib.grader.submissions import Submission
-from fewshot_lib.grader.underway import FAULT, Underway, student_seed, upper_first
 
 #: A row says no more than this many things that a person must look at.
 MOST_SENTENCES = 40
@@ -30,27 +30,27 @@ def unread_row(
     return _row(one_plan, submission, seed, status=status, checks=checks, notes=[problem])
 
 
-def row_of(one_plan: Plan, underway: Underway) -> dict[str, Any]:
+def row_of(one_plan: Plan, attempt: Attempt) -> dict[str, Any]:
     """Make the row of a submission that was run and judged."""
-    assembled = underway.prepared.assembled
-    status = "graded" if underway.complete else underway.why
-    reason = "" if status == "graded" else underway.detail
+    assembled = attempt.prepared.assembled
+    status = "graded" if attempt.complete else attempt.why
+    reason = "" if status == "graded" else attempt.detail
     checks = [
-        _check_row(answer, line, underway.verdicts[answer.name], reason)
+        _check_row(answer, line, attempt.verdicts[answer.name], reason)
         for answer in one_plan.exercise.answers
-        for line in underway.verdicts[answer.name].checks
+        for line in attempt.verdicts[answer.name].checks
     ]
     notes = [*assembled.remarks]
-    look_at = [*underway.left_out]
+    look_at = [*attempt.left_out]
     if status != "graded":
-        look_at.insert(0, f"The submission was stopped: {underway.detail or underway.why}.")
-    for name, others in underway.stood_in.items():
+        look_at.insert(0, f"The submission was stopped: {attempt.detail or attempt.why}.")
+    for name, others in attempt.stood_in.items():
         notes.append(
             f"{name} was judged with the course's own {' and '.join(others)} in place of "
             f"{'yours, which is' if len(others) == 1 else 'yours, which are'} not right yet."
         )
     said = []
-    for index, note in sorted(underway.notes.items()):
+    for index, note in sorted(attempt.notes.items()):
         place = assembled.places[index] if 0 <= index < len(assembled.places) else "a cell"
         said.append({"cell": place, "error": note["error"], "printed": note["printed"][:500]})
         look_at += not_available(place, note["error"], note["not_run"])
@@ -60,7 +60,7 @@ def row_of(one_plan: Plan, underway: Underway) -> dict[str, Any]:
             )
     for check in checks:
         look_at += not_available(f"the answer {check['answer']}", check["message"], ())
-    for verdict in underway.verdicts.values():
+    for verdict in attempt.verdicts.values():
         faults = {line.sentence for line in verdict.checks if line.stage == FAULT}
         look_at += [f"{verdict.answer}: {sentence}" for sentence in faults]
     look_at = list(dict.fromkeys(look_at))
@@ -69,8 +69,8 @@ def row_of(one_plan: Plan, underway: Underway) -> dict[str, Any]:
         look_at[MOST_SENTENCES:] = [f"There is more to look at: {more} sentences like these."]
     return _row(
         one_plan,
-        underway.prepared.submission,
-        underway.prepared.seed,
+        attempt.prepared.submission,
+        attempt.prepared.seed,
         status=status,
         checks=checks,
         notes=[*look_at, *notes],
@@ -78,8 +78,8 @@ def row_of(one_plan: Plan, underway: Underway) -> dict[str, Any]:
         said=said[:40],
         code={name: source[:20_000] for name, source in assembled.sources.items()},
         texts={name: text[:20_000] for name, text in assembled.texts.items()},
-        seconds=underway.seconds,
-        worker=underway.versions,
+        seconds=attempt.seconds,
+        worker=attempt.versions,
     )
 
 

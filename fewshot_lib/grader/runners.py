@@ -1,6 +1,6 @@
 """Where submissions of one exercise are run: the student package and warm sandboxes.
 
-On this machine the grader holds a :class:`Workplace` itself. On many machines each Dask worker
+On this machine the grader holds a :class:`SandboxPool` itself. On many machines each Dask worker
 holds one (:func:`work_there`): what crosses between grader and worker is bytes of plain values in
 the form of :mod:`fewshot_lib.checker.values`, both ways, read with limits and believed as little
 as what comes out of a sandbox. No case's expected value and no check ever goes to a worker.
@@ -25,7 +25,7 @@ from typing import Any, Protocol
 from fewshot_lib.checker import catalogue, values
 from fewshot_lib.checker.course import course
 from fewshot_lib.checker.run import LOST, Outcome
-from fewshot_lib.grader.conversation import MAX_BYTES, REPLY_LIMITS, Ended, Job, read_note
+from fewshot_lib.grader.conversation import MAX_BYTES, REPLY_LIMITS, Job, RunReport, read_note
 from fewshot_lib.grader.sandbox import Sandbox, SandboxLimits
 from fewshot_lib.grader.student_package import build_student_package, source_digest
 
@@ -45,7 +45,7 @@ class OtherCourse(RuntimeError):
 
 @dataclass(frozen=True)
 class Setting:
-    """What a workplace is made for.
+    """What a sandbox_pool is made for.
 
     Arguments:
         exercise: the exercise's file name without ending.
@@ -61,14 +61,14 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Done:
+class WorkerResult:
     """What came of a run, and what the worker that ran it says of itself."""
 
-    ended: Ended
+    ended: RunReport
     versions: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Workplace:
+class SandboxPool:
     """The student package of one exercise and sandboxes that run it; used by several threads.
 
     Arguments:
@@ -111,7 +111,7 @@ class Workplace:
                 build_student_package(catalogue.exercise(self.setting.exercise), self.edition)
                 self._edition_is_made = True
 
-    def run(self, job: Job) -> Done:
+    def run(self, job: Job) -> WorkerResult:
         """Run a job in a sandbox of its own; see ``Sandbox.run``."""
         try:
             sandbox = self._idle.get_nowait()
@@ -122,12 +122,12 @@ class Workplace:
             if ended.why == "sandbox":  # ours, not the student's: once more, in a new one
                 sandbox.close()
                 ended = sandbox.run(job)
-            return Done(ended, dict(sandbox.warm["versions"]))
+            return WorkerResult(ended, dict(sandbox.warm["versions"]))
         finally:
             self._idle.put(sandbox)
 
 
-class Crew(Protocol):
+class Runner(Protocol):
     """Whoever runs submissions: threads here, or workers elsewhere."""
 
     @property
@@ -137,42 +137,42 @@ class Crew(Protocol):
     def start(self, job: Job) -> Any:
         """Begin a run; give a ``concurrent.futures.Future`` of :meth:`finish`'s argument."""
 
-    def finish(self, result: Any, job: Job) -> Done:
+    def finish(self, result: Any, job: Job) -> WorkerResult:
         """Turn what the future gave into what came of the run."""
 
     def close(self) -> None:
         """Let everybody go."""
 
 
-class Here:
+class LocalRunner:
     """Threads of this process, a sandbox each."""
 
     def __init__(self, setting: Setting, workers: int) -> None:
-        self._workplace = Workplace(setting)
+        self.sandbox_pool = SandboxPool(setting)
         try:
-            self._workplace.warm_up()
+            self.sandbox_pool.warm_up()
         except BaseException:
-            self._workplace.close()
+            self.sandbox_pool.close()
             raise
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="sandbox")
         self.size = workers + 1
 
     def start(self, job: Job) -> Any:
         """Begin a run."""
-        return self._threads.submit(self._workplace.run, job)
+        return self._threads.submit(self.sandbox_pool.run, job)
 
-    def finish(self, result: Any, job: Job) -> Done:
+    def finish(self, result: Any, job: Job) -> WorkerResult:
         """Give the result as it is: it was read and checked on the way out of the sandbox."""
-        done: Done = result
+        done: WorkerResult = result
         return done
 
     def close(self) -> None:
         """End threads and sandboxes."""
         self._threads.shutdown(wait=True, cancel_futures=True)
-        self._workplace.close()
+        self.sandbox_pool.close()
 
 
-class Elsewhere:
+class DaskRunner:
     """The workers of a Dask scheduler, a warm sandbox each.
 
     Dask gives a submission whose worker was lost to another one; what came back counts once.
@@ -220,7 +220,7 @@ class Elsewhere:
         """Send a run to whichever worker is free."""
         return self._executor.submit(work_there, pack_job(self.setting, self._digest, job))
 
-    def finish(self, result: Any, job: Job) -> Done:
+    def finish(self, result: Any, job: Job) -> WorkerResult:
         """Read what a worker sent; believe nothing about it."""
         return read_reply(result, job)
 
@@ -245,23 +245,23 @@ def pack_job(setting: Setting, digest: str, job: Job) -> bytes:
     )
 
 
-_OURS: dict[Setting, Workplace] = {}
+_OURS: dict[Setting, SandboxPool] = {}
 _BUSY: Counter[Setting] = Counter()
 _LOCK = threading.Lock()
 
 
 @contextlib.contextmanager
-def _borrowed(setting: Setting) -> Iterator[Workplace]:
-    """Give this process's workplace of a setting; others that nobody is in make room for it."""
+def _borrowed(setting: Setting) -> Iterator[SandboxPool]:
+    """Give this process's sandbox_pool of a setting; others that nobody is in make room for it."""
     with _LOCK:
         if setting not in _OURS:
             for other in [one for one in _OURS if not _BUSY[one]]:
                 _OURS.pop(other).close()
-            _OURS[setting] = Workplace(setting)
+            _OURS[setting] = SandboxPool(setting)
         _BUSY[setting] += 1
-        workplace = _OURS[setting]
+        sandbox_pool = _OURS[setting]
     try:
-        yield workplace
+        yield sandbox_pool
     finally:
         with _LOCK:
             _BUSY[setting] -= 1
@@ -289,8 +289,8 @@ def work_there(job: bytes) -> bytes:
         SandboxLimits(**wanted["limits"]),
     )
     sent = Job.from_plain(wanted["job"])
-    with _borrowed(setting) as workplace:
-        done = workplace.run(sent)
+    with _borrowed(setting) as sandbox_pool:
+        done = sandbox_pool.run(sent)
     return values.pack(
         {
             "versions": {key: str(part) for key, part in done.versions.items()},
@@ -310,11 +310,11 @@ def work_there(job: bytes) -> bytes:
 
 @atexit.register
 def _leave() -> None:
-    for workplace in _OURS.values():
-        workplace.close()
+    for sandbox_pool in _OURS.values():
+        sandbox_pool.close()
 
 
-def read_reply(reply: Any, job: Job) -> Done:
+def read_reply(reply: Any, job: Job) -> WorkerResult:
     """Read a worker's reply; what is no such reply becomes a run that the sandbox failed.
 
     >>> read_reply(b"nonsense", Job([], [])).ended.why
@@ -335,7 +335,7 @@ def read_reply(reply: Any, job: Job) -> Done:
         groups = said["outcomes"]
         if [len(group) for group in groups] != [len(asked.cases) for asked in calls]:
             raise values.NotPlain("it has another length than the calls")
-        ended = Ended(
+        ended = RunReport(
             {
                 asked.answer: [Outcome.from_dict(part) for part in group]
                 for asked, group in zip(calls, groups, strict=True)
@@ -348,7 +348,7 @@ def read_reply(reply: Any, job: Job) -> Done:
             _finite(said["memory_mb"]),
         )
         versions = {str(key)[:40]: str(part)[:80] for key, part in said["versions"].items()}
-        return Done(ended, versions)
+        return WorkerResult(ended, versions)
     except (values.NotPlain, LookupError, TypeError, ValueError, AttributeError) as error:
         return lost(job, f"a worker's reply could not be read: {error}")
 
@@ -360,9 +360,9 @@ def _finite(value: Any) -> float:
     return number
 
 
-def lost(job: Job, reason: str) -> Done:
+def lost(job: Job, reason: str) -> WorkerResult:
     """Give what came of a run that no worker could finish."""
     outcomes = {
         asked.answer: [Outcome(LOST, message=reason)] * len(asked.cases) for asked in job.calls
     }
-    return Done(Ended(outcomes, "sandbox", reason))
+    return WorkerResult(RunReport(outcomes, "sandbox", reason))

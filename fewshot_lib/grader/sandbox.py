@@ -1,8 +1,8 @@
 """Keep strangers' code in a sandbox: bubblewrap outside, a warm worker inside, plain data between.
 
 :class:`Sandbox` starts :mod:`fewshot_lib.grader.worker` inside bubblewrap and hands it one
-submission at a time. What comes back is an :class:`Ended`: the outcomes of the calls, in plain data
-that was checked byte by byte, and how the process ended, as the warm worker tells.
+submission at a time. What comes back is an :class:`RunReport`: the outcomes of the calls, in plain
+data that was checked byte by byte, and how the process ended, as the warm worker tells.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any
 from fewshot_lib.checker import values
 from fewshot_lib.checker.run import LOST, NOT_ATTEMPTED
 from fewshot_lib.grader.bubblewrap import bubblewrap_problem
-from fewshot_lib.grader.conversation import Calls, Conversation, Ended, Job
+from fewshot_lib.grader.conversation import Calls, Conversation, Job, RunReport
 from fewshot_lib.grader.worker import SCRATCH
 
 #: What a sandbox may be made of: bubblewrap, or nothing (on the teacher's own risk).
@@ -217,7 +217,7 @@ class Sandbox:
         """Whether the worker still runs."""
         return self._process is not None and self._process.poll() is None
 
-    def run(self, job: Job) -> Ended:
+    def run(self, job: Job) -> RunReport:
         """Run one notebook's cells, then make the calls of each answer.
 
         A worker that is gone is started anew first; one that goes meanwhile, once more.
@@ -241,7 +241,7 @@ class Sandbox:
                 self._process.wait(1.0)
         return not self.alive
 
-    def _run(self, job: Job) -> Ended:
+    def _run(self, job: Job) -> RunReport:
         begun = time.monotonic()
         self._ticket += 1
         ours, theirs = socket.socketpair()
@@ -267,7 +267,7 @@ class Sandbox:
             ours.close()
             os.close(heard)
         why, detail = _reason(report, talk.odd, talk.complete)
-        return Ended(
+        return RunReport(
             {c.answer: talk.of(c, why) for c in job.calls},
             why,
             detail,
@@ -382,9 +382,9 @@ __all__ = [
     "LOST",
     "NOT_ATTEMPTED",
     "Calls",
-    "Ended",
     "Job",
     "NoSandbox",
+    "RunReport",
     "Sandbox",
     "SandboxLimits",
     "require_sandbox",

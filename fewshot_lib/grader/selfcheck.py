@@ -23,24 +23,24 @@ from typing import IO, Any
 from fewshot_lib.checker import values
 from fewshot_lib.checker.cells import PUBLIC_SEED, remember
 from fewshot_lib.checker.course import course as used
-from fewshot_lib.checker.judge import MISSING, sheet
+from fewshot_lib.checker.judge import MISSING, expected_results
 from fewshot_lib.checker.report import Report
 from fewshot_lib.grader import student
 from fewshot_lib.grader.assemble import assemble
+from fewshot_lib.grader.attempt import Attempt, Prepared
 from fewshot_lib.grader.conversation import (
     REPLY_LIMITS,
     Calls,
     Conversation,
-    Ended,
     Job,
+    RunReport,
 )
 from fewshot_lib.grader.plan import Plan, course_exercises, plan
 from fewshot_lib.grader.reader import Reader, Unreadable
 from fewshot_lib.grader.recognise import Recogniser
-from fewshot_lib.grader.runners import Done
+from fewshot_lib.grader.runners import WorkerResult
 from fewshot_lib.grader.student_package import build_student_package
 from fewshot_lib.grader.submissions import Held, Submission
-from fewshot_lib.grader.underway import Prepared, Underway
 
 #: Seconds that a notebook may take; each cell and each answer has a part of it.
 SECONDS, PART_SECONDS = 600.0, 120.0
@@ -113,26 +113,26 @@ def _refusal(path: Path) -> str:
 def _checked(path: Path, one_plan: Plan, cells: Any, say: Callable[[str], None]) -> int:
     exercise = one_plan.exercise
     assembled = assemble(one_plan.template, cells)
-    calls = [Calls(one.name, sheet(one, PUBLIC_SEED).flat) for one in exercise.answers]
+    calls = [Calls(one.name, expected_results(one, PUBLIC_SEED).flat) for one in exercise.answers]
     submission = Submission("", exercise.stem, path.name, Held(b""))
     prepared = Prepared(submission, 0, PUBLIC_SEED, assembled, calls, SECONDS)
-    underway = Underway(one_plan, prepared)
+    attempt = Attempt(one_plan, prepared)
     with tempfile.TemporaryDirectory(prefix="fewshot-check-") as folder:
         edition = build_student_package(exercise, Path(folder))
         while calls:
-            underway.take(Done(_run(underway.job, edition, path.resolve().parent)))
-            if not underway.next_run():
+            attempt.take(WorkerResult(_run(attempt.job, edition, path.resolve().parent)))
+            if not attempt.next_run():
                 break
-    for index, note in sorted(underway.notes.items()):
+    for index, note in sorted(attempt.notes.items()):
         if note["error"] and 0 <= index < len(assembled.places):
             say(f"A cell fails ({assembled.places[index]}): {note['error']}")
-    for line in (*underway.left_out, *assembled.remarks):
+    for line in (*attempt.left_out, *assembled.remarks):
         say(line)
     for answer in exercise.answers:
-        verdict = underway.verdicts[answer.name]
+        verdict = attempt.verdicts[answer.name]
         key = f"{exercise.name}.{answer.name}"
-        offers = [] if verdict.status == MISSING else remember(key, verdict, answer)
-        say(repr(Report(verdict, answer, tuple(offers))))
+        suggestions = [] if verdict.status == MISSING else remember(key, verdict, answer)
+        say(repr(Report(verdict, answer, tuple(suggestions))))
     missing = [text for text in exercise.prose if not assembled.texts.get(text.name)]
     for text in exercise.prose:
         state = "not written yet" if text in missing else "written"
@@ -140,13 +140,13 @@ def _checked(path: Path, one_plan: Plan, cells: Any, say: Callable[[str], None])
     if exercise.prose:
         say("No program judges texts; in the notebook, rubric(...) below each says what counts.")
     if calls:
-        reached = sum(verdict.points for verdict in underway.verdicts.values())
+        reached = sum(verdict.points for verdict in attempt.verdicts.values())
         say(f"{path.name}: {reached:g} of {exercise.points:g} points")
         return 0 if reached >= exercise.points and not missing else 1
     return 1 if missing else 0
 
 
-def _run(job: Job, edition: Path, folder: Path) -> Ended:
+def _run(job: Job, edition: Path, folder: Path) -> RunReport:
     """Run a notebook in a process of its own, beside the files that lie with it."""
     begun = time.monotonic()
     request = job.plain() | {"seconds": SECONDS, "cell_seconds": PART_SECONDS}
@@ -183,7 +183,7 @@ def _run(job: Job, edition: Path, folder: Path) -> Ended:
     detail = "" if talk.complete else talk.odd or f"exit status {child.returncode}"
     found = {c.answer: talk.of(c, why) for c in job.calls}
     at = ("", "") if talk.complete else talk.at
-    return Ended(found, why, detail, talk.notes, at, time.monotonic() - begun)
+    return RunReport(found, why, detail, talk.notes, at, time.monotonic() - begun)
 
 
 def _frame(stream: IO[bytes]) -> bytes | None:

@@ -22,7 +22,15 @@ CHECKER, GRADER = (Path(str(package.__file__)).parent for package in (checker, g
 NEUTRAL = ("run", "spec", "values")
 #: What a mark depends on besides: what judges, and what runs.
 JUDGING = (*NEUTRAL, "compare", "judge", "withholding")
-RUNNING = ("assemble", "conversation", "quiet", "student", "student_package", "underway", "worker")
+RUNNING = (
+    "assemble",
+    "conversation",
+    "quiet",
+    "student",
+    "student_package",
+    "attempt",
+    "worker",
+)
 
 _QUIET_MODULE = '''"""What a notebook imports; while grading it does nothing."""
 

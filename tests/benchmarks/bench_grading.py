@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 import fewshot_lib.course  # noqa: F401  (it says which course is graded)
-from fewshot_lib.checker.judge import sheet
+from fewshot_lib.checker.judge import expected_results
 from fewshot_lib.checker.notebook import namespace, read
 from fewshot_lib.checker.run import run
 from fewshot_lib.grader import results
@@ -154,7 +154,7 @@ def test_throughput_beside_nbgrader_and_otter_and_overhead(bench, tmp_path):
     begun = time.process_time()
     for seed in range(SEVERAL):
         for answer in one_plan.exercise.answers:
-            cases = sheet(answer, rows[seed]["receipt"]["seed"]).flat
+            cases = expected_results(answer, rows[seed]["receipt"]["seed"]).flat
             run(names[answer.name], cases)
     drawn = time.process_time() - begun
     own = drawn / 2  # half of it was the reference's, on the same cases

@@ -18,8 +18,8 @@ from fewshot_lib import prototypes as library
 from fewshot_lib.checker import catalogue, markup, progress
 from fewshot_lib.checker import cells as checking
 from fewshot_lib.checker.cells import StandIn, examine
-from fewshot_lib.checker.judge import judge, relation, sheet
-from fewshot_lib.checker.report import Report, Said
+from fewshot_lib.checker.judge import expected_results, judge, relation
+from fewshot_lib.checker.report import Message, Report
 from fewshot_lib.checker.run import LOST, Outcome, run
 from fewshot_lib.course import carry_on, check, example, hint, rubric, solution
 
@@ -201,7 +201,7 @@ def test_two_mistakes_in_different_checks_are_both_named():
 @pytest.mark.parametrize("answer", EXERCISE.answers, ids=lambda a: a.name)
 def test_no_report_shows_an_expected_number_or_the_solution(answer):
     numbers = set()
-    for cases in sheet(answer, 0).expected:
+    for cases in expected_results(answer, 0).expected:
         for outcome in cases:
             if isinstance(outcome.value, np.ndarray):
                 numbers |= {f"{abs(float(x)):.4f}"[:6] for x in outcome.value.ravel()}
@@ -331,7 +331,7 @@ def test_the_time_limit_works_in_a_thread_as_well():
             pass
 
     def work():
-        found.extend(run(loops, sheet(ANSWER, 0).flat[:2], seconds=0.3))
+        found.extend(run(loops, expected_results(ANSWER, 0).flat[:2], seconds=0.3))
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -522,13 +522,13 @@ def test_html_is_escaped_and_pictures_have_an_alt_text():
     page = Report(examine(EXERCISE, ANSWER, answer)[0], ANSWER)._repr_html_()
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
-    assert "&lt;b&gt;" in Said("<b>")._repr_html_()
+    assert "&lt;b&gt;" in Message("<b>")._repr_html_()
     verdict, _ = examine(EXERCISE, ANSWER, lambda q, p: squared_euclidean(q, p).sqrt())
     assert 'aria-label="Target and your result' in Report(verdict, ANSWER)._repr_html_()
 
 
 def test_a_lost_process_loses_its_checks_only():
-    outcomes = run(squared_euclidean, sheet(ANSWER, 0).flat)
+    outcomes = run(squared_euclidean, expected_results(ANSWER, 0).flat)
     outcomes[-1] = Outcome(LOST, message="killed")
     verdict = judge(EXERCISE, ANSWER, outcomes, 0)
     assert verdict.points == 4

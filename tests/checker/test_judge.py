@@ -18,7 +18,7 @@ import torch
 from fewshot_lib.checker import catalogue
 from fewshot_lib.checker import judge as diagnosis
 from fewshot_lib.checker.compare import KIND
-from fewshot_lib.checker.judge import ERROR, FAILED, LAW, PASSED, TIME, judge, sheet
+from fewshot_lib.checker.judge import ERROR, FAILED, LAW, PASSED, TIME, expected_results, judge
 from fewshot_lib.checker.run import LOST, RAISED, TOO_SLOW, VALUE, Outcome, run, time_limit
 from fewshot_lib.checker.spec import Answer, Exercise
 from fewshot_lib.checker.values import Opaque, pack, unpack
@@ -91,7 +91,7 @@ def test_whatever_comes_back_gets_a_verdict_and_no_full_marks(
     exercise: Exercise, answer: Answer
 ) -> None:
     seed = 5
-    right = [outcome for group in sheet(answer, seed).expected for outcome in group]
+    right = [outcome for group in expected_results(answer, seed).expected for outcome in group]
     for name, change in STRANGE.items():
         outcomes = [
             Outcome(VALUE, change(one.value if one.status == VALUE else 0.0)) for one in right
@@ -104,7 +104,7 @@ def test_whatever_comes_back_gets_a_verdict_and_no_full_marks(
 
 @pytest.mark.parametrize(("exercise", "answer"), ANSWERS)
 def test_an_error_without_a_name_is_a_wrong_answer(exercise: Exercise, answer: Answer) -> None:
-    outcomes = [Outcome(RAISED, error=(), message="") for _ in sheet(answer, 5).flat]
+    outcomes = [Outcome(RAISED, error=(), message="") for _ in expected_results(answer, 5).flat]
     verdict = judge(exercise, answer, outcomes, 5)
     assert {check.status for check in verdict.checks} == {FAILED}
 
@@ -176,7 +176,7 @@ def test_the_right_result_counts_in_every_form_and_on_both_sides_of_the_wire(
         def function(*args: Any, form: Any = form, **kwargs: Any) -> Any:
             return form(answer.reference(*args, **kwargs), tuple(answer.returns))
 
-        outcomes = run(function, sheet(answer, 4).flat, seconds=60.0)
+        outcomes = run(function, expected_results(answer, 4).flat, seconds=60.0)
         sent = unpack(pack([outcome.as_dict() for outcome in outcomes]))
         for came in (outcomes, [Outcome.from_dict(part) for part in sent]):
             verdict = judge(exercise, answer, came, 4)
@@ -189,7 +189,9 @@ def exercise_with_parts() -> tuple[Exercise, Answer]:
 
 
 def judged(exercise: Exercise, answer: Answer, value: Any, seed: int = 5) -> diagnosis.Verdict:
-    return judge(exercise, answer, [Outcome(VALUE, value) for _ in sheet(answer, seed).flat], seed)
+    return judge(
+        exercise, answer, [Outcome(VALUE, value) for _ in expected_results(answer, seed).flat], seed
+    )
 
 
 @pytest.mark.parametrize(
@@ -224,7 +226,7 @@ def test_what_is_far_too_large_is_told_so_before_any_law_looks_at_it(
 ) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     values = itertools.cycle(LARGE.values())
-    outcomes = [Outcome(VALUE, next(values)) for _ in sheet(answer, 5).flat]
+    outcomes = [Outcome(VALUE, next(values)) for _ in expected_results(answer, 5).flat]
     begun = time.perf_counter()
     verdict = judge(exercise, answer, outcomes, 5)
     assert time.perf_counter() - begun < SECONDS
@@ -244,7 +246,7 @@ def with_law(law: Callable[..., Any]) -> tuple[Exercise, Answer]:
 
 
 def right(answer: Answer, seed: int = 5) -> list[Outcome]:
-    return [outcome for group in sheet(answer, seed).expected for outcome in group]
+    return [outcome for group in expected_results(answer, seed).expected for outcome in group]
 
 
 def for_ever(*_: Any) -> bool:
@@ -303,5 +305,5 @@ def test_a_time_limit_inside_another_gives_it_the_time_that_is_left() -> None:
 @pytest.mark.parametrize("status", [LOST, TOO_SLOW])
 def test_outcomes_without_a_value_have_no_points(status: str) -> None:
     exercise, answer = exercise_with_parts()
-    outcomes = [Outcome(status, message="gone") for _ in sheet(answer, 5).flat]
+    outcomes = [Outcome(status, message="gone") for _ in expected_results(answer, 5).flat]
     assert judge(exercise, answer, outcomes, 5).points == 0

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fewshot_lib.checker import catalogue
-from fewshot_lib.checker.judge import judge, sheet
+from fewshot_lib.checker.judge import expected_results, judge
 from fewshot_lib.checker.run import LOST, STATUSES, VALUE, Outcome
 from fewshot_lib.checker.spec import Answer, Exercise
 from fewshot_lib.checker.values import (
@@ -388,7 +388,7 @@ of_no_form = (
 def test_garbage_gets_a_verdict_in_time_and_never_full_marks(
     exercise: Exercise, answer: Answer, data: st.DataObject
 ) -> None:
-    expected = [outcome for group in sheet(answer, 3).expected for outcome in group]
+    expected = [outcome for group in expected_results(answer, 3).expected for outcome in group]
     first = next(one.value for one in expected if one.status == VALUE)
     garbage = data.draw(st.lists(values | strange(first), min_size=1, max_size=6))
     outcomes = [Outcome(VALUE, garbage[n % len(garbage)]) for n in range(len(expected))]
@@ -408,6 +408,6 @@ def test_garbage_gets_a_verdict_in_time_and_never_full_marks(
 def test_what_has_no_form_of_a_result_has_no_points(
     exercise: Exercise, answer: Answer, garbage: list[Any]
 ) -> None:
-    count = len(sheet(answer, 3).flat)
+    count = len(expected_results(answer, 3).flat)
     outcomes = [Outcome(VALUE, garbage[n % len(garbage)]) for n in range(count)]
     assert judge(exercise, answer, outcomes, 3).points == 0

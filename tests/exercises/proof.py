@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mutants import mutants
-from variants import HERE, accepted, dressed, home
+from variants import HERE, accepted, in_other_types, home
 
-from fewshot_lib.checker.judge import MISSING, PASSED, Verdict, judge, sheet
+from fewshot_lib.checker.judge import MISSING, PASSED, Verdict, judge, expected_results
 from fewshot_lib.checker.notebook import answer_cells, namespace, stub
 from fewshot_lib.checker.run import run
 from fewshot_lib.checker.spec import Answer, Exercise
@@ -48,7 +48,7 @@ def verdict_of(
     seconds: float = 10.0,
 ) -> Verdict:
     """Run a function as if a reader had written it, and judge it."""
-    return judge(exercise, answer, run(function, sheet(answer, seed).flat, seconds), seed)
+    return judge(exercise, answer, run(function, expected_results(answer, seed).flat, seconds), seed)
 
 
 def solution_function(notebook: dict[str, Any], answer: Answer) -> Callable[..., Any]:
@@ -129,7 +129,7 @@ def prove_variants(
     exercise: Exercise, answer: Answer, function: Callable[..., Any], seed: int
 ) -> tuple[int, list[str]]:
     """Count the variants tried, and find those that lose points."""
-    variants = [*accepted(exercise, answer), *dressed(function)]
+    variants = [*accepted(exercise, answer), *in_other_types(function)]
     problems = []
     for variant in variants:
         verdict = verdict_of(exercise, answer, variant.function, seed)

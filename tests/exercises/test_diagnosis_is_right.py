@@ -12,7 +12,7 @@ import torch
 from proof import verdict_of
 
 from fewshot_lib.checker import catalogue
-from fewshot_lib.checker.judge import FAILED, Sheet, judge, sheet
+from fewshot_lib.checker.judge import FAILED, ExpectedResults, judge, expected_results
 from fewshot_lib.checker.run import VALUE, Outcome
 from fewshot_lib.checker.spec import Answer, Exercise
 from fewshot_lib.checker.values import Opaque
@@ -90,7 +90,7 @@ WRONG: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def wrong_outcomes(drawn: Sheet) -> Iterator[tuple[str, list[Outcome]]]:
+def wrong_outcomes(drawn: ExpectedResults) -> Iterator[tuple[str, list[Outcome]]]:
     """Give the outcomes of the wrong functions, named, where they differ from the right ones."""
     right = [outcome for group in drawn.expected for outcome in group]
     for name, change in WRONG.items():
@@ -103,7 +103,7 @@ def wrong_outcomes(drawn: Sheet) -> Iterator[tuple[str, list[Outcome]]]:
         )
 
 
-def is_made(drawn: Sheet, name: str, outcomes: Sequence[Outcome]) -> bool:
+def is_made(drawn: ExpectedResults, name: str, outcomes: Sequence[Outcome]) -> bool:
     """Say whether a listed mistake gives the very same outcomes on all cases."""
     names = [mistake.name for mistake in drawn.answer.mistakes]
     its = [o for group in drawn.mistaken[names.index(name)] for o in group]
@@ -129,7 +129,7 @@ def alike(one: Any, other: Any) -> bool:
 def test_no_mistake_is_told_that_was_not_made(exercise: Exercise, answer: Answer) -> None:
     told = []
     for seed in SEEDS:
-        drawn = sheet(answer, seed)
+        drawn = expected_results(answer, seed)
         for name, outcomes in wrong_outcomes(drawn):
             verdict = judge(exercise, answer, outcomes, seed)
             told += [
@@ -147,7 +147,7 @@ def test_every_mistake_alone_in_a_check_is_told_by_name_or_not_at_all(
     """All checks but one are right; what fails there may be told, if the cases show it."""
     told = []
     for seed in SEEDS:
-        drawn = sheet(answer, seed)
+        drawn = expected_results(answer, seed)
         for place, mistake in enumerate(answer.mistakes):
             for failing in range(len(answer.checks)):
                 outcomes = [

@@ -61,7 +61,7 @@ def _module(name: str) -> ModuleType | None:
     return module
 
 
-def dressed(function: Callable[..., Any]) -> list[Variant]:
+def in_other_types(function: Callable[..., Any]) -> list[Variant]:
     """Give one right function other clothes, in which it must be accepted as well."""
 
     def as_numpy(*args: Any, **kwargs: Any) -> Any:

@@ -32,7 +32,7 @@ import torch._functorch.autograd_function
 from torch import Tensor, nn
 
 from fewshot_lib.checker.compare import difference
-from fewshot_lib.checker.judge import PASSED, judge, sheet
+from fewshot_lib.checker.judge import PASSED, expected_results, judge
 from fewshot_lib.checker.run import RAISED, VALUE, Outcome, TimeIsUp, run
 from fewshot_lib.checker.spec import Answer, Case, Exercise, Tolerance
 from fewshot_lib.checker.values import plain, revive
@@ -276,7 +276,7 @@ class Composition:
 
 def baseline(exercise: Exercise, answer: Answer) -> set[str]:
     """Name the checks that an answer passes which computes nothing: a constant, or a refusal."""
-    drawn = sheet(answer, 0)
+    drawn = expected_results(answer, 0)
     expected = [outcome for group in drawn.expected for outcome in group]
     passed: set[str] = set()
 
@@ -306,7 +306,7 @@ def baseline(exercise: Exercise, answer: Answer) -> set[str]:
     for error in ("ValueError", "TypeError"):
         outcomes = [Outcome(RAISED, error=(error, "Exception"))] * len(expected)
         passed |= won(exercise, answer, outcomes)
-    flat = sheet(answer, 0).flat
+    flat = expected_results(answer, 0).flat
     for one in Trial({}).promising(answer, passed):  # the arguments themselves, with torch alone
         passed |= won(exercise, answer, run(one, flat, 1.0))
     return passed
@@ -391,7 +391,7 @@ class Trial:
 
 def _wanted(answer: Answer, passed: set[str]) -> list[tuple[Case, Any, bool]]:
     """Give for some checks a first case, its result, and whether its numbers count."""
-    drawn = sheet(answer, 0)
+    drawn = expected_results(answer, 0)
     found = []
     for check, cases, outcomes in zip(answer.checks, drawn.cases, drawn.expected, strict=True):
         pairs = zip(cases, outcomes, strict=True)
@@ -462,7 +462,7 @@ def _size(value: Any) -> Any:
 def given_away(exercise: Exercise, answer: Answer, trial: Trial) -> list[str]:
     """Find the compositions that pass a check which a constant does not pass."""
     found: dict[str, str] = {}
-    flat = sheet(answer, 0).flat
+    flat = expected_results(answer, 0).flat
     signal.signal(signal.SIGPROF, _ring)
     with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
         warnings.simplefilter("ignore")

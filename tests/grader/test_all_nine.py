@@ -25,7 +25,7 @@ from fewshot_lib.checker import catalogue
 from fewshot_lib.checker.notebook import grading, read, source_of
 from fewshot_lib.checker.spec import Answer, Exercise
 from fewshot_lib.grader import pool
-from fewshot_lib.grader import runners as workplace
+from fewshot_lib.grader import runners as sandbox_pool
 from fewshot_lib.grader import student_package as edition
 from fewshot_lib.grader.grade import grade
 from fewshot_lib.grader.sandbox import SandboxLimits
@@ -37,7 +37,7 @@ COURSE = course_folder(Path(__file__))
 assert COURSE is not None
 EXERCISES = catalogue.exercises()
 BESIDE = "whole_library"
-DRESSES = [variant.name for variant in variants.dressed(len)]
+DRESSES = [variant.name for variant in variants.in_other_types(len)]
 STEP = 1 if os.environ.get("FEWSHOT_ALL") else 9
 LIMITS = SandboxLimits(wall_seconds=120, answer_seconds=30)
 
@@ -87,7 +87,7 @@ def whole_library_beside(monkeypatch):
             file.write_text(source.replace("fewshot_lib", BESIDE), encoding="utf-8")
         return folder
 
-    monkeypatch.setattr(workplace, "build_student_package", build)
+    monkeypatch.setattr(sandbox_pool, "build_student_package", build)
     warm = (*pool.WARM_IMPORTS, *(f"import {BESIDE}.exercises.{e.name}" for e in EXERCISES))
     monkeypatch.setattr(pool, "WARM_IMPORTS", warm)
 
@@ -107,7 +107,7 @@ def taken(exercise: Exercise, answer: Answer, kind: str, number: int) -> str:
         "mistakes": "_answer.mistakes",
         "variants": "_variants.accepted(_found, _answer)",
         # of the reference: the solution of another answer may call this one
-        "dress": "_variants.dressed(_answer.reference)",
+        "dress": "_variants.in_other_types(_answer.reference)",
     }
     return (
         f"from {BESIDE}.exercises.{exercise.name} import EXERCISE as _found\n"

@@ -69,7 +69,7 @@ def of_an_older_build() -> dict:
             cell["metadata"]["nbgrader"] |= {"grade_id": "tests_for_distance", "points": 99}
             source = "assert squared_euclidean is not None"
         elif not name:
-            source = source.replace("Exercise 03", "Sheet 3") + "\n"
+            source = source.replace("Exercise 03", "ExpectedResults 3") + "\n"
         cells.append({**cell, "source": source, "id": f"old-{number}"})
         if number == 5:
             added = "from fewshot_lib.exercises import not_there_any_more\n"
@@ -258,7 +258,7 @@ def test_isolation_none_grades_and_warns_on_every_page(tmp_path, monkeypatch):
 
 
 def test_a_reply_that_the_judge_stumbles_over_costs_its_answer_only(tmp_path, monkeypatch):
-    from fewshot_lib.grader import underway as module
+    from fewshot_lib.grader import attempt as module
 
     honest = module.judge
 

@@ -44,7 +44,7 @@ def warm(edition):
         yield one
 
 
-def answers(ended: sandbox.Ended) -> list[object]:
+def answers(ended: sandbox.RunReport) -> list[object]:
     return [outcome.value for outcome in ended.outcomes["double"]]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fewshot_lib.checker import catalogue
-from fewshot_lib.checker.judge import PASSED, judge, sheet
+from fewshot_lib.checker.judge import PASSED, expected_results, judge
 from fewshot_lib.checker.notebook import answer_source, grading, namespace, read
 from fewshot_lib.checker.run import run
 from fewshot_lib.grader import results, student
@@ -198,7 +198,7 @@ def test_no_answer_is_given_away_by_one_that_may_stand_in_for_it(exercise):
     names = namespace(notebook)
     given_away = []
     for earlier, later in combinations(exercise.answers, 2):
-        outcomes = run(names[earlier.name], sheet(later, 11).flat, seconds=20)
+        outcomes = run(names[earlier.name], expected_results(later, 11).flat, seconds=20)
         if judge(exercise, later, outcomes, 11).status == PASSED:
             given_away.append((earlier.name, later.name))
     assert given_away == []

@@ -19,14 +19,14 @@ from book import COURSE, STEMS, Book
 from shapes import SHAPES, Shape
 
 from fewshot_lib.checker.cells import PUBLIC_SEED
-from fewshot_lib.checker.judge import sheet
+from fewshot_lib.checker.judge import expected_results
+from fewshot_lib.grader.attempt import Attempt, prepare
 from fewshot_lib.grader.plan import Plan, plan
 from fewshot_lib.grader.pool import WARM_IMPORTS, Pool, imports_of
 from fewshot_lib.grader.reader import Reader
-from fewshot_lib.grader.runners import Setting, Workplace
+from fewshot_lib.grader.runners import SandboxPool, Setting
 from fewshot_lib.grader.sandbox import SandboxLimits
 from fewshot_lib.grader.submissions import Held, Submission
-from fewshot_lib.grader.underway import Underway, prepare
 
 pytestmark = [pytest.mark.hostile, pytest.mark.timeout(1200)]
 
@@ -116,22 +116,24 @@ def checked() -> dict[str, dict[str, float]]:
         limits = QUICK if quick else USUAL
         one_plan = _plan(stem)
         imports = (*WARM_IMPORTS, *imports_of(one_plan.built))
-        place = Workplace(Setting(stem, imports, "none", limits))
+        place = SandboxPool(Setting(stem, imports, "none", limits))
         try:
             with Reader() as reader:
                 for one in group:
                     held = Submission(one.name, stem, "", Held(one.book().data()))
                     prepared = prepare(one_plan, held, 0, reader, limits.wall_seconds)
                     calls = [
-                        replace(asked, cases=sheet(one_plan.exercise[asked.answer], 0).flat)
+                        replace(
+                            asked, cases=expected_results(one_plan.exercise[asked.answer], 0).flat
+                        )
                         for asked in prepared.calls
                     ]
                     prepared = replace(prepared, seed=PUBLIC_SEED, calls=calls)
-                    underway = Underway(one_plan, prepared)
-                    underway.take(place.run(underway.job))
-                    while underway.next_run():
-                        underway.take(place.run(underway.job))
-                    found[one.name] = {k: v.points for k, v in underway.verdicts.items()}
+                    attempt = Attempt(one_plan, prepared)
+                    attempt.take(place.run(attempt.job))
+                    while attempt.next_run():
+                        attempt.take(place.run(attempt.job))
+                    found[one.name] = {k: v.points for k, v in attempt.verdicts.items()}
         finally:
             place.close()
     return found

@@ -23,14 +23,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fewshot_lib.checker.judge import FAILED, PASSED, CheckVerdict, Verdict, judge, sheet
+from fewshot_lib.checker.judge import FAILED, PASSED, CheckVerdict, Verdict, expected_results, judge
 from fewshot_lib.checker.run import LOST, TOO_SLOW, Outcome
 from fewshot_lib.grader import results as receipts
 from fewshot_lib.grader.assemble import Assembled, assemble
-from fewshot_lib.grader.conversation import Calls, Ended, Job
+from fewshot_lib.grader.conversation import Calls, Job, RunReport
 from fewshot_lib.grader.plan import Plan
 from fewshot_lib.grader.reader import Reader
-from fewshot_lib.grader.runners import Done
+from fewshot_lib.grader.runners import WorkerResult
 from fewshot_lib.grader.submissions import Submission
 
 log = logging.getLogger(__name__)
@@ -76,11 +76,11 @@ def prepare(
     found = assemble(one_plan.template, handed.cells)
     assembled = replace(found, remarks=(*handed.remarks, *found.remarks))
     seed = student_seed(run_seed, submission)
-    calls = [Calls(one.name, sheet(one, seed).flat) for one in one_plan.exercise.answers]
+    calls = [Calls(one.name, expected_results(one, seed).flat) for one in one_plan.exercise.answers]
     return Prepared(submission, run_seed, seed, assembled, calls, seconds)
 
 
-class Underway:
+class Attempt:
     """A submission between its first run and its row.
 
     Arguments:
@@ -100,7 +100,7 @@ class Underway:
         self.left_out: list[str] = []
         #: For each answer that counts with something standing in: the names of that.
         self.stood_in: dict[str, list[str]] = {}
-        self._ended: Ended | None = None
+        self._ended: RunReport | None = None
         self._outcomes: dict[str, Sequence[Outcome]] = {}
         self._uncalled = {asked.answer for asked in prepared.calls}
         self._asked = ""  # the answer that the run under way is for, with others standing in
@@ -112,7 +112,7 @@ class Underway:
         """Whether every answer was called, be it that its call ended the process."""
         return not self._uncalled
 
-    def take(self, done: Done) -> None:
+    def take(self, done: WorkerResult) -> None:
         """Note what came of the run under way."""
         ended = self._ended = done.ended
         self.seconds += ended.seconds
@@ -166,7 +166,7 @@ class Underway:
         self.job = replace(self.job, calls=calls[names.index(where) + 1 :])
         return bool(self.job.calls)
 
-    def _take_second(self, ended: Ended) -> None:
+    def _take_second(self, ended: RunReport) -> None:
         name = self._asked
         old = self.verdicts[name]
         new = _judged(self.plan, name, ended.outcomes[name], self.prepared.seed)
@@ -215,7 +215,7 @@ def upper_first(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _how(ended: Ended) -> str:
+def _how(ended: RunReport) -> str:
     if ended.why == "time":
         return "took longer than it may"
     if ended.why == "memory":
