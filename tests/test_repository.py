@@ -48,10 +48,8 @@ def test_the_top_level_is_the_agreed_one(tracked: list[Path]) -> None:
     assert TOP_LEVEL - found == set(), "missing from the layout"
 
 
-def test_no_file_is_over_a_megabyte_and_no_notebook_over_700_kilobytes(tracked: list[Path]) -> None:
-    limit = {path: 700_000 if path.suffix == ".ipynb" else 1_000_000 for path in tracked}
-    too_large = [path.name for path in tracked if path.stat().st_size > limit[path]]
-    assert too_large == []
+def test_no_file_is_over_a_megabyte(tracked: list[Path]) -> None:
+    assert [path.name for path in tracked if path.stat().st_size > 1_000_000] == []
 
 
 def test_no_tracked_text_names_a_folder_of_one_machine(tracked: list[Path]) -> None:

@@ -20,7 +20,7 @@ from fewshot_lib.checker.values import Given
 GIVEN_AWAY = ["heads", "mixture", "networks", "prototypes"]
 MATCHING = "notebook 05, «One query, many queries»; note §3.1, `match_features`"
 EMPTY = "notebook 05, «A class that nobody showed»"
-WHOLE = "notebook 05, «The note's network, cell by cell»"
+WHOLE = "notebook 05, «The note's network, whole»"
 
 
 def _one_hot(labels: Tensor, n_classes: int) -> Tensor:
