@@ -110,6 +110,14 @@ def pytest_terminal_summary(
             terminalreporter.write_line(f"{seconds:7.1f} s  {status:8} {name}")
 
 
+@pytest.fixture(autouse=True)
+def _own_progress(request: pytest.FixtureRequest, tmp_path_factory, monkeypatch) -> None:
+    """Keep the tests of checks away from the reader's own progress."""
+    if {"checker", "exercises"} & set(request.node.path.parts):
+        folder = tmp_path_factory.mktemp("progress")
+        monkeypatch.setenv("FEWSHOT_PROGRESS", str(folder / "progress.json"))
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """Give the folder of the course."""

@@ -15,12 +15,6 @@ def proofs() -> dict[str, Proof]:
     return PROOFS
 
 
-@pytest.fixture(autouse=True)
-def _own_progress(tmp_path, monkeypatch):
-    """Keep every test away from the reader's own progress."""
-    monkeypatch.setenv("FEWSHOT_PROGRESS", str(tmp_path / "progress.json"))
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print exercise × (points, mistakes, mutants, variants), and the mutants that survive."""
     if PROOFS:
