@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from fewshot_lib.checker.course import course
 from fewshot_lib.grader.attempt import Attempt, prepare
 from fewshot_lib.grader.plan import Plan, imports_of
 from fewshot_lib.grader.reader import Reader, Unreadable
@@ -46,8 +45,7 @@ class Pool:
         if workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers}")
         self.plan, self.workers, self.scheduler = one_plan, workers, scheduler
-        fixtures = [f"import {course().fixtures}"] if course().fixtures else []
-        imports = (*WARM_IMPORTS, *fixtures, *imports_of(one_plan.built))
+        imports = (*WARM_IMPORTS, *imports_of(one_plan.built))
         self.setting = Setting(one_plan.exercise.stem, imports, isolation, limits)
         self._crew: Runner
         self._threads: int

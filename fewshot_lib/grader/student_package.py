@@ -66,7 +66,7 @@ def build_student_package(exercise: Exercise, folder: Path) -> Path:
             shutil.copyfile(file, target)
     names = {name for answer in exercise.answers for name in answer.withhold}
     withhold(package, names, (*used.quiet, *used.absent))
-    _add_checker(folder / "fewshot_lib")
+    _add_checker(folder / "fewshot_lib", used.fixtures)
     return folder
 
 
@@ -82,8 +82,8 @@ def _parts(used: Course) -> Iterator[tuple[Path, bool]]:
             yield file, quiet
 
 
-def _add_checker(package: Path) -> None:
-    """Put the neutral modules of the checker beside the library; everything else of it is quiet."""
+def _add_checker(package: Path, fixtures: str) -> None:
+    """Put the checker's neutral modules and the fixtures in; the rest of the checker is quiet."""
     target = package / "checker"
     target.mkdir(parents=True, exist_ok=True)
     (package / "__init__.py").touch()
@@ -95,6 +95,8 @@ def _add_checker(package: Path) -> None:
     with (target / "__init__.py").open("a", encoding="utf-8") as initial:
         # by their whole names: a quiet module has every name, so that "from" would not import
         initial.writelines(f"import fewshot_lib.checker.{name}\n" for name in NEUTRAL)
+        if fixtures:  # they enter themselves where cases look for them
+            initial.write(f"import {fixtures}\n")
 
 
 def source_digest(name: str) -> str:
