@@ -78,6 +78,7 @@ GALLERY = {
         RNG.random((5, 8, 8)), list("00711"), roles=["support"] * 2 + ["query"] * 3
     ),
     "overlay": lambda: figures.overlay(IMAGE, LABELS, NAMES, title="slice 3"),
+    "strip": lambda: figures.strip(IMAGE, {"truth": LABELS, "answer": SHIFTED}, NAMES),
     "montage": lambda: figures.montage(VOLUME),
     "episode": lambda: figures.episode(
         IMAGE, LABELS, IMAGE, SHIFTED, {"copy": LABELS, "truth": SHIFTED}, NAMES
