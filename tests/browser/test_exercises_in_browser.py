@@ -127,7 +127,7 @@ def test_the_words_of_an_option_are_its_name_and_are_clicked(
     box = page.page.locator(".fewshot-live-prototypes-unsquared").last
     asked = find("prototypes.unsquared")
     for letter, option in asked.labelled:
-        named = re.compile(rf"^{letter}\s+{re.escape(option.text)}")
+        named = re.compile(rf"^{letter}\.\s+{re.escape(option.text)}")
         control = box.get_by_role("checkbox", name=named)
         assert control.count() == 1
         assert not control.is_checked()
