@@ -10,11 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot_lib._tensors import full_precision, require_count, require_floating, widened
-from fewshot_lib.heads import HEADS, Kind, PositionHead, Prototypes, Similarity, upsample
+from fewshot_lib.heads import HEADS, Kind, Prototypes, Similarity, upsample
 from fewshot_lib.prototypes import _require_masks
 
 KINDS: tuple[Kind, ...] = tuple(HEADS)
-_position_prototypes = PositionHead.compute_prototypes  # exercises 05 and 09 compare with it
 
 
 class UNetEncoder(nn.Module):

@@ -148,10 +148,9 @@ def examine(
     if function is answer.reference or _is_the_librarys(function):
         return missing, "this is the library's own function; write yours"
     if not callable(function):
-        return missing, f"{answer.name} is no function but a {type(function).__name__}"
-    cases = expected_results(
-        answer, seed
-    ).flat  # the reference runs here, before anything is withheld
+        return missing, f"{answer.name} is not a function but a {type(function).__name__}"
+    # the reference runs here, before anything is withheld
+    cases = expected_results(answer, seed).flat
     with withheld(exercise):
         outcomes = run(function, cases, TIME_LIMIT)
     return judge(exercise, answer, outcomes, seed), ""
@@ -266,11 +265,7 @@ def hint(name: str, step: int | None = None) -> None:
 
 
 def solution(name: str) -> None:
-    """Show our way of writing an answer: after a pass, or after three attempts.
-
-    It is the answer's cell of the solution notebook where that is at hand, else the library's own
-    function.
-    """
+    """Show our way of writing an answer: after a pass, or after three attempts."""
     try:
         exercise, answer = catalogue.answer(name)
     except NoSuchExercise as error:

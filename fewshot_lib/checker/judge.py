@@ -174,17 +174,17 @@ class ExpectedResults:
         return tuple(tuple(next(outcomes) for _ in cases) for cases in self.cases)
 
 
-_SHEETS: dict[tuple[int, int], ExpectedResults] = {}
+_EXPECTED: dict[tuple[int, int], ExpectedResults] = {}
 
 
 def expected_results(answer: Answer, seed: int) -> ExpectedResults:
     """Draw an answer's cases for a seed and run the reference on them; the last 64 are kept."""
     key = (id(answer), seed)
-    if key not in _SHEETS or _SHEETS[key].answer is not answer:
-        if len(_SHEETS) >= 64:
-            _SHEETS.pop(next(iter(_SHEETS)))
-        _SHEETS[key] = ExpectedResults(answer, seed)
-    return _SHEETS[key]
+    if key not in _EXPECTED or _EXPECTED[key].answer is not answer:
+        if len(_EXPECTED) >= 64:
+            _EXPECTED.pop(next(iter(_EXPECTED)))
+        _EXPECTED[key] = ExpectedResults(answer, seed)
+    return _EXPECTED[key]
 
 
 def judge(exercise: Exercise, answer: Answer, outcomes: Sequence[Outcome], seed: int) -> Verdict:
@@ -205,7 +205,9 @@ def judge(exercise: Exercise, answer: Answer, outcomes: Sequence[Outcome], seed:
     """
     drawn = expected_results(answer, seed)
     if len(outcomes) != len(drawn.flat):
-        raise ValueError(f"{len(drawn.flat)} outcomes are needed, one a case; got {len(outcomes)}")
+        raise ValueError(
+            f"{len(drawn.flat)} outcomes are needed, one per case; got {len(outcomes)}"
+        )
     remaining = iter(outcomes)
     groups = tuple(tuple(next(remaining) for _ in part) for part in drawn.cases)
     if all(outcome.status == NOT_ATTEMPTED for outcome in outcomes):

@@ -45,7 +45,7 @@ def read(path: Path) -> dict[str, Any]:
     """Read a notebook's JSON.
 
     Raises:
-        BadSolution: it is no notebook of format 4.
+        BadSolution: it is not a notebook of format 4.
     """
     try:
         notebook = json.loads(path.read_text(encoding="utf-8"))
@@ -53,7 +53,7 @@ def read(path: Path) -> dict[str, Any]:
         raise BadSolution(f"{path.name} cannot be read: {error}") from None
     cells = notebook.get("cells") if isinstance(notebook, dict) else None
     if cells is None or notebook.get("nbformat") != 4 or "metadata" not in notebook:
-        raise BadSolution(f"{path.name} is no notebook of format 4")
+        raise BadSolution(f"{path.name} is not a notebook of format 4")
     needed: dict[str, Any] = {"cell_type": str, "source": (str, list), "metadata": dict}
     for cell in cells if isinstance(cells, list) else [None]:
         if not isinstance(cell, dict) or not all(

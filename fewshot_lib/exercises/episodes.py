@@ -399,7 +399,7 @@ def accuracy(log_p):
             log-probabilities; leading dimensions are episodes.
 
     Returns:
-        (…) float in [0, 1], one number an episode; a query with a NaN is never right.
+        (…) float in [0, 1], one number per episode; a query with a NaN is never right.
     """
     ### BEGIN SOLUTION: what accuracy_as_found means to do, without its three faults
     targets = torch.arange(log_p.shape[-1])[:, None]  # (n_way, 1)

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from fewshot_lib import networks
 from fewshot_lib import prototypes as library
 from fewshot_lib.checker import pictures
 from fewshot_lib.checker.spec import Case, Tolerance
 from fewshot_lib.checker.specification import answer, exercise
 from fewshot_lib.checker.values import Given
+from fewshot_lib.heads import PositionHead
 
 GIVEN_AWAY = ["heads", "mixture", "networks", "prototypes"]
 MATCHING = "notebook 05, «One query, many queries»; note §3.1, `match_features`"
@@ -45,7 +45,7 @@ def _blocks(g: Generator, *shape: int) -> Tensor:
 
 
 def _of_the_library(features: Tensor, masks: Tensor) -> Tensor:
-    return networks._position_prototypes(features, masks)
+    return PositionHead.compute_prototypes(features, masks)
 
 
 @answer(reference=_of_the_library, picture=pictures.matrix, withhold=GIVEN_AWAY)
@@ -209,7 +209,7 @@ def _pooled_by_the_library(features: Tensor, masks: Tensor) -> tuple[Tensor, Ten
     withhold=GIVEN_AWAY,
 )
 def compute_prototypes(features, masks):
-    """Average features under each class's masks: one prototype a class from all support images.
+    """Average features under each class's masks: one prototype per class from all support images.
 
     Arguments:
         features: (…, S, D, H', W') float; leading dimensions are episodes.

@@ -206,7 +206,7 @@ def choose_slices(features, n_slices):
     """Choose slices that represent a volume: the medoid first, then the farthest from all chosen.
 
     Arguments:
-        features: (Z, D) float, one vector a slice; distances are Euclidean.
+        features: (Z, D) float, one vector per slice; distances are Euclidean.
         n_slices: how many to choose, 1 … Z.
 
     Returns:

@@ -59,7 +59,7 @@ def examples(
         what: names the picture.
 
     Returns:
-        figure, and data with a row an image. Notebooks 00, 02, 03.
+        figure, and data with a row per image. Notebooks 00, 02, 03.
 
     Raises:
         ValueError: no image, or numbers of titles or roles that differ from the images'.
@@ -133,7 +133,7 @@ def overlay(
         window: intensities drawn black and white; None: 1st and 99th percentile.
 
     Returns:
-        figure, and data with a row an organ: its pixels, its share, its centre. Notebooks 01, 05.
+        figure, and data with a row per organ: its pixels, its share, its centre. Notebooks 01, 05.
 
     Raises:
         ValueError: shapes that differ, or a label without a name.

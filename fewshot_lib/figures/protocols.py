@@ -123,7 +123,7 @@ def ranks(scores: Mapping[str, Mapping[str, float]], *, what: str = "") -> tuple
 
 
 def folds(plans: Mapping[str, ArrayLike], n_scans: int) -> tuple[Figure, PlotData]:
-    """Draw cross-validations: a row a fold, a column a scan, and how often each scan is queried.
+    """Draw cross-validations: a row per fold, a column per scan, and how often each is queried.
 
     Arguments:
         plans: name → (R, 3) whole numbers, rows (fold, support, query): scan ``query`` is segmented

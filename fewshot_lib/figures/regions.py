@@ -47,7 +47,7 @@ def compare_regions(
         axis_names: what the axes show.
 
     Returns:
-        figure, and data with a row a class; ``numbers`` holds the difference on the grid, its
+        figure, and data with a row per class; ``numbers`` holds the difference on the grid, its
         maximum, and the share of the plane that the two decide otherwise. Notebook 04.
 
     Raises:

@@ -67,7 +67,7 @@ def embedding(
         axis_names: what the axes show.
 
     Returns:
-        figure, and data with a row a class; ``numbers`` holds the probabilities on the grid, the
+        figure, and data with a row per class; ``numbers`` holds the probabilities on the grid, the
         share of points that lie in their own class's region, and the regions' shares of the
         picture. Notebook 03.
 

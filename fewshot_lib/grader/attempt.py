@@ -70,7 +70,7 @@ def prepare(
     """Read a submission, say what is what in it, and draw its cases.
 
     Raises:
-        Unreadable: it is no notebook that can be graded; says what it is instead.
+        Unreadable: it is not a notebook that can be graded; says what it is instead.
     """
     handed = reader.read(submission.read())
     found = assemble(one_plan.template, handed.cells)

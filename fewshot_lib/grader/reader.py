@@ -49,7 +49,7 @@ _LONGEST_NAME = 200
 
 
 class Unreadable(ValueError):
-    """A submission is no notebook that can be graded; says what it is instead."""
+    """A submission is not a notebook that can be graded; says what it is instead."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Reader:
             data: the file's bytes.
 
         Raises:
-            Unreadable: it is no notebook of format 4 within the limits; says what it is.
+            Unreadable: it is not a notebook of format 4 within the limits; says what it is.
         """
         if len(data) > MAX_BYTES:
             raise Unreadable(too_large(len(data)))
@@ -207,7 +207,7 @@ def parse(data: bytes) -> dict[str, Any]:
         ``cells`` and ``remarks`` as ``Handed`` has them.
 
     Raises:
-        Unreadable: it is no notebook of format 4 within the limits.
+        Unreadable: it is not a notebook of format 4 within the limits.
     """
     if not data.strip():
         raise Unreadable("the file is empty")
@@ -290,7 +290,7 @@ def _cell(cell: Any) -> dict[str, Any] | None:
 
 
 def _joined(source: Any) -> str | None:
-    """Give a text that a file may hold as lines; None if it is no text."""
+    """Give a text that a file may hold as lines; None if it is not a text."""
     if isinstance(source, list) and all(isinstance(line, str) for line in source):
         source = "".join(source)
     return _text(source) if isinstance(source, str) else None

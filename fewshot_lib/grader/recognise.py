@@ -129,7 +129,7 @@ class Recogniser:
         """Give a hash of the cells' sources, to compare two files by.
 
         Raises:
-            Unreadable: it is no notebook.
+            Unreadable: it is not a notebook.
         """
         digest = hashlib.sha256()
         for cell in self._reader.read(data).cells:

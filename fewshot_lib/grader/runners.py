@@ -45,7 +45,7 @@ class OtherCourse(RuntimeError):
 
 @dataclass(frozen=True)
 class Setting:
-    """What a sandbox_pool is made for.
+    """What a sandbox pool is made for.
 
     Arguments:
         exercise: the exercise's file name without ending.
@@ -77,9 +77,9 @@ class SandboxPool:
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
-        self._folder = tempfile.TemporaryDirectory(prefix="fewshot-edition-")
-        self.edition = Path(self._folder.name)
-        self._edition_is_made = False
+        self._folder = tempfile.TemporaryDirectory(prefix="fewshot-package-")
+        self.package = Path(self._folder.name)
+        self._package_is_made = False
         self._idle: SimpleQueue[Sandbox] = SimpleQueue()
         self._made: list[Sandbox] = []
         self._lock = threading.Lock()
@@ -89,7 +89,7 @@ class SandboxPool:
         self._idle.put(self._sandbox())
 
     def close(self) -> None:
-        """End every sandbox and remove the edition."""
+        """End every sandbox and remove the student package."""
         with self._lock:
             for sandbox in self._made:
                 sandbox.close()
@@ -99,17 +99,17 @@ class SandboxPool:
     def _sandbox(self) -> Sandbox:
         setting = self.setting
         sandbox = Sandbox(
-            self.edition, setting.imports, setting.isolation, setting.limits, self._make_edition
+            self.package, setting.imports, setting.isolation, setting.limits, self._make_package
         )
         with self._lock:
             self._made.append(sandbox)
         return sandbox
 
-    def _make_edition(self) -> None:
+    def _make_package(self) -> None:
         with self._lock:
-            if not self._edition_is_made:
-                build_student_package(catalogue.exercise(self.setting.exercise), self.edition)
-                self._edition_is_made = True
+            if not self._package_is_made:
+                build_student_package(catalogue.exercise(self.setting.exercise), self.package)
+                self._package_is_made = True
 
     def run(self, job: Job) -> WorkerResult:
         """Run a job in a sandbox of its own; see ``Sandbox.run``."""
@@ -148,18 +148,18 @@ class LocalRunner:
     """Threads of this process, a sandbox each."""
 
     def __init__(self, setting: Setting, workers: int) -> None:
-        self.sandbox_pool = SandboxPool(setting)
+        self._sandbox_pool = SandboxPool(setting)
         try:
-            self.sandbox_pool.warm_up()
+            self._sandbox_pool.warm_up()
         except BaseException:
-            self.sandbox_pool.close()
+            self._sandbox_pool.close()
             raise
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="sandbox")
         self.size = workers + 1
 
     def start(self, job: Job) -> Any:
         """Begin a run."""
-        return self._threads.submit(self.sandbox_pool.run, job)
+        return self._threads.submit(self._sandbox_pool.run, job)
 
     def finish(self, result: Any, job: Job) -> WorkerResult:
         """Give the result as it is: it was read and checked on the way out of the sandbox."""
@@ -169,7 +169,7 @@ class LocalRunner:
     def close(self) -> None:
         """End threads and sandboxes."""
         self._threads.shutdown(wait=True, cancel_futures=True)
-        self.sandbox_pool.close()
+        self._sandbox_pool.close()
 
 
 class DaskRunner:
@@ -252,7 +252,7 @@ _LOCK = threading.Lock()
 
 @contextlib.contextmanager
 def _borrowed(setting: Setting) -> Iterator[SandboxPool]:
-    """Give this process's sandbox_pool of a setting; others that nobody is in make room for it."""
+    """Give this process's sandbox pool of a setting; others that nobody is in make room for it."""
     with _LOCK:
         if setting not in _OURS:
             for other in [one for one in _OURS if not _BUSY[one]]:

@@ -64,7 +64,7 @@ class SandboxLimits:
 
 
 def require_sandbox(isolation: str) -> None:
-    """Make sure that ``isolation`` can be had here.
+    """Make sure that ``isolation`` is available here.
 
     Raises:
         NoSandbox: bubblewrap is missing or may not make namespaces; says the way out.
@@ -85,7 +85,7 @@ class Sandbox:
     """One warm worker in its sandbox; grades one submission at a time.
 
     Arguments:
-        edition: the folder with the student package of the library (the package's parent).
+        package: the folder with the student package of the library (the package's parent).
         make: makes the student package in that folder if it is not there yet; called while the
             worker imports what is not of the course.
         imports: import statements that the worker executes before the first fork.
@@ -98,7 +98,7 @@ class Sandbox:
 
     def __init__(
         self,
-        edition: Path,
+        package: Path,
         imports: Sequence[str] = (),
         isolation: str = "bubblewrap",
         limits: SandboxLimits | None = None,
@@ -106,7 +106,7 @@ class Sandbox:
     ) -> None:
         require_sandbox(isolation)
         self._make = make
-        self.edition, self.imports, self.isolation = edition, tuple(imports), isolation
+        self.package, self.imports, self.isolation = package, tuple(imports), isolation
         self.limits = limits or SandboxLimits()
         self._ticket = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -136,7 +136,7 @@ class Sandbox:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         worker = Path(__file__).with_name("worker.py")
         inside = "/grader/worker.py" if self.isolation == "bubblewrap" else str(worker)
-        library = "/grader/library" if self.isolation == "bubblewrap" else str(self.edition)
+        library = "/grader/library" if self.isolation == "bubblewrap" else str(self.package)
         command = [
             *(self._bubblewrap(worker) if self.isolation == "bubblewrap" else []),
             *(sys.executable, "-I", "-B", inside),
@@ -208,7 +208,7 @@ class Sandbox:
             command += ["--tmpfs", str(folder)]
         for file in (worker, worker.with_name("student.py")):
             command += ["--ro-bind", str(file), f"/grader/{file.name}"]
-        command += ["--ro-bind", str(self.edition), "/grader/library"]
+        command += ["--ro-bind", str(self.package), "/grader/library"]
         # nothing that outlives a submission may be written to: each gets a scratch of its own
         return [*command, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", SCRATCH, "--"]
 

@@ -118,9 +118,9 @@ def _checked(path: Path, one_plan: Plan, cells: Any, say: Callable[[str], None])
     prepared = Prepared(submission, 0, PUBLIC_SEED, assembled, calls, SECONDS)
     attempt = Attempt(one_plan, prepared)
     with tempfile.TemporaryDirectory(prefix="fewshot-check-") as folder:
-        edition = build_student_package(exercise, Path(folder))
+        package = build_student_package(exercise, Path(folder))
         while calls:
-            attempt.take(WorkerResult(_run(attempt.job, edition, path.resolve().parent)))
+            attempt.take(WorkerResult(_run(attempt.job, package, path.resolve().parent)))
             if not attempt.next_run():
                 break
     for index, note in sorted(attempt.notes.items()):
@@ -146,13 +146,13 @@ def _checked(path: Path, one_plan: Plan, cells: Any, say: Callable[[str], None])
     return 1 if missing else 0
 
 
-def _run(job: Job, edition: Path, folder: Path) -> RunReport:
+def _run(job: Job, package: Path, folder: Path) -> RunReport:
     """Run a notebook in a process of its own, beside the files that lie with it."""
     begun = time.monotonic()
     request = job.plain() | {"seconds": SECONDS, "cell_seconds": PART_SECONDS}
     for asked in request["answers"]:
         asked["seconds"] = PART_SECONDS
-    command = [sys.executable, "-P", "-B", str(Path(student.__file__)), str(edition)]
+    command = [sys.executable, "-P", "-B", str(Path(student.__file__)), str(package)]
     pipe = subprocess.PIPE
     try:
         child = subprocess.Popen(command, cwd=folder, stdin=pipe, stdout=pipe)

@@ -369,9 +369,9 @@ def _stand_ins(wanted: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: space[name] for name in wanted["names"]}
 
 
-def main(edition: str) -> None:
+def main(package: str) -> None:
     """Be the process of ``fewshot check``: the request comes from stdin, what happens to stdout."""
-    sys.path.insert(0, edition)
+    sys.path.insert(0, package)
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     from fewshot_lib.checker import values

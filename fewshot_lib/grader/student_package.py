@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fewshot_lib import checker, grader
+from fewshot_lib.checker import catalogue
 from fewshot_lib.checker.course import Course, course
 from fewshot_lib.checker.spec import Exercise
 from fewshot_lib.checker.withholding import withhold
@@ -102,16 +103,18 @@ def _add_checker(package: Path, fixtures: str) -> None:
 def source_digest(name: str) -> str:
     """Hash the sources that a mark of an exercise depends on: the same on every machine.
 
-    What students get of the library, the exercise's specification, what judges it, what runs it.
+    What students get of the library, the exercise's specification (with that of an answer that it
+    shares with another exercise), what judges it, what runs it.
 
     Arguments:
         name: the exercise's word, "prototypes".
     """
     used = course()
-    specification = used.file(f"{used.exercises}.{name}")
-    words = specification.with_suffix(".toml")
+    modules = {f"{used.exercises}.{name}"}
+    modules |= {one.solution.__module__ for one in catalogue.exercise(name).answers if one.solution}
     files = {f"library/{file.relative_to(used.package)}": file for file, q in _parts(used) if not q}
-    files |= {f"exercise/{file.name}": file for file in (specification, words) if file.is_file()}
+    for source in map(used.file, sorted(modules)):
+        files |= {f"exercise/{file.name}": file for file in (source, source.with_suffix(".toml"))}
     files |= {f"checker/{part}": CHECKER / f"{part}.py" for part in JUDGING}
     files |= {f"grader/{part}": GRADER / f"{part}.py" for part in RUNNING}
     total = hashlib.sha256()

@@ -487,7 +487,7 @@ def _limit(limits: dict[str, Any]) -> None:
 
 
 def seccomp_available() -> bool:
-    """Say whether the filter of system calls can be had (libseccomp and its binding)."""
+    """Say whether the filter of system calls is available (libseccomp and its binding)."""
     try:
         import pyseccomp  # noqa: F401
     except (ImportError, RuntimeError, OSError):

@@ -246,7 +246,7 @@ def scan(folder: Path | str) -> list[Shown]:
         folder: of ``NN_name.ipynb`` files.
 
     Returns:
-        one row a call of ``claim`` with a literal id, in order; status and holds from its output.
+        one row per call of ``claim`` with a literal id, in order; status and holds from its output.
     """
     found: list[Shown] = []
     for path in sorted(Path(folder).glob("[0-9][0-9]_*.ipynb")):

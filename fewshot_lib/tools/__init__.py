@@ -1,0 +1,1 @@
+"""Set up, serve and build the course."""

@@ -424,10 +424,10 @@ def build(
         course: the folder that holds ``solutions/`` and ``exercises/``.
         names: which ("03_prototypes", "prototypes"); all by default.
         check: run nothing and write nothing, only compare.
-        say: is given one line a notebook.
+        say: is given one line per notebook.
 
     Returns:
-        The exit status: 0 all right, 1 something is wanting.
+        The exit status: 0 all right, 1 something is wrong.
 
     Raises:
         BadSolution: a named solution does not exist.

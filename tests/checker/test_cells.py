@@ -94,7 +94,7 @@ def test_the_librarys_own_function_is_no_answer(capsys):
 
 def test_what_is_no_function_is_said_so(capsys):
     assert float(check("prototypes.squared_euclidean", 3.0)) == 0
-    assert "no function but a float" in capsys.readouterr().out
+    assert "not a function but a float" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["prototype", "prototypes.squared", "", "...", "prototypes."])
@@ -281,7 +281,7 @@ HOSTILE = {
     "a meta tensor": (lambda q, p: torch.empty(3, device="meta"), "no numbers to read"),
     "infinities": (lambda q, p: squared_euclidean(q, p) / 0, "infinite"),
     "a class": (Evil, "cannot be"),
-    "a module": (torch, "no function"),
+    "a module": (torch, "not a function"),
 }
 
 
@@ -298,7 +298,7 @@ def test_whatever_an_answer_does_the_check_ends_with_a_sentence(name, capsys):
 def test_an_object_that_fights_every_question_is_no_function(capsys):
     assert float(check("prototypes.squared_euclidean", Evil())) == 0
     assert float(check("prototypes", Evil())) == 0
-    assert "no function but a Evil" in capsys.readouterr().out
+    assert "not a function but a Evil" in capsys.readouterr().out
 
 
 def test_a_flood_of_prints_is_kept_away_and_counted(capsys):
@@ -536,7 +536,7 @@ def test_a_lost_process_loses_its_checks_only():
 
 
 def test_as_many_outcomes_as_cases_are_needed():
-    with pytest.raises(ValueError, match="one a case"):
+    with pytest.raises(ValueError, match="one per case"):
         judge(EXERCISE, ANSWER, [], 0)
 
 

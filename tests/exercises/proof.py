@@ -198,7 +198,7 @@ def prove_every_check_can_fail(
 
 
 def table(proofs: Iterable[Proof]) -> str:
-    """Write what was proved, a line an answer."""
+    """Write what was proved, a line per answer."""
     head = ("exercise", "answer", "points", "mistakes", "mutants", "equal", "variants", "s")
     rows = [head]
     for proof in proofs:

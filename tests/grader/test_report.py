@@ -145,7 +145,7 @@ def test_everything_that_a_person_must_look_at_is_in_one_list(tmp_path):
         row("dora", texts={"temperature": "An essay."}),
         row("emil", texts={"temperature": " *Write here.* "}),
         row("fine", 2.0),
-        folders=[{"place": "x", "unrecognised": [["finn/essay.pdf", "it is no notebook"]]}],
+        folders=[{"place": "x", "unrecognised": [["finn/essay.pdf", "it is not a notebook"]]}],
     )
     listed = teacher(folder).split("To be looked at")[1].split(f"<h2>{NAME}")[0]
     for there in ("anna", "ben", "carl", "dora", "finn/essay.pdf", "temperature"):
@@ -299,13 +299,13 @@ def test_no_name_is_a_formula_of_a_spreadsheet(tmp_path, name):
 
 
 def test_the_table_lists_late_maximum_status_and_what_was_not_recognised(tmp_path):
-    strange = [{"place": "x", "unrecognised": [["finn/=essay.pdf", "it is no notebook"]]}]
+    strange = [{"place": "x", "unrecognised": [["finn/=essay.pdf", "it is not a notebook"]]}]
     folder = write(tmp_path, row("anna"), row("ben", status="died"), folders=strange)
     anna, ben, other = lines(folder)
     assert list(anna) == ["student", NAME, "total", "maximum", "late", "note"]
     assert ben["note"] == f"{NAME}: died"
     assert other["student"] == ""
-    assert "finn/=essay.pdf: it is no notebook" in other["note"]
+    assert "finn/=essay.pdf: it is not a notebook" in other["note"]
 
 
 # ------------------------------------------------------------------------------- Moodle and Canvas
