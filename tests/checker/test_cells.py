@@ -6,6 +6,7 @@ import contextlib
 import functools
 import html
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -337,6 +338,24 @@ def test_the_time_limit_works_in_a_thread_as_well():
     thread.start()
     thread.join(10)
     assert [outcome.status for outcome in found] == ["too slow", "too slow"]
+
+
+def test_code_can_be_traced_after_a_time_limit_in_a_thread():
+    """In a process of its own: with a limit that is taken back, the traced call never ends."""
+    script = (
+        "import sys, threading\n"
+        "from fewshot_lib.checker.run import time_limit\n"
+        "def work():\n"
+        "    with time_limit(10):\n"
+        "        pass\n"
+        "thread = threading.Thread(target=work)\n"
+        "thread.start()\n"
+        "thread.join()\n"
+        "sys.settrace(lambda *_: None)\n"
+        "(lambda: print('traced'))()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60)
+    assert done.stdout.split() == [b"traced"]
 
 
 def test_a_slow_but_right_answer_has_all_points_and_is_told(capsys):
