@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from functools import cache
 
@@ -56,6 +57,11 @@ def test_minutes_and_points_are_those_of_the_exercise(exercise) -> None:
     if exercise.prose:
         told += f" and {sum(one.points for one in exercise.prose):g} by rubric"
     assert told in sessions()[exercise.number], f"the guide's session should say: {told}"
+    cells = json.loads((ROOT / "solutions" / f"{exercise.stem}.ipynb").read_text("utf-8"))["cells"]
+    table = "".join(cells[0]["source"])
+    rows = re.findall(r"\| (\d+) \| [\d.]+(, by rubric)? \|$", table, re.M)
+    assert sum(int(minutes) for minutes, by_rubric in rows if not by_rubric) == code
+    assert sum(int(minutes) for minutes, by_rubric in rows if by_rubric) == text
 
 
 @every_exercise
