@@ -1,8 +1,8 @@
 """Run everything: ``make test``, or ``python -m tests [STAGE ...]``.
 
-Each stage is a program of its own, timed. The quick ones run first, then two lanes side by side, a
-core each; what a stage of a lane says is shown when it has ended. A failed stage does not stop the
-later ones; the run as a whole fails. The last stage is pytest's, so that the last line is its
+Each stage is a program of its own, timed. The quick ones run first, then the long ones two at a
+time, a core each; what such a stage says is shown when it has ended. A failed stage does not stop
+the later ones; the run as a whole fails. The last stage is pytest's, so that the last line is its
 count.
 """
 
@@ -42,8 +42,9 @@ STAGES: dict[str, list[str]] = {
     "strangers": [*PYTEST, *STRANGERS],
     "browser": [*PYTEST, *LAST],
 }  # fmt: skip
-#: These run side by side, one thread each: small work, on which a second thread is lost.
-LANES = (("nbval", "grader"), ("unit", "strangers"))
+#: Two of these run at any time, one thread each: small work, on which a second thread is lost. The
+#: longest come first.
+TWO_AT_A_TIME = ("nbval", "grader", "unit", "strangers")
 
 
 def environment(scratch: Path) -> dict[str, str]:
@@ -74,21 +75,21 @@ class Run:
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
 
-    def stage(self, name: str, in_lane: bool = False) -> None:
-        """Run a stage; in a lane its output is kept until it has ended."""
+    def stage(self, name: str, beside: bool = False) -> None:
+        """Run a stage; beside another one its output is kept until it has ended."""
         kept = self.scratch / f"{name}.txt"
         title = f"\n=== {name}: {' '.join(STAGES[name][2:])}"
-        print(f"{title}{' (shown when it has ended)' * in_lane}", flush=True)
-        own = self.variables | ({"OMP_NUM_THREADS": "1"} if in_lane else {})
+        print(f"{title}{' (shown when it has ended)' * beside}", flush=True)
+        own = self.variables | ({"OMP_NUM_THREADS": "1"} if beside else {})
         begun = time.monotonic()
         with kept.open("wb") as file:
-            out = file if in_lane else None
+            out = file if beside else None
             process = subprocess.Popen(STAGES[name], cwd=ROOT, env=own, stdout=out, stderr=out)
         self._running.add(process)
         status = process.wait()
         self._running.discard(process)
         with self._lock:
-            if in_lane:
+            if beside:
                 print(f"\n=== {name} has ended:", flush=True)
                 sys.stdout.write(kept.read_text(encoding="utf-8", errors="replace"))
             result = "FAILED" if status else "passed"
@@ -98,18 +99,13 @@ class Run:
             )
             print(f"=== {name} {result} after {self.done[-1][1]:.0f} s", flush=True)
 
-    def lanes(self, chosen: list[str]) -> None:
-        """Run the chosen stages of each lane in its order, the lanes side by side."""
-
-        def one(lane: tuple[str, ...]) -> None:
-            for name in lane:
-                if name in chosen:
-                    self.stage(name, in_lane=True)
-
-        with ThreadPoolExecutor(len(LANES)) as pool:
+    def two_at_a_time(self, chosen: list[str]) -> None:
+        """Run the chosen stages in their order, each as soon as one of the two before it ends."""
+        with ThreadPoolExecutor(2) as pool:
             try:
-                list(pool.map(one, LANES))
+                list(pool.map(lambda name: self.stage(name, beside=True), chosen))
             except BaseException:  # interrupted
+                pool.shutdown(wait=False, cancel_futures=True)
                 for process in self._running:
                     process.kill()
                 raise
@@ -123,19 +119,15 @@ def main(chosen: list[str]) -> int:
         return 2
     (ROOT / "build").mkdir(exist_ok=True)
     (ROOT / "build" / "test-stages.json").unlink(missing_ok=True)
-    names = chosen or list(STAGES)
-    in_lanes = [name for lane in LANES for name in lane if name in names]
+    names = [name for name in STAGES if name in chosen] if chosen else list(STAGES)
+    long = [name for name in TWO_AT_A_TIME if name in names]
     with tempfile.TemporaryDirectory(prefix="fewshot-test-") as scratch:
         run = Run(environment(Path(scratch)), Path(scratch))
         for name in names:
-            if name == "browser" and in_lanes:
-                run.lanes(in_lanes)
-                in_lanes = []
-            if not any(name in lane for lane in LANES) or len(names) == 1:
+            if name not in long or len(long) == 1:
                 run.stage(name)
-                in_lanes = [left for left in in_lanes if left != name]
-        if in_lanes:
-            run.lanes(in_lanes)
+            elif name == long[0]:
+                run.two_at_a_time(long)
     failed = [name for name, _, result in run.done if result == "FAILED"]
     if failed:
         print(f"Failed: {', '.join(failed)}. One stage alone: python -m tests {failed[0]}")
