@@ -73,4 +73,4 @@ def test_the_chosen_slice_beats_every_other_on_the_rest_of_its_volume(task):
         rest = [t for t in range(len(mask)) if t != s]
         made, truth = predictions[s, rest], mask[rest]
         other = 2 * float((made & truth).sum()) / max(int(made.sum() + truth.sum()), 1)
-        assert other <= float(dice) + 1e-9
+        assert other <= float(dice) + 1e-6  # dice is float32
