@@ -208,8 +208,8 @@ def carry_on(name: str, answer: Any) -> Any:
     reason = "is not written yet" if verdict.status == MISSING else "does not pass its check yet"
     show(
         Message(
-            f"{specification.name} {reason}: from here on the library's own stands in for it.",
-            "What follows is computed with the library's function, not with yours. "
+            f"{specification.name} {reason}: from here on the course's own stands in for it.",
+            "What follows is computed with the course's function, not with yours. "
             "Run your cell, its check and this cell again when it is right.",
             colour="#b58900",
         )

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from fewshot_lib.checker.values import factory
 
+
 @factory
 def segmenter(kind: str) -> Callable[[Any, Any, Any], Any]:
     """Make something that looks like a one-shot network, to be tested (exercise 05).

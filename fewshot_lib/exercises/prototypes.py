@@ -91,9 +91,7 @@ def _shuffled(g: Generator) -> Iterator[Case]:
         embeddings, labels = embeddings[order], labels[order]
 
 
-@class_prototypes.check(
-    "several episodes at once", pointer="notebook 03, «Six examples, by hand»"
-)
+@class_prototypes.check("several episodes at once", pointer="notebook 03, «Six examples, by hand»")
 def _episodes(g: Generator) -> Iterator[Case]:
     labels = torch.stack([_labels([2, 3], g), _labels([1, 4], g), _labels([4, 1], g)])
     yield Case("3 episodes of 2 classes", (torch.randn(3, 5, 4, generator=g), labels, 2))

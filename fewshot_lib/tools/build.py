@@ -361,11 +361,13 @@ def _check_one(path: Path, course: Path) -> list[str]:
     exercise = catalogue.exercise(path.stem)
     read(path)  # says in one sentence what is wrong with the file
     solution = nbformat.read(path, as_version=4)
-    found = [
-        f"the answer {name} is not what {exercise.name}.py says"
-        for name in write_answers(copy.deepcopy(solution), exercise)
-    ]
-    found += problems_of(solution, exercise)
+    changed = write_answers(copy.deepcopy(solution), exercise)
+    if changed:
+        return [
+            f"the code of {', '.join(changed)} is not what exercises/{exercise.name}.py says: "
+            f"run fewshot build {exercise.name}"
+        ]
+    found = problems_of(solution, exercise)
     if solution.metadata.get("fewshot", {}).get("run") != digest(solution):
         found.append("the solution was touched after its last run")
     found += [f"solution: {said}" for said in score_problems(solution, exercise, full=True)]

@@ -417,7 +417,7 @@ def test_carry_on_gives_the_answer_or_a_stand_in_under_a_banner(capsys):
         raise NotImplementedError("write it")
 
     stand_in = carry_on("prototypes", named(stub))
-    assert "the library's own stands in" in capsys.readouterr().out
+    assert "the course's own stands in" in capsys.readouterr().out
     assert isinstance(stand_in, StandIn)
     assert stand_in(torch.zeros(1, 2), torch.ones(1, 2)).item() == pytest.approx(2)
     assert carry_on("prototypes", stand_in) is stand_in

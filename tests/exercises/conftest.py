@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from proof import Proof, table
 
 PROOFS: dict[str, Proof] = {}

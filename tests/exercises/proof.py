@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mutants import mutants
-from variants import HERE, accepted, in_other_types, home
+from variants import HERE, accepted, home, in_other_types
 
-from fewshot_lib.checker.judge import MISSING, PASSED, Verdict, judge, expected_results
+from fewshot_lib.checker.judge import MISSING, PASSED, Verdict, expected_results, judge
 from fewshot_lib.checker.notebook import answer_cells, namespace, stub
 from fewshot_lib.checker.run import run
 from fewshot_lib.checker.spec import Answer, Exercise
@@ -48,7 +48,9 @@ def verdict_of(
     seconds: float = 10.0,
 ) -> Verdict:
     """Run a function as if a reader had written it, and judge it."""
-    return judge(exercise, answer, run(function, expected_results(answer, seed).flat, seconds), seed)
+    return judge(
+        exercise, answer, run(function, expected_results(answer, seed).flat, seconds), seed
+    )
 
 
 def solution_function(notebook: dict[str, Any], answer: Answer) -> Callable[..., Any]:
@@ -93,7 +95,7 @@ def prove_form(exercise: Exercise, answer: Answer) -> list[str]:
     for mistake in answer.mistakes:
         try:
             if isinstance(mistake.function, Edited):
-                mistake.function.function  # noqa: B018 - it is made when asked for
+                mistake.function.function
         except BadSpecification as error:
             problems.append(str(error))
     return problems

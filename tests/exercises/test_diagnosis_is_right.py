@@ -12,7 +12,7 @@ import torch
 from proof import verdict_of
 
 from fewshot_lib.checker import catalogue
-from fewshot_lib.checker.judge import FAILED, ExpectedResults, judge, expected_results
+from fewshot_lib.checker.judge import FAILED, ExpectedResults, expected_results, judge
 from fewshot_lib.checker.run import VALUE, Outcome
 from fewshot_lib.checker.spec import Answer, Exercise
 from fewshot_lib.checker.values import Opaque

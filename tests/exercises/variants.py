@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from fewshot_lib.checker import catalogue
 from fewshot_lib.checker.spec import Answer, Exercise
 
 HERE = Path(__file__).resolve().parent
@@ -32,9 +33,22 @@ class Variant:
 
 
 def accepted(exercise: Exercise, answer: Answer) -> list[Variant]:
-    """Give the accepted variants of an answer, in the order of their file."""
-    module = _module(home(exercise, answer))
+    """Give the accepted variants of an answer, in the order of their file.
+
+    Raises:
+        ValueError: a function of the file has a name that makes it nobody's variant.
+    """
+    file = home(exercise, answer)
+    module = _module(file)
     found = {name.partition("__"): one for name, one in vars(module or object).items()}
+    known = {one.name for one in catalogue.exercise(file).answers} if module else set()
+    for (name, gap, words), one in found.items():
+        here = module is not None and getattr(one, "__module__", "") == module.__name__
+        if here and name and not (name in known and words):
+            raise ValueError(
+                f"accepted/{file}.py: {name}{gap}{words} belongs to no answer there; name it "
+                "ANSWER__in_a_few_words, or begin it with _ if it only helps"
+            )
     return [
         Variant(words.replace("_", " "), function)
         for (name, _, words), function in found.items()

@@ -57,11 +57,23 @@ def test_minutes_and_points_are_those_of_the_exercise(exercise) -> None:
     if exercise.prose:
         told += f" and {sum(one.points for one in exercise.prose):g} by rubric"
     assert told in sessions()[exercise.number], f"the guide's session should say: {told}"
+
+
+@every_exercise
+def test_the_table_of_an_exercise_has_a_row_for_each_answer_as_specified(exercise) -> None:
     cells = json.loads((ROOT / "solutions" / f"{exercise.stem}.ipynb").read_text("utf-8"))["cells"]
-    table = "".join(cells[0]["source"])
-    rows = re.findall(r"\| (\d+) \| [\d.]+(, by rubric)? \|$", table, re.M)
-    assert sum(int(minutes) for minutes, by_rubric in rows if not by_rubric) == code
-    assert sum(int(minutes) for minutes, by_rubric in rows if by_rubric) == text
+    row = r"^\|(.*)\| ([●○]{5}) \| ([●○]{5}) \| (\d+) \| ([\d.]+)(, by rubric)? \|$"
+    rows = re.findall(row, "".join(cells[0]["source"]), re.M)
+    told = {name[0]: tuple(rest) for what, *rest in rows if (name := re.findall("`(.+?)`", what))}
+    dots = ["○" * 5] + ["●" * n + "○" * (5 - n) for n in range(1, 6)]
+    assert told == {
+        one.name: (
+            dots[one.difficulty], dots[one.importance], str(one.minutes), f"{one.points:g}", "",
+        )
+        for one in exercise.answers
+    }  # fmt: skip
+    texts = [(int(minutes), float(points)) for *_, minutes, points, rubric in rows if rubric]
+    assert texts == [(one.minutes, one.points) for one in exercise.prose]
 
 
 @every_exercise

@@ -61,7 +61,7 @@ def test_one_character_in_a_solution_makes_its_exercise_stale(course):
     change(course / "solutions" / f"{STEM}.ipynb", touch)
     status, text = said(course)
     assert status == 1
-    assert "touched after its last run" in text
+    assert "the code of class_prototypes is not what" in text
 
 
 def test_one_character_in_the_text_around_makes_the_exercise_stale(course):
