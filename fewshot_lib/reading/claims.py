@@ -187,8 +187,8 @@ def ledger(notebook: str | None = None, folder: Path | str | None = None) -> Non
 
     >>> ledger("04")  # doctest: +ELLIPSIS
     The claim ledger, notebook 04: 1 claim (1 holds under conditions).
-    claim        note            status                    what became of it
-    6-mixture    §6, question 2  ≈ holds under conditions  Its posterior is that of one Gaussian per
+    claim      note            status                    what became of it
+    6-mixture  §6, question 2  ≈ holds under conditions  Its posterior is that of one Gaussian per
     ...
     """
     rows = [one for one in claims().values() if notebook in (None, one.notebook)]
