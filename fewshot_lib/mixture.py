@@ -1,7 +1,7 @@
 """What the softmax over prototypes assumes: Gaussian, linear, von Mises–Fisher (note §2.2, §6).
 
-z = f(x) ∈ R^M is an embedding, c_k a prototype, σ² a variance, π_k a prior (notebook 04). Every
-statement is about embeddings given their class; none is about images.
+z = f(x) ∈ R^M is an embedding, c_k a prototype, σ² a variance, π_k a prior (notebooks 04 and 04b).
+Every statement is about embeddings given their class; none is about images.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def gaussian_log_density(
             is not positive, a covariance that is not symmetric positive definite.
         TypeError: inputs that are not floating point, or of different types.
 
-    Source: Bishop 2006, equation 2.43. Notebook 04 (T1, T8).
+    Source: Bishop 2006, equation 2.43. Notebooks 04 (T1) and 04b (T8).
 
     >>> gaussian_log_density(torch.zeros(1, 1), torch.tensor([[0.0], [1.0]]), 1.0)
     tensor([[-0.9189, -1.4189]])
@@ -94,7 +94,7 @@ def gaussian_log_posterior(
     Raises:
         ValueError, TypeError: as ``gaussian_log_density`` and ``prototypes.log_posterior``.
 
-    Source: Snell et al. 2017, §2.3; Bishop 2006, §4.2.1. Notebook 04 (T1, T8).
+    Source: Snell et al. 2017, §2.3; Bishop 2006, §4.2.1. Notebooks 04 (T1) and 04b (T8).
 
     >>> queries, means = torch.tensor([[0.0]]), torch.tensor([[1.0], [-1.0]])
     >>> gaussian_log_posterior(queries, means).exp()
@@ -138,7 +138,7 @@ def linear_form(
             as ``gaussian_log_density``.
         TypeError: means that are not floating point.
 
-    Source: Snell et al. 2017, §2.4. Notebook 04 (T3, T8).
+    Source: Snell et al. 2017, §2.4. Notebooks 04 (T3) and 04b (T8).
 
     >>> weights, biases = linear_form(torch.tensor([[1.0, 0.0], [0.0, 3.0]]))
     >>> weights.tolist(), biases.tolist()
@@ -195,7 +195,7 @@ def vmf_log_posterior(
         ValueError: a negative κ, one κ for each class (C_M(κ_k) would not cancel), shapes.
         TypeError: inputs that are not floating point, or of different types.
 
-    Source: Banerjee, Dhillon, Ghosh, Sra 2005 (JMLR 6). Notebook 04 (T7).
+    Source: Banerjee, Dhillon, Ghosh, Sra 2005 (JMLR 6). Notebook 04b (T7).
 
     >>> queries, directions = torch.tensor([[5.0, 0.0]]), torch.eye(2)
     >>> vmf_log_posterior(queries, directions, 20.0).argmax().item()
@@ -227,7 +227,7 @@ def variance_from_scale(scale: Number, distance: Distance = "squared_euclidean")
     Raises:
         ValueError: a scale that is not positive, or a distance without Gaussian reading.
 
-    Source: Snell et al. 2017, §2.3; Banerjee et al. 2005 (JMLR 6). Notebook 04 (T1, T7).
+    Source: Snell et al. 2017, §2.3; Banerjee et al. 2005 (JMLR 6). Notebooks 04 (T1) and 04b (T7).
 
     >>> variance_from_scale(1.0), variance_from_scale(20.0, "cosine")
     (0.5, 0.05)
@@ -251,7 +251,7 @@ def scale_from_variance(variance: Number, distance: Distance = "squared_euclidea
     Raises:
         ValueError: a variance that is not positive, or a distance without Gaussian reading.
 
-    Source: as ``variance_from_scale``. Notebook 04 (T1, T7).
+    Source: as ``variance_from_scale``. Notebooks 04 (T1) and 04b (T7).
 
     >>> scale_from_variance(0.5), scale_from_variance(0.05, "cosine")
     (1.0, 20.0)
@@ -280,7 +280,7 @@ def shared_variance(
             ``class_prototypes``.
         TypeError: as ``class_prototypes``.
 
-    Source: Bishop 2006, §4.2.2. Notebook 04 (T4, T9).
+    Source: Bishop 2006, §4.2.2. Notebooks 04 (T4) and 04b (T9).
 
     >>> embeddings = torch.tensor([[-1.0], [1.0], [9.0], [11.0]])
     >>> shared_variance(embeddings, torch.tensor([0, 0, 1, 1]), 2).item()
@@ -320,7 +320,7 @@ def mean_direction(embeddings: Tensor, labels: Tensor, n_way: int) -> Tensor:
             then as likely; as ``class_prototypes``.
         TypeError: as ``class_prototypes``.
 
-    Source: Banerjee, Dhillon, Ghosh, Sra 2005 (JMLR 6). Notebook 04 (T7).
+    Source: Banerjee, Dhillon, Ghosh, Sra 2005 (JMLR 6). Notebook 04b (T7).
 
     >>> embeddings = torch.tensor([[10.0, 0.0], [0.0, 1.0]])
     >>> mean_direction(embeddings, torch.tensor([0, 0]), 1)
@@ -360,7 +360,7 @@ def support_size_correction(counts: Tensor, variance: float | Tensor, dimension:
     Raises:
         ValueError: a count that is not positive, a negative variance, M < 1.
 
-    Source: the variance of a mean, n_k draws. Notebook 04 (T9).
+    Source: the variance of a mean, n_k draws. Notebook 04b (T9).
 
     >>> support_size_correction(torch.tensor([1, 20]), 1.0, 64)
     tensor([64.0000,  3.2000])
@@ -408,7 +408,7 @@ def soft_kmeans_refine(
         ValueError: a count that is not positive, negative steps; as ``log_posterior``.
         TypeError: as ``log_posterior``.
 
-    Source: Ren et al. 2018 (ICLR; α = 1, one step). Notebook 04 (T10).
+    Source: Ren et al. 2018 (ICLR; α = 1, one step). Notebook 04b (T10).
 
     >>> prototypes, unlabelled = torch.tensor([[0.0], [10.0]]), torch.tensor([[1.0], [11.0]])
     >>> soft_kmeans_refine(prototypes, torch.tensor([1, 1]), unlabelled).tolist()
@@ -462,7 +462,7 @@ def geometric_median(
         TypeError: points that are not floating point.
         RuntimeError: not converged after max_steps.
 
-    Source: Weiszfeld 1937; Vardi and Zhang 2000 (PNAS) for steps from a data point. Notebook 04
+    Source: Weiszfeld 1937; Vardi and Zhang 2000 (PNAS) for steps from a data point. Notebook 04b
     (T6).
 
     >>> geometric_median(torch.tensor([[0.0], [1.0], [100.0]])).tolist()

@@ -127,7 +127,7 @@ class DigitEncoder(nn.Module):
     Raises:
         ValueError: settings below 1; images of another shape.
 
-    Source: Snell et al. 2017, §3.1 (four such blocks for 28×28). Notebooks 03 and 04.
+    Source: Snell et al. 2017, §3.1 (four such blocks for 28×28). Notebook 03.
 
     >>> DigitEncoder()(torch.zeros(5, 1, 8, 8)).shape
     torch.Size([5, 256])

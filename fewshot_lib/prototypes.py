@@ -161,7 +161,7 @@ def similarity(
         ValueError: an unknown distance, or shapes as for ``squared_euclidean``.
         TypeError: inputs that are not floating point, or of different types.
 
-    Source: Snell et al. 2017, equation 2; Wang et al. 2019 (PANet). Notebooks 03 and 04.
+    Source: Snell et al. 2017, equation 2; Wang et al. 2019 (PANet). Notebooks 03 and 04b.
 
     >>> similarity(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0]]), "euclidean")
     tensor([[-5.]])
@@ -201,7 +201,7 @@ def log_posterior(
         TypeError: inputs that are not floating point, or of different types; ``valid`` not bool.
 
     Source: Snell et al. 2017, equation 2; Wang et al. 2019 (PANet: cosine, α = 20); note §2.2.
-    Notebooks 03 and 04.
+    Notebooks 03, 04 and 04b.
 
     >>> queries, prototypes = torch.tensor([[0.0]]), torch.tensor([[0.0], [1.0]])
     >>> log_posterior(queries, prototypes, log_prior=torch.tensor([0.0, float("-inf")])).exp()

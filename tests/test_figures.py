@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy.spatial.distance import dice as scipy_dissimilarity
 
-from fewshot_lib import figures
+from fewshot_lib import figures, mixture
 from fewshot_lib.episodes import Volume
 from fewshot_lib.figures import style, tiles
 from fewshot_lib.prototypes import Distance, log_posterior
@@ -48,6 +48,17 @@ def nearest(name: str, distance: Distance = "squared_euclidean", prior=None) -> 
     centres = torch.from_numpy(CENTRES)
     read = partial(log_posterior, prototypes=centres, distance=distance, log_prior=prior)
     return figures.Reading(name, read, centres)
+
+
+def gaussians(shift: float, variance: float, prior=(0.5, 0.25, 0.25)) -> figures.Mixture:
+    """Mix Gaussians around CENTRES, moved to the right by ``shift``."""
+    centres = torch.from_numpy(CENTRES) + torch.tensor([shift, 0.0])
+    shares = torch.tensor(prior, dtype=torch.float64)
+
+    def log_joint(z: torch.Tensor) -> torch.Tensor:
+        return mixture.gaussian_log_density(z, centres, variance) + shares.log()
+
+    return figures.Mixture(f"variance {variance:g}", log_joint, centres, shares)
 
 
 GALLERY = {
@@ -95,6 +106,10 @@ GALLERY = {
     "compare_regions": lambda: figures.compare_regions(
         nearest("squared"), nearest("plain", "euclidean"), ["zero", "one", "two"], (-1, 4, -1, 4)
     ),
+    "mixtures": lambda: figures.mixtures(
+        [gaussians(0.0, 0.5), gaussians(1.0, 0.5), gaussians(0.0, 0.25)],
+        ["zero", "one", "two"], (-1, 4, -1, 4),
+    ),
     "ranks": lambda: figures.ranks(
         {"EP1": {"a": 0.8, "b": 0.7, "c": 0.2}, "EP2": {"a": 0.5, "b": 0.6, "c": 0.1}}
     ),
@@ -113,7 +128,7 @@ def hex_rgb(colour: str) -> np.ndarray:
 
 
 def test_the_gallery_of_this_test_holds_every_public_plot() -> None:
-    not_plots = {"PALETTE", "SIZES", "PlotData", "Reading"}
+    not_plots = {"PALETTE", "SIZES", "Mixture", "PlotData", "Reading"}
     not_plots |= {"drawing", "number", "organ_looks", "png"}
     drawn = {name.split()[0] for name in GALLERY}
     assert drawn == set(figures.__all__) - not_plots
@@ -346,6 +361,29 @@ def test_compared_regions_differ_where_a_loop_says_so_and_nowhere_when_alike() -
     assert plain.numbers["otherwise"] == 0 < plain.numbers["largest"]
 
 
+def test_mixtures_may_share_a_posterior_and_are_apart_as_a_loop_says() -> None:
+    c = torch.from_numpy(CENTRES)
+    first, limits = gaussians(0.0, 0.5, (1 / 3,) * 3), (-6.0, 9.0, -6.0, 9.0)
+    turned = (c @ torch.tensor([1.0, 0.0]).double()).softmax(dim=0)  # centres c + a/2, a = (1, 0)
+    shifted = gaussians(0.5, 0.5, turned.tolist())
+    _, data = figures.mixtures([first, shifted, first], ["a", "b", "c"], limits)
+    assert data.numbers["probability"] < 1e-12
+    assert "The posterior is the same" in data.finding
+    assert data.numbers["moved"][0] == data.numbers["moved"][2] == 0
+    side = np.linspace(-6, 9, 96)
+    mass = np.zeros((2, 96, 96))
+    for i, j in itertools.product(range(96), repeat=2):
+        for k, (x, y) in enumerate(CENTRES):
+            d = (side[i] - x) ** 2 + (side[j] - y) ** 2
+            mass[0, i, j] += np.exp(-d) / 3
+            mass[1, i, j] += np.exp(-d - 0.25 + (side[i] - x)) * turned[k].item()
+    mass /= mass.sum(axis=(1, 2), keepdims=True)
+    assert data.numbers["moved"][1] == pytest.approx(np.abs(mass[0] - mass[1]).sum() / 2)
+    other = figures.mixtures([first, gaussians(0.5, 0.5), first], ["a", "b", "c"], limits)[1]
+    assert other.numbers["probability"] > 0.1
+    assert "The posteriors differ, too" in other.finding
+
+
 def test_moved_support_points_are_counted() -> None:
     _, data = GALLERY["embedding with support"]()
     assert "3 support points (1 moved)" in data.alt
@@ -531,6 +569,10 @@ REFUSED = {
     "names and posteriors": (
         lambda: figures.compare_regions(nearest("a"), nearest("b"), ["0"], (0, 1, 0, 1)),
         "(9216, 1) log-probabilities for 1 names, got (9216, 3)",
+    ),
+    "two mixtures": (
+        lambda: figures.mixtures([gaussians(0, 1.0)] * 2, list("012"), (0, 1, 0, 1)),
+        "room for three mixtures, got 2",
     ),
     "one scoring": (lambda: figures.ranks({"EP1": {"a": 1, "b": 0}}), "two or more scorings"),
     "other methods": (

@@ -1,4 +1,4 @@
-"""Handwritten digits, for classification prototypes (notebooks 02, 03, 04).
+"""Handwritten digits, for classification prototypes (notebooks 02, 03, 04, 04b).
 
 1,797 real images of 8×8 pixels come with scikit-learn. Base classes are for training an embedding,
 novel classes for testing it; no function here ever swaps them.
@@ -103,7 +103,7 @@ def load() -> Digits:
         `Digits`: images (1797, 1, 8, 8) float32 in 0 … 1, labels (1797,) int64.
 
     Source: Alpaydin & Kaynak 1998, UCI "Optical Recognition of Handwritten Digits" (test part), as
-    distributed with scikit-learn; notebooks 02, 03, 04.
+    distributed with scikit-learn; notebooks 02, 03, 04, 04b.
 
     >>> digits = load()
     >>> digits.images.shape, len(digits.classes)

@@ -495,7 +495,7 @@ def _scales(distance: str) -> Callable[[Generator], Iterator[Case]]:
 
 variance_from_scale.check("α times squared distance")(_scales("squared_euclidean"))
 variance_from_scale.check(
-    "α times cosine", pointer="notebook 04, «Cosine, and where its mean lies»"
+    "α times cosine", pointer="notebook 04b, «Cosine, and where its mean lies»"
 )(_scales("cosine"))
 
 
@@ -507,7 +507,7 @@ def _default_scale(g: Generator) -> Iterator[Case]:
 
 @variance_from_scale.check(
     "a distance that is no Gaussian's is refused",
-    pointer="notebook 04, «One assumption at a time»",
+    pointer="notebook 04b, «Scale, concentration, variance»",
 )
 def _no_gaussian(g: Generator) -> Iterator[Case]:
     yield Case("un-squared distance", (3.0, "euclidean"))

@@ -161,7 +161,7 @@ def _query_episodes(g: Generator) -> Iterator[Case]:
 
 
 @squared_euclidean.check(
-    "far from the origin as near it", pointer="notebook 04, «Two formulas that differ in float32»"
+    "far from the origin as near it", pointer="notebook 04b, «Two formulas that differ in float32»"
 )
 def _offset(g: Generator) -> Iterator[Case]:
     queries, prototypes = _pairs(g, 40, 6, 8)

@@ -8,7 +8,7 @@ finding in one sentence. ``fewshot_lib.reading.show(figure, data)`` puts both be
     charts     methods, reliability, score_histogram, heat_map
     images     examples, overlay, strip, montage, episode, target_and_yours
     spaces     embedding
-    regions    compare_regions, of two Readings
+    regions    compare_regions, of two Readings; mixtures, of three Mixtures
     protocols  ranks, folds
     tiles      images in a grid with organs drawn over them
     style      the look: sizes, palette and second cue, PNG
@@ -36,7 +36,7 @@ from fewshot_lib.figures.images import (
     target_and_yours,
 )
 from fewshot_lib.figures.protocols import folds, ranks
-from fewshot_lib.figures.regions import Reading, compare_regions
+from fewshot_lib.figures.regions import Mixture, Reading, compare_regions, mixtures
 from fewshot_lib.figures.spaces import embedding
 from fewshot_lib.figures.style import PALETTE, SIZES, PlotData, drawing, number, png
 from fewshot_lib.figures.tiles import organ_looks
@@ -44,6 +44,7 @@ from fewshot_lib.figures.tiles import organ_looks
 __all__ = [
     "PALETTE",
     "SIZES",
+    "Mixture",
     "PlotData",
     "Reading",
     "accuracy_against_shots",
@@ -61,6 +62,7 @@ __all__ = [
     "loss_curve",
     "mask_shrinking",
     "methods",
+    "mixtures",
     "montage",
     "number",
     "organ_looks",

@@ -1,4 +1,4 @@
-"""Two classifiers of the plane side by side, and where their probabilities differ."""
+"""Models of the plane side by side: where two differ, and what several densities share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from fewshot_lib.figures.spaces import GRID, borders, one_thread, tints
-from fewshot_lib.figures.style import INK, PlotData, drawing, number, numpy_of, percent
+from fewshot_lib.figures.style import INK, PlotData, drawing, listing, number, numpy_of, percent
+
+SAME = 1e-6  # probabilities that differ by less are called the same
 
 
 class Reading(NamedTuple):
@@ -27,6 +29,22 @@ class Reading(NamedTuple):
     name: str
     log_posterior: Callable[[torch.Tensor], torch.Tensor]
     centres: ArrayLike | torch.Tensor | None = None
+
+
+class Mixture(NamedTuple):
+    """One mixture of classes over the plane.
+
+    Arguments:
+        name: above its panel.
+        log_joint: (P, 2) float64 points → (P, K) log π_k + log p(z | y = k).
+        centres: (K, 2) drawn as stars.
+        priors: (K,) written beside the stars.
+    """
+
+    name: str
+    log_joint: Callable[[torch.Tensor], torch.Tensor]
+    centres: ArrayLike | torch.Tensor
+    priors: ArrayLike | torch.Tensor
 
 
 def compare_regions(
@@ -57,12 +75,8 @@ def compare_regions(
     >>> compare_regions(half, half, ["a", "b"], (0, 1, 0, 1))[1].finding
     'half and half agree: no probability differs by more than 1e-06.'
     """
-    left, right, bottom, top = limits
-    if not (left < right and bottom < top):
-        raise ValueError(f"limits must be (left, right, bottom, top), increasing, got {limits}")
-    xs, ys = np.linspace(left, right, GRID), np.linspace(bottom, top, GRID)
-    plane = torch.from_numpy(np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2))
-    grids = [_on_plane(reading, plane, len(names)) for reading in (truth, model)]
+    xs, ys, plane = _plane(limits)
+    grids = [_on_plane(one.name, one.log_posterior, plane, len(names)) for one in (truth, model)]
     gap = np.abs(grids[0] - grids[1]).max(axis=-1)  # (G, G)
     with drawing("wide") as figure:
         panels = figure.subplots(1, 3, sharey=True)
@@ -71,7 +85,7 @@ def compare_regions(
                 tints(grid), extent=limits, origin="lower", aspect="auto", interpolation="bilinear"
             )
             axes.add_collection(LineCollection(borders(xs, ys, grid), colors=INK, linewidths=0.9))
-            _stars(axes, reading, names)
+            _stars(axes, reading.centres, names)
             axes.set_title(reading.name)
         picture = panels[2].imshow(
             gap, extent=limits, origin="lower", aspect="auto", cmap="cividis", vmin=0, vmax=1
@@ -86,26 +100,152 @@ def compare_regions(
     return figure, _data(truth, model, names, grids, gap, (xs, ys))
 
 
-def _on_plane(reading: Reading, plane: torch.Tensor, n_way: int) -> NDArray[Any]:
-    """Return p(y = k | z) on the grid: (G, G, K)."""
+def mixtures(
+    models: Sequence[Mixture],
+    names: Sequence[str],
+    limits: tuple[float, float, float, float],
+    axis_names: tuple[str, str] = ("embedding 1", "embedding 2"),
+) -> tuple[Figure, PlotData]:
+    """Draw the densities of three mixtures, and the posterior of the first beside them.
+
+    p(z) = Σ_k π_k p(z | y = k) with lines at a tenth, a half and nine tenths of its maximum;
+    p(y = k | z) = π_k p(z | y = k) / p(z) in regions as in ``embedding``.
+
+    Arguments:
+        models: three mixtures.
+        names: K class names.
+        limits: (left, right, bottom, top) of the plane.
+        axis_names: what the axes show.
+
+    Returns:
+        figure, and data with a row per mixture; ``numbers`` holds ``probability``, the largest
+        difference of a probability from the first mixture's, and ``moved``, for each mixture the
+        share of its mass on this plane that lies elsewhere than the first's. Notebook 04.
+
+    Raises:
+        ValueError: not three mixtures, log densities that are not (P, K) for K names, or limits
+            that run backwards.
+
+    >>> flat = Mixture("flat", lambda z: torch.zeros(len(z), 2), [[0, 0], [1, 1]], [0.5, 0.5])
+    >>> mixtures([flat] * 3, ["a", "b"], (0, 1, 0, 1))[1].numbers["probability"]
+    0.0
+    """
+    if len(models) != 3:
+        raise ValueError(f"there is room for three mixtures, got {len(models)}")
+    xs, ys, plane = _plane(limits)
+    joint = [_on_plane(one.name, one.log_joint, plane, len(names)) for one in models]
+    density = [grid.sum(axis=-1) for grid in joint]  # (G, G)
+    posterior = [grid / grid.sum(axis=-1, keepdims=True) for grid in joint]  # (G, G, K)
+    with drawing("tall") as figure:
+        panels = figure.subplots(2, 2, sharex=True, sharey=True)
+        for axes, model, height in zip(panels.flat, models, density, strict=False):
+            axes.imshow(
+                height, extent=limits, origin="lower", aspect="auto", cmap="cividis", vmin=0,
+                interpolation="bilinear",
+            )  # fmt: skip
+            levels = height.max() * np.array([0.1, 0.5, 0.9])
+            if height.min() < height.max():
+                axes.contour(xs, ys, height, levels, colors="white", linewidths=(0.6, 0.9, 1.2))
+            shares = numpy_of(model.priors, "priors", 1)
+            told = [f"{name} {percent(p)}" for name, p in zip(names, shares, strict=True)]
+            _stars(axes, model.centres, told)
+            axes.set_title(f"density, {model.name}")
+        axes = panels[1, 1]
+        axes.imshow(
+            tints(posterior[0]), extent=limits, origin="lower", aspect="auto",
+            interpolation="bilinear",
+        )  # fmt: skip
+        axes.add_collection(LineCollection(borders(xs, ys, posterior[0]), colors=INK, linewidths=1))
+        _stars(axes, models[0].centres, names)
+        data = _mixture_data(models, names, density, posterior)
+        same = data.numbers["probability"] < SAME
+        axes.set_title("posterior of all three" if same else f"posterior, {models[0].name}")
+        for axes in panels.flat:
+            axes.locator_params(nbins=5)
+            axes.set(xlim=limits[:2], ylim=limits[2:], aspect="equal")  # isotropic looks round
+        for axes in panels[1]:
+            axes.set_xlabel(axis_names[0])
+        for axes in panels[:, 0]:
+            axes.set_ylabel(axis_names[1])
+    return figure, data
+
+
+def _mixture_data(
+    models: Sequence[Mixture],
+    names: Sequence[str],
+    density: list[NDArray[Any]],
+    posterior: list[NDArray[Any]],
+) -> PlotData:
+    """Say how far the densities of some mixtures are apart, and how far their posteriors are."""
+    mass = [grid / grid.sum() for grid in density]
+    moved = [float(np.abs(grid - mass[0]).sum() / 2) for grid in mass]
+    apart = max(float(np.abs(grid - posterior[0]).max()) for grid in posterior)
+    finding = (
+        f"The densities differ: {' and '.join(map(percent, moved[1:]))} of the second's and the "
+        "third's mass lie elsewhere than the first's. "
+        + (
+            "The posterior is the same: no probability differs by more than 1e-06."
+            if apart < SAME
+            else f"The posteriors differ, too: a probability by up to {number(apart)}."
+        )
+    )
+    rows, told = [], []
+    for model, share in zip(models, moved, strict=True):
+        centres = numpy_of(model.centres, "centres", 2)
+        shares = numpy_of(model.priors, "priors", 1)
+        where = [
+            f"{name} at ({number(x)}, {number(y)}) with prior {percent(prior)}"
+            for name, (x, y), prior in zip(names, centres, shares, strict=True)
+        ]
+        told.append(f"{model.name}: {listing(where)}.")
+        rows.append((model.name, *map(percent, shares), percent(share)))
+    return PlotData(
+        what=f"three mixtures of {listing(names)}",
+        alt="Density maps of three mixtures, and the decision regions of the first. "
+        f"{finding} {' '.join(told)}",
+        columns=("mixture", *(f"prior, {name}" for name in names), "mass elsewhere"),
+        rows=tuple(rows),
+        finding=finding,
+        numbers={"probability": apart, "moved": moved},
+    )
+
+
+def _plane(
+    limits: tuple[float, float, float, float],
+) -> tuple[NDArray[Any], NDArray[Any], torch.Tensor]:
+    """Return the grid's lines (G,), (G,) and points (G·G, 2); refuse limits that run backwards."""
+    left, right, bottom, top = limits
+    if not (left < right and bottom < top):
+        raise ValueError(f"limits must be (left, right, bottom, top), increasing, got {limits}")
+    xs, ys = np.linspace(left, right, GRID), np.linspace(bottom, top, GRID)
+    return xs, ys, torch.from_numpy(np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2))
+
+
+def _on_plane(
+    name: str, log: Callable[[torch.Tensor], torch.Tensor], plane: torch.Tensor, n_way: int
+) -> NDArray[Any]:
+    """Return the exponential of what a model says of each class, on the grid: (G, G, K)."""
     with one_thread():
-        found = reading.log_posterior(plane)
+        found = log(plane)
     if tuple(found.shape) != (len(plane), n_way):
         raise ValueError(
-            f"{reading.name} must give (P, K) = ({len(plane)}, {n_way}) log-probabilities for "
+            f"{name} must give (P, K) = ({len(plane)}, {n_way}) log-probabilities for "
             f"{n_way} names, got {tuple(found.shape)}"
         )
     return found.exp().numpy().reshape(GRID, GRID, n_way)
 
 
-def _stars(axes: Any, reading: Reading, names: Sequence[str]) -> None:
-    """Mark and name the centres."""
-    if reading.centres is None:
+def _stars(axes: Any, centres: ArrayLike | torch.Tensor | None, names: Sequence[str]) -> None:
+    """Mark the centres, and name each on the side that the others are not."""
+    if centres is None:
         return
-    for name, centre in zip(names, numpy_of(reading.centres, "centres", 2), strict=True):
+    points = numpy_of(centres, "centres", 2)
+    for name, centre in zip(names, points, strict=True):
+        right, up = centre >= points.mean(axis=0)
         axes.plot(*centre, "*", ms=9, color="white", mec=INK, zorder=5)
         axes.annotate(
-            name, centre, (6, 5), textcoords="offset points", fontsize=8, zorder=6,
+            name, centre, (6 if right else -6, 5 if up else -5), textcoords="offset points",
+            ha="left" if right else "right", va="bottom" if up else "top", fontsize=8, zorder=6,
             bbox={"fc": "white", "ec": "none", "alpha": 0.75, "pad": 0.8}, annotation_clip=True,
         )  # fmt: skip
 
@@ -124,7 +264,7 @@ def _data(
     most = float(gap.max())
     y, x = np.unravel_index(gap.argmax(), gap.shape)
     finding = f"{truth.name} and {model.name} agree: no probability differs by more than 1e-06."
-    if most > 1e-6:
+    if most > SAME:
         finding = (
             f"A probability differs by up to {number(most)}, and {percent(otherwise)} of the plane "
             "is decided otherwise."
@@ -139,7 +279,7 @@ def _data(
         what=f"decision regions: {truth.name} and {model.name}",
         alt=f"Decision regions of {truth.name} and of {model.name} side by side, and a map of the "
         f"largest difference of their probabilities. {finding} Of the plane {owned}."
-        + (place if most > 1e-6 else ""),
+        + (place if most > SAME else ""),
         columns=("class", f"share, {truth.name}", f"share, {model.name}"),
         rows=tuple(
             (name, percent(a), percent(b)) for name, (a, b) in zip(names, shares, strict=True)

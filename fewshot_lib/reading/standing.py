@@ -39,20 +39,31 @@ def items() -> list[progress.Item]:
     for word in words():
         number, title = place(word)
         group = titles.setdefault(number, f"{number:02d} {title}")
+        texts = _notebooks(number)
         groups.setdefault(number, []).extend(
-            progress.Item(f"question:{name}", name, group, file=_lesson(number))
-            for name in questions(word)
+            progress.Item(f"question:{asked.id}", name, group, file=_asking(asked.id, texts))
+            for name, asked in questions(word).items()
         )
     return [item for number in sorted(groups) for item in groups[number]]
 
 
-def _lesson(number: int) -> str:
-    """Name the notebook of a number, seen from the course's folder; "" if it is not at hand."""
+def _notebooks(number: int) -> dict[str, str]:
+    """Read the notebooks and then the exercise of a number: name seen from the course → text.
+
+    A number may have two notebooks, 04 and 04b; {} if the course is not at hand.
+    """
     for folder in (Path.cwd(), *Path.cwd().parents):
-        found = sorted(folder.glob(f"notebooks/{number:02d}_*.ipynb"))
-        if found:
-            return f"notebooks/{found[0].name}"
-    return ""
+        lessons = sorted(folder.glob(f"notebooks/{number:02d}*_*.ipynb"))
+        if lessons:
+            files = [*lessons, *sorted(folder.glob(f"exercises/{number:02d}_*.ipynb"))]
+            return {f"{one.parent.name}/{one.name}": one.read_text("utf-8") for one in files}
+    return {}
+
+
+def _asking(id: str, texts: dict[str, str]) -> str:
+    """Name the notebook that asks a question, or the first one; "" if there is none."""
+    call = f'question(\\"{id}\\")'  # as it stands in the file, in JSON
+    return next((name for name, text in texts.items() if call in text), next(iter(texts), ""))
 
 
 def panel() -> progress.Panel:

@@ -8,19 +8,26 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from saved import LESSONS, ROOT, SAVED, code_cells, label, opening, prose
+from saved import (
+    COURSE,
+    LESSONS,
+    ROOT,
+    SAVED,
+    TO_COME,
+    code_cells,
+    label,
+    number_of,
+    opening,
+    prose,
+)  # fmt: skip
 
-#: The course, in order; what is not there yet may be linked, but nothing else that is missing.
-COURSE = (
-    *("00_start_here", "01_labels", "02_episodes", "03_prototypes", "04_mixture"),
-    *("05_segmentation", "06_training", "07_protocols", "08_transfer", "09_review"),
-)
-TO_COME = {name for name in COURSE if not (ROOT / "notebooks" / f"{name}.ipynb").exists()}
+from fewshot_lib.reading import standing
+
 TEXTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted((ROOT / "notebooks").glob("*.md")),
 ]
-TAUGHT = [path for path in LESSONS if "01" <= path.stem[:2] <= "08"]
+TAUGHT = [path for path in LESSONS if "01" <= number_of(path)[:2] <= "08"]
 
 
 def links(text: str) -> Iterator[str]:
@@ -56,9 +63,9 @@ def test_every_relative_link_of_a_text_arrives(path: Path) -> None:
 
 @pytest.mark.parametrize("path", LESSONS, ids=label)
 def test_a_lesson_leads_to_the_one_before_and_the_one_after(path: Path) -> None:
-    here = COURSE.index(path.stem)
-    before = [COURSE[here - 1]] if here else []
-    after = [COURSE[here + 1]] if here + 1 < len(COURSE) else []
+    there = [name for name in COURSE if name not in TO_COME or name == path.stem]
+    here = there.index(path.stem)
+    before, after = there[:here][-1:], there[here + 1 :][:1]
     at_the_top, at_the_end = set(links(opening(path))), set(links(prose(path)[-1]))
     assert {f"{name}.ipynb" for name in before + after} <= at_the_top, "at the top"
     assert {f"{name}.ipynb" for name in after} <= at_the_end, "at the end"
@@ -67,7 +74,7 @@ def test_a_lesson_leads_to_the_one_before_and_the_one_after(path: Path) -> None:
 @pytest.mark.parametrize("path", LESSONS[1:], ids=label)
 def test_a_lesson_leads_to_its_exercise(path: Path) -> None:
     assert any(
-        target.startswith(f"../exercises/{path.stem[:2]}_")
+        target.startswith(f"../exercises/{number_of(path)[:2]}_")
         for text in prose(path)
         for target in links(text)
     )
@@ -78,6 +85,19 @@ def test_a_lesson_can_be_explored_and_asks(path: Path) -> None:
     source = "\n".join(cell.source for cell in code_cells(path))
     assert len(re.findall(r"^\s*explore\(", source, re.M)) >= 1
     assert len(re.findall(r"^\s*question\(", source, re.M)) >= 3
+
+
+def test_progress_leads_to_the_notebook_that_asks_a_question(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    asked = {item.key: item.file for item in standing.items() if item.key.startswith("question:")}
+    assert asked["question:mixture.boundary"] == "notebooks/04_mixture.ipynb"
+    assert asked["question:mixture.witness"] == "notebooks/04b_mixture_more.ipynb"
+    assert asked["question:episodes.squeeze"] == "exercises/02_episodes.ipynb"
+    for key, file in asked.items():
+        call = f'question("{key.removeprefix("question:")}")'
+        assert any(call in cell.source for cell in code_cells(ROOT / file)), f"{file}: no {call}"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from saved import (
     headings,
     label,
     machine_seconds,
+    number_of,
     opening,
     outputs,
     prose,
@@ -122,12 +123,12 @@ def test_lesson_opens_with_what_it_gives_and_what_it_costs(path: Path) -> None:
 def test_lesson_states_a_machine_time_within_the_course_budget(path: Path) -> None:
     stated = machine_seconds(path)
     assert stated is not None
-    assert stated <= LONGER.get(path.stem[:2], LONGEST_LESSON)
+    assert stated <= LONGER.get(number_of(path), LONGEST_LESSON)
 
 
 @every_lesson
 def test_lesson_closes_with_numbers_claims_questions_and_references(path: Path) -> None:
-    if path.stem.startswith("00"):
+    if number_of(path) == "00":
         return  # the first one claims nothing: it shows the way
     found = headings(path)
     for part in CLOSING:
