@@ -46,7 +46,7 @@ class Claim:
         quote: the note's words.
         says: the same in English.
         status: one of ``STATUSES``.
-        notebook: the number of the notebook that shows it, "03".
+        notebook: the number of the notebook that shows it, "03" or "04b".
         why: what became of it, in one sentence.
         read: the verdict comes from reading the note and its sources; nothing is run for it.
     """
@@ -68,8 +68,10 @@ class Claim:
             raise ValueError(
                 f"claim {self.id!r} has status {self.status!r}; there are {', '.join(STATUSES)}"
             )
-        if not re.fullmatch(r"0\d", self.notebook):
-            raise ValueError(f"claim {self.id!r}: notebook is a number like 03: {self.notebook!r}")
+        if not re.fullmatch(r"\d\d[a-z]?", self.notebook):
+            raise ValueError(
+                f"claim {self.id!r}: notebook is a number like 03 or 04b: {self.notebook!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Shown:
 
     Arguments:
         id: of the claim.
-        notebook: its number, "03".
+        notebook: its number, "03" or "04b".
         cell: the cell's number, from 0, counting texts.
         status: what its output keeps.
         holds: the same.
@@ -243,20 +245,20 @@ def scan(folder: Path | str) -> list[Shown]:
     """Read which claims the saved notebooks of a folder show, and what their outputs say.
 
     Arguments:
-        folder: of ``NN_name.ipynb`` files.
+        folder: of ``NN_name.ipynb`` files; an NN may be followed by a letter, as in 04b.
 
     Returns:
         one row per call of ``claim`` with a literal id, in order; status and holds from its output.
     """
     found: list[Shown] = []
-    for path in sorted(Path(folder).glob("[0-9][0-9]_*.ipynb")):
+    for path in _lessons(folder):
         for number, cell, printed in _code_cells(path):
             for id in _calls(cell.source):
                 row = printed.get(id, {})
                 found.append(
                     Shown(
                         id,
-                        path.name[:2],
+                        _number(path),
                         number,
                         row.get("status"),
                         row.get("holds"),
@@ -332,7 +334,7 @@ def find_problems(folder: Path | str, strict: bool = False) -> list[str]:
         ledger's, or does not support it.
     """
     shown = scan(folder)
-    there = {path.name[:2] for path in Path(folder).glob("[0-9][0-9]_*.ipynb")}
+    there = {_number(path) for path in _lessons(folder)}
     problems = []
     for id, one in claims().items():
         if not any(row.id == id for row in shown) and (strict or one.notebook in there):
@@ -360,6 +362,16 @@ def find_problems(folder: Path | str, strict: bool = False) -> list[str]:
         ):
             problems.append(f"{row.id}: {place} saw what does not support {known.status!r}")
     return problems
+
+
+def _lessons(folder: Path | str) -> list[Path]:
+    """List the notebooks of a folder, in the order of the course."""
+    return sorted(Path(folder).glob("[0-9][0-9]*_*.ipynb"))
+
+
+def _number(path: Path) -> str:
+    """Read the number of a notebook from its name: 04b of 04b_mixture_more.ipynb."""
+    return path.name.partition("_")[0]
 
 
 def _find(id: str) -> Claim:
