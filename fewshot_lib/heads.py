@@ -1,4 +1,4 @@
-"""What a prototype is: one small class per head (note §3.1, notebooks 05, 06 and 08).
+"""What a prototype is: one small class per head (note §3.1, notebooks 05, 05b, 06 and 08).
 
 A head is what a prototype network has behind its encoder, with settings and without weights:
 ``compute_prototypes`` says what the support shows of each class, ``match_features`` compares every

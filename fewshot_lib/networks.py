@@ -205,7 +205,7 @@ class FewShotSegmentationNet(nn.Module):
     features inside the masks themselves ("exemplars"), or one vector per class and *position*, the
     note's network, with ``scale=1.0`` to the letter. A class without any support pixel is never
     predicted (except in "position"): its logit is −inf. Half precision is computed with in float32,
-    also under autocast, and comes back in its own type (why: notebook 05).
+    also under autocast, and comes back in its own type (why: notebook 05b).
 
     Arguments:
         in_channels: C.

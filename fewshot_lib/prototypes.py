@@ -1,4 +1,4 @@
-"""Prototypes, distances, posteriors and pooling grids (note §2.2 and §3.1, notebooks 03 and 05).
+"""Prototypes, distances, posteriors and pooling grids (note §2.2 and §3.1, notebooks 03 and 05b).
 
 Half-precision inputs are computed with in float32, also under autocast, and returned in their own
 type. A class that nothing supports has no prototype: functions that may meet one return a validity
@@ -245,7 +245,7 @@ def masked_prototypes(
         ValueError: shapes that do not match, masks outside 0 … 1.
         TypeError: features that are not floating point.
 
-    Source: Wang et al. 2019 (PANet), equation 1 ("images"). Notebook 05.
+    Source: Wang et al. 2019 (PANet), equation 1 ("images"). Notebook 05b.
 
     >>> features = torch.tensor([1.0, 3.0]).view(1, 1, 1, 2)  # (S, D, H', W')
     >>> prototypes, valid = masked_prototypes(features, torch.tensor([[[[0, 1]], [[0, 0]]]]))
@@ -302,7 +302,7 @@ def grid_prototypes(
         TypeError: features that are not floating point.
 
     Source: Yu et al. 2021 (local windows); Ouyang et al. 2020 (SSL-ALPNet: the share of a window);
-    note §3.1 (one per position). Notebook 05.
+    note §3.1 (one per position). Notebook 05b.
 
     >>> features = torch.arange(16.0).view(1, 1, 4, 4)
     >>> prototypes, valid = grid_prototypes(features, torch.ones(1, 1, 4, 4), 2)
@@ -345,7 +345,7 @@ def cells_to_positions(cells: Tensor, size: tuple[int, int]) -> Tensor:
     Raises:
         ValueError: fewer positions than cells.
 
-    Source: notebook 05.
+    Source: notebook 05b.
 
     >>> cells_to_positions(torch.tensor([[1, 2]]), (1, 5)).tolist()
     [[1, 1, 1, 2, 2]]
@@ -382,7 +382,7 @@ def local_similarity(
         ValueError: shapes that do not match, more cells than positions, an unknown distance.
         TypeError: inputs that are not floating point, or of different types.
 
-    Source: Yu et al. 2021; note §3.1 (``match_features``). Notebook 05.
+    Source: Yu et al. 2021; note §3.1 (``match_features``). Notebook 05b.
 
     >>> queries, prototypes = torch.ones(1, 2, 4, 4), torch.ones(3, 2, 2, 2)
     >>> local_similarity(queries, prototypes).shape

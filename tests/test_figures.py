@@ -458,6 +458,26 @@ def test_a_difference_is_counted_place_by_place() -> None:
 # ---- pictures of images -------------------------------------------------------------------------
 
 
+def test_the_images_of_an_episode_are_as_wide_as_the_page_allows() -> None:
+    square, flat = torch.zeros(16, 16), torch.zeros(8, 16)
+
+    def widths(image: torch.Tensor) -> list[float]:
+        labels = (image + torch.eye(*image.shape)).long()
+        figure, _ = figures.episode(image, labels, image, labels, {"copy": labels}, ["0", "x"])
+        return [drawn.get_extent()[1] - drawn.get_extent()[0] for drawn in figure.axes[0].images]
+
+    for image in (square, flat):
+        assert all(96 * inches >= 208 for inches in widths(image))  # three beside each other
+
+
+@pytest.mark.parametrize("top", [0.3, 0.6, 0.95])
+def test_the_axis_of_the_grid_follows_the_scores_and_leaves_room_for_the_legend(top) -> None:
+    figure, _ = figures.dice_against_grid([1, 2], {"a": [0.1, top]}, copied={"a": top / 2})
+    low, high = figure.axes[0].get_ylim()
+    assert low == 0
+    assert top < high <= min(1.02, 1.35 * top)
+
+
 def test_tiles_show_their_image_at_their_place() -> None:
     with figures.drawing("strip") as figure:
         grid = tiles.tiles(figure, 2, above=0)

@@ -18,8 +18,8 @@ from fewshot_lib.checker.values import Given
 from fewshot_lib.heads import PositionHead
 
 GIVEN_AWAY = ["heads", "mixture", "networks", "prototypes"]
-MATCHING = "notebook 05, «One query, many queries»; note §3.1, `match_features`"
-EMPTY = "notebook 05, «A class that nobody showed»"
+MATCHING = "notebook 05b, «One query, many queries»; note §3.1, `match_features`"
+EMPTY = "notebook 05b, «A class that nobody showed»"
 WHOLE = "notebook 05, «The note's network, whole»"
 
 
@@ -289,7 +289,7 @@ def _absent(g: Generator) -> Iterator[Case]:
 
 @compute_prototypes.check(
     "several episodes at once",
-    pointer="notebook 05, «What a prototype should be: masked average pooling»",
+    pointer="notebook 05b, «What a prototype should be: masked average pooling»",
 )
 def _pooled_episodes(g: Generator) -> Iterator[Case]:
     masks = _blocks(g, 3, 2, 2, 8, 8)
@@ -349,7 +349,7 @@ def _as_many(g: Generator) -> Iterator[Case]:
 
 
 @match_features.check(
-    "scale multiplies the cosine", pointer="notebook 05, «The missing factor before the cosine»"
+    "scale multiplies the cosine", pointer="notebook 05b, «The missing factor before the cosine»"
 )
 def _scales(g: Generator) -> Iterator[Case]:
     for scale in (1.0, 0.25):

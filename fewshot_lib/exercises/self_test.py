@@ -190,7 +190,7 @@ def _far_queries(g: Generator) -> Iterator[Case]:
 
 # ---------------------------------------------------------------------------------------- segment
 
-EMPTY = "notebook 05, «A class that nobody showed»"
+EMPTY = "notebook 05b, «A class that nobody showed»"
 
 
 @answer(

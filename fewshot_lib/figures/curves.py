@@ -192,13 +192,15 @@ def dice_against_grid(
         copied: the same names → Dice of the copied support mask, drawn as a level.
 
     Returns:
-        figure and data, as ``lines``. Notebook 05.
+        figure and data, as ``lines``. Notebook 05b.
 
     >>> dice_against_grid([1, 2], {"0": [0.7, 0.3]})[1].what
     'Dice against pooling grid'
     """
     where = numpy_of(grid, "grid", 1)
     drawn = {name: _line(name, values, len(where)) for name, values in dice.items()}
+    tops = [np.nanmax(line.high) for line in drawn.values()]
+    highest = float(np.nanmax([*tops, *(copied or {}).values(), 0.1]))
     return lines(
         grid,
         dice,
@@ -206,7 +208,7 @@ def dice_against_grid(
         ylabel="Dice",
         what="Dice against pooling grid",
         levels=("copied mask", copied or {}),
-        ylim=(0, 1.02),
+        ylim=(0, min(1.02, 1.35 * highest)),  # room for the legend above the curves
         spacing="equal",
         finding=_peaks(drawn, where, "Dice (by grid)"),
     )
@@ -220,7 +222,7 @@ def dice_against_shift(shift: ArrayLike, dice: Mapping[str, Series]) -> tuple[Fi
         dice: name → Dice in 0 … 1, or (mean, low, high); "copied mask" belongs among them.
 
     Returns:
-        figure and data, as ``lines``. Notebook 05.
+        figure and data, as ``lines``. Notebook 05b.
 
     >>> dice_against_shift([0, 24], {"note": [0.99, 0.0]})[1].finding
     'Dice at 0 and at 24: note 0.99 and 0.00.'
@@ -270,7 +272,7 @@ def softmax_ceiling(
         nonnegative: whether features are non-negative, so that cosines lie in [0, 1].
 
     Returns:
-        figure and data, as ``lines``. Notebook 05.
+        figure and data, as ``lines``. Notebook 05b.
 
     >>> softmax_ceiling((2, 5), [1.0])[1].rows
     (('1', '0.88', '0.65'),)
@@ -303,7 +305,7 @@ def mask_shrinking(
         stride: how many pixels one cell of the feature map stands for.
 
     Returns:
-        figure and data, as ``lines``. Notebook 05.
+        figure and data, as ``lines``. Notebook 05b.
 
     >>> mask_shrinking([3, 5], {"nearest": [0.86, 0.61]}, stride=8)[1].what
     'Objects lost when masks are shrunk by 8'

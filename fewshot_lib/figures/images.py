@@ -349,7 +349,7 @@ def episode(
 
     Returns:
         figure, and data with a row a method: mean Dice over the query's organs and agreement, both
-        in ``numbers`` too. Notebooks 05 and 06.
+        in ``numbers`` too. Notebooks 05, 05b and 06.
 
     Raises:
         ValueError: shapes that differ, or no or more than four predictions.
@@ -374,10 +374,14 @@ def episode(
     looks = organ_looks(names)
     shown = {"support": support_mask, "query, truth": query_mask} | guesses
     everything = np.stack(list(shown.values()))
-    with drawing("strip") as figure:
+    layout: dict[str, Any] = {
+        "aspect": support.shape[0] / support.shape[1],
+        "below": 2,
+        "legend": legend_lines(everything),
+    }
+    with drawing(size_for(len(shown), **layout)) as figure:
         low, high = window or percentiles(np.stack([support, query]))
-        grid = tiles(figure, len(shown), below=2, legend=legend_lines(everything),
-                     aspect=support.shape[0] / support.shape[1])  # fmt: skip
+        grid = tiles(figure, len(shown), **layout)
         for i, (name, mask) in enumerate(shown.items()):
             below = ""
             if name in guesses:
