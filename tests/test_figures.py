@@ -270,6 +270,34 @@ def test_methods_names_the_best_and_its_distance_to_the_baseline() -> None:
     assert data.numbers["a"] == (0.5, 0.4, 0.6)
 
 
+@given(st.lists(st.lists(st.floats(0, 1), min_size=3, max_size=3).map(sorted), min_size=1))
+@settings(deadline=None, max_examples=30)
+def test_the_axis_of_methods_holds_every_interval_is_wide_enough_and_stays_in_0_to_1(rows) -> None:
+    results = {f"m{i}": (mean, low, high) for i, (low, mean, high) in enumerate(rows[:8])}
+    figure, _ = figures.methods(results, baseline=None)
+    low, high = figure.axes[0].get_xlim()
+    assert low <= min(row[1] for row in results.values()) + 1e-9
+    assert high >= max(row[2] for row in results.values()) - 1e-9
+    assert high - low >= 0.2 - 1e-9
+    assert low >= 0
+    assert high <= 1 + 1e-9
+
+
+def test_intervals_of_methods_are_wider_than_their_markers_and_given_limits_stay() -> None:
+    results = {"a": (0.83, 0.81, 0.85), "b": (0.77, 0.75, 0.79), "copied mask": (0.52, 0.5, 0.54)}
+    figure, _ = figures.methods(results)
+    figures.png(figure)  # lays it out
+    axes = figure.axes[0]
+    lines = [line for line in axes.lines if len(set(line.get_ydata())) == 1]
+    bars, dots = ([line for line in lines if len(line.get_xdata()) == n] for n in (2, 1))
+    assert len(bars) == len(dots) == 3
+    for bar, dot in zip(bars, dots, strict=True):
+        ends = axes.transData.transform([(x, 0) for x in bar.get_xdata()])[:, 0]
+        assert np.ptp(ends) > 1.2 * dot.get_markersize() * style.DPI / 72
+    assert figures.methods(results, limits=(0, 1))[0].axes[0].get_xlim() == (0, 1)
+    figures.methods({"a": 40.0}, baseline=None, within=(0, np.inf))
+
+
 @given(st.integers(1, 12), st.integers(1, 40), st.integers(0, 2**16))
 @settings(deadline=None, max_examples=15)
 def test_calibration_error_agrees_with_a_loop_over_bins(n_bins: int, n: int, seed: int) -> None:
@@ -488,6 +516,10 @@ REFUSED = {
     "interval without its mean": (
         lambda: figures.methods({"a": (0.9, 0.1, 0.2)}, baseline=None),
         "leaves out its mean",
+    ),
+    "Dice above one": (
+        lambda: figures.methods({"a": 1.5}, baseline=None),
+        "from 1.5 to 1.5 lies outside 0 … 1",
     ),
     "confidence above one": (lambda: figures.reliability([1.5], [True]), "0 … 1"),
     "unequal confidences": (lambda: figures.reliability([0.5], [True, False]), "as many"),
