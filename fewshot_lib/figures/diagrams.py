@@ -58,14 +58,14 @@ class Sketch:
         self, x: float, y: float, width: float, height: float, words: str = "", **how: Any
     ) -> None:
         """Draw a rectangle with its upper left corner at (x, y), and words inside."""
-        look = {"fc": PALE, "ec": QUIET, "lw": 0.8} | how
+        look: dict[str, Any] = {"fc": PALE, "ec": QUIET, "lw": 0.8} | how
         self.axes.add_artist(Rectangle((x, y), width, height, **look))
         if words:
             self.text(x + width / 2, y + height / 2, words)
 
     def arrow(self, *corners: tuple[float, float], **how: Any) -> None:
         """Draw a line through the corners, with a head at its end."""
-        look = {"color": INK, "lw": 1.2} | how
+        look: dict[str, Any] = {"color": INK, "lw": 1.2} | how
         self.axes.plot(*zip(*corners[:-1], strict=True), solid_capstyle="round", **look)
         self.axes.add_artist(
             FancyArrowPatch(
@@ -357,8 +357,8 @@ def diagram_protocols(
                 x = left + z * cell
                 which = labelled[name].index(z) if z in labelled[name] else None
                 _cell(sketch, x, top, cell, support[0] <= z <= support[1], which)
-                shots = labelled[name]
-                answer = None if asked[name][z] < 0 else shots.index(asked[name][z])
+                with_ = asked[name][z]
+                answer = None if with_ < 0 else labelled[name].index(with_)
                 _cell(sketch, x, top + 1.1, cell, query[0] <= z <= query[1], answer)
             for i, z in enumerate(labelled[name]):
                 those = [q for q in range(n_slices) if asked[name][q] == z]
@@ -366,12 +366,12 @@ def diagram_protocols(
                     end = left + (those[0] + those[-1] + 1) / 2 * cell
                     start = (left + (z + 0.5) * cell, top + 0.42)
                     sketch.arrow(start, (end, top + 1.0), color=_look(i)[0], lw=2)
-        last = left + 5.9
+        right = left + 5.9
         shots = len(set(labelled["EP1"]))
         plural = "s" * (shots > 1)
         where = "asked only where the query shows the organ"
-        sketch.text(last, 2.16, f"EP1: {shots} labelled slice{plural}; {where}", "right")
-        sketch.text(last, 4.16, "EP2: 1 labelled slice; all slices are asked", "right")
+        sketch.text(right, 2.16, f"EP1: {shots} labelled slice{plural}; {where}", "right")
+        sketch.text(right, 4.16, "EP2: 1 labelled slice; all slices are asked", "right")
     n_asked = sum(z >= 0 for z in asked["EP1"])
     finding = (
         f"EP1 labels {shots} slice{plural} and asks for {n_asked} of {n_slices}; EP2 "
