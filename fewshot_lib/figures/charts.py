@@ -77,6 +77,7 @@ def methods(
             axes.axvline(triples[baseline][0], color=QUIET, ls="--", lw=1.2, zorder=0)
         axes.set_yticks(range(len(triples)), list(triples))
         axes.set(xlabel=xlabel, xlim=shown, ylim=(len(triples) - 0.4, -0.6))
+        axes.locator_params(axis="x", nbins=5, steps=[1, 2, 5, 10])
         axes.grid(axis="x")
     others = {name: triple for name, triple in triples.items() if name != baseline} or triples
     best = max(others, key=lambda name: others[name][0])
