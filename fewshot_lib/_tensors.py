@@ -57,6 +57,23 @@ def require_integer(name: str, tensor: Tensor) -> None:
         raise TypeError(f"{name} must be integer class indices, got {tensor.dtype}; use .long()")
 
 
+def require_masks(prediction: Tensor, target: Tensor, n_dims: int, shape: str) -> None:
+    """Raise ValueError unless both are masks whose last ``n_dims`` dimensions agree."""
+    for name, mask in (("prediction", prediction), ("target", target)):
+        if mask.ndim < n_dims:
+            raise ValueError(f"{name} must be {shape}, got shape {tuple(mask.shape)}")
+        if mask.dtype != torch.bool and bool(((mask != 0) & (mask != 1)).any()):
+            raise ValueError(
+                f"{name} must hold 0 and 1 only: one mask at a time (labels == k), and "
+                "probabilities thresholded first (p > 0.5)"
+            )
+    if prediction.shape[-n_dims:] != target.shape[-n_dims:]:
+        raise ValueError(
+            f"prediction and target must be of one size, got {tuple(prediction.shape)} and "
+            f"{tuple(target.shape)}"
+        )
+
+
 def require_pair(queries: Tensor, prototypes: Tensor) -> None:
     """Raise unless every query (…, Q, D) can be compared with every prototype (…, K, D)."""
     require_floating("queries", queries)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fewshot_lib._tensors import require_masks
 from fewshot_lib.episodes import Episode, Volume
 from fewshot_lib.prototypes import Distance, class_prototypes, similarity
 
@@ -95,19 +96,7 @@ def mean_slice_dice(prediction: Tensor, target: Tensor, empty: float = math.nan)
 
 
 def _dice(prediction: Tensor, target: Tensor, empty: float, n_dims: int, shape: str) -> Tensor:
-    for name, mask in (("prediction", prediction), ("target", target)):
-        if mask.ndim < n_dims:
-            raise ValueError(f"{name} must be {shape}, got shape {tuple(mask.shape)}")
-        if mask.dtype != torch.bool and bool(((mask != 0) & (mask != 1)).any()):
-            raise ValueError(
-                f"{name} must hold 0 and 1 only: one mask at a time (labels == k), and "
-                "probabilities thresholded first (p > 0.5)"
-            )
-    if prediction.shape[-n_dims:] != target.shape[-n_dims:]:
-        raise ValueError(
-            f"prediction and target must be of one size, got {tuple(prediction.shape)} and "
-            f"{tuple(target.shape)}"
-        )
+    require_masks(prediction, target, n_dims, shape)
     a, b = prediction.bool(), target.bool()
     dims = tuple(range(-n_dims, 0))
     shared = (a & b).sum(dims).double()

@@ -21,8 +21,10 @@ from scipy.spatial.distance import dice as scipy_dissimilarity
 
 from fewshot_lib import figures, mixture
 from fewshot_lib.episodes import Volume
+from fewshot_lib.evaluation import EP1, EP2, segment_volume
 from fewshot_lib.figures import style, tiles
-from fewshot_lib.prototypes import Distance, log_posterior
+from fewshot_lib.networks import FewShotSegmentationNet
+from fewshot_lib.prototypes import Distance, log_posterior, masked_prototypes
 
 NAMES = ("background", "liver", "spleen", "kidneys")
 RNG = np.random.default_rng(0)
@@ -113,6 +115,10 @@ GALLERY = {
     "ranks": lambda: figures.ranks(
         {"EP1": {"a": 0.8, "b": 0.7, "c": 0.2}, "EP2": {"a": 0.5, "b": 0.6, "c": 0.1}}
     ),
+    "diagram_episode": lambda: figures.diagram_episode(3, 2, 2),
+    "diagram_pooling": lambda: figures.diagram_pooling(),
+    "diagram_network": lambda: figures.diagram_network(),
+    "diagram_protocols": lambda: figures.diagram_protocols(),
     "folds": lambda: figures.folds({"found": FOUND, "repaired": [[0, 2, 0], [1, 0, 2]]}, 4),
 }  # fmt: skip
 
@@ -283,6 +289,34 @@ def test_methods_names_the_best_and_its_distance_to_the_baseline() -> None:
     _, data = figures.methods({"copied mask": 0.6, "a": (0.5, 0.4, 0.6), "b": 0.2})
     assert data.finding == ("Best: a, Dice 0.50 [0.40, 0.60]; copied mask 0.60 (difference −0.10).")
     assert data.numbers["a"] == (0.5, 0.4, 0.6)
+
+
+@given(st.lists(st.lists(st.floats(0, 1), min_size=3, max_size=3).map(sorted), min_size=1))
+@settings(deadline=None, max_examples=30)
+def test_the_axis_of_methods_holds_every_interval_is_wide_enough_and_stays_in_0_to_1(rows) -> None:
+    results = {f"m{i}": (mean, low, high) for i, (low, mean, high) in enumerate(rows[:8])}
+    figure, _ = figures.methods(results, baseline=None)
+    low, high = figure.axes[0].get_xlim()
+    assert low <= min(row[1] for row in results.values()) + 1e-9
+    assert high >= max(row[2] for row in results.values()) - 1e-9
+    assert high - low >= 0.2 - 1e-9
+    assert low >= 0
+    assert high <= 1 + 1e-9
+
+
+def test_intervals_of_methods_are_wider_than_their_markers_and_given_limits_stay() -> None:
+    results = {"a": (0.83, 0.81, 0.85), "b": (0.77, 0.75, 0.79), "copied mask": (0.52, 0.5, 0.54)}
+    figure, _ = figures.methods(results)
+    figures.png(figure)  # lays it out
+    axes = figure.axes[0]
+    lines = [line for line in axes.lines if len(set(line.get_ydata())) == 1]
+    bars, dots = ([line for line in lines if len(line.get_xdata()) == n] for n in (2, 1))
+    assert len(bars) == len(dots) == 3
+    for bar, dot in zip(bars, dots, strict=True):
+        ends = axes.transData.transform([(x, 0) for x in bar.get_xdata()])[:, 0]
+        assert np.ptp(ends) > 1.2 * dot.get_markersize() * style.DPI / 72
+    assert figures.methods(results, limits=(0, 1))[0].axes[0].get_xlim() == (0, 1)
+    figures.methods({"a": 40.0}, baseline=None, within=(0, np.inf))
 
 
 @given(st.integers(1, 12), st.integers(1, 40), st.integers(0, 2**16))
@@ -532,6 +566,113 @@ def test_tiles_lie_inside_the_figure_and_apart(count: int, columns: int, aspect:
         assert apart or a.top + a.height <= b.top or b.top + b.height <= a.top
 
 
+# ---- diagrams ----------------------------------------------------------------------------------
+
+
+def strokes(figure: Figure) -> list[np.ndarray]:
+    """Every line and border of a diagram in pixels, as points less than a pixel apart."""
+    kinds = (mpl.patches.FancyArrowPatch, mpl.lines.Line2D, mpl.patches.Rectangle)
+    axes, found = figure.axes[0], []
+    for artist in axes.get_children():
+        if isinstance(artist, kinds) and artist is not axes.patch:
+            path = artist.get_transform().transform_path(artist.get_path())
+            for part in path.to_polygons(closed_only=False):
+                found += [
+                    np.linspace(a, b, 2 + int(np.abs(b - a).max()))
+                    for a, b in itertools.pairwise(part)
+                ]
+    return found
+
+
+def drawn_labels(figure: Figure) -> list[mpl.text.Text]:
+    figures.png(figure)
+    return [text for text in figure.axes[0].texts if text.get_text().strip()]
+
+
+DIAGRAMS = [name for name in GALLERY if name.startswith("diagram")]
+MORE_DIAGRAMS = {
+    "one of each": lambda: figures.diagram_episode(1, 1, 1),
+    "three of each": lambda: figures.diagram_episode(3, 3, 3),
+    "pooling in 5×5": lambda: figures.diagram_pooling(np.eye(5), np.eye(5)),
+    "pooling in 2×2": lambda: figures.diagram_pooling(np.eye(2), np.eye(2)),
+    "24 slices": lambda: figures.diagram_protocols((2, 20), (0, 23), 24, 4),
+    "an organ at the end": lambda: figures.diagram_protocols((0, 0), (5, 5), 6, 2),
+}
+
+
+@pytest.mark.parametrize("name", [*DIAGRAMS, *MORE_DIAGRAMS])
+def test_no_line_of_a_diagram_runs_through_a_label_nor_a_label_through_another(name: str) -> None:
+    figure, _ = (GALLERY | MORE_DIAGRAMS)[name]()
+    labels = drawn_labels(figure)
+    assert {text.get_fontsize() for text in labels} == {9.0}
+    boxes = [text.get_window_extent() for text in labels]
+    page = figure.bbox
+    lines = strokes(figure)
+    assert len(lines) > 10
+    for text, box in zip(labels, boxes, strict=True):
+        assert page.x0 <= box.x0 < box.x1 <= page.x1, text.get_text()
+        assert page.y0 <= box.y0 < box.y1 <= page.y1, text.get_text()
+        for line in lines:
+            inside = (line > box.min).all(axis=1) & (line < box.max).all(axis=1)
+            assert not inside.any(), text.get_text()
+    for (a, one), (b, other) in itertools.combinations(zip(labels, boxes, strict=True), 2):
+        assert not one.overlaps(other), (a.get_text(), b.get_text())
+
+
+def test_the_protocols_drawn_ask_for_the_slices_that_the_library_asks_for() -> None:
+    labels = torch.zeros(2, 12, 4, 4, dtype=torch.int64)
+    labels[0, 2:9], labels[1, 4:12] = 1, 1
+    support, query = (
+        Volume(torch.arange(12.0)[:, None, None, None].expand(12, 1, 4, 4), one, NAMES[:2], name)
+        for one, name in zip(labels, "sq", strict=True)
+    )
+    _, data = figures.diagram_protocols((2, 8), (4, 11), 12)
+    for protocol in (EP1, EP2):
+        used = {}
+
+        def model(images, masks, queries, used=used):
+            used.update((int(q[0, 0, 0]), int(images[0, 0, 0, 0])) for q in queries)
+            return torch.zeros(len(queries), 2, 4, 4)
+
+        _, asked = segment_volume(model, support, query, "liver", protocol)
+        drawn = data.numbers["asked"][protocol.name]
+        assert [z >= 0 for z in drawn] == asked.tolist()
+        assert {z: s for z, s in enumerate(drawn) if s >= 0} == used
+
+
+def test_the_prototypes_drawn_are_those_of_the_library() -> None:
+    features, mask = RNG.integers(0, 9, (4, 4)), np.eye(4)[::-1].copy()
+    _, data = figures.diagram_pooling(features, mask)
+    masks = torch.from_numpy(np.stack([1 - mask, mask]))[None]
+    prototypes, _ = masked_prototypes(torch.from_numpy(features)[None, None].float(), masks)
+    assert prototypes[:, 0].tolist() == pytest.approx(
+        [data.numbers["background"], data.numbers["organ"]]
+    )
+
+
+def test_the_shapes_drawn_are_those_of_the_network() -> None:
+    letters = {"S": 2, "K": 3, "C": 1, "H": 32, "W": 64, "D": 8}
+    net = FewShotSegmentationNet(feat_dim=letters["D"])
+    images, masks = torch.rand(2, 1, 32, 64), torch.ones(2, 3, 32, 64)
+    features = net.encoder(images)
+    letters |= {"H′": features.shape[-2], "W′": features.shape[-1]}
+    prototypes = net.compute_prototypes(features, masks)
+    made = {
+        "support images": images,
+        "query image": images[0],
+        "support features": features,
+        "query features": features[0],
+        "support masks": masks,
+        "prototypes": prototypes.vectors.squeeze(),
+        "logits": net.match_features(features[:1], prototypes),
+        "probabilities": net(images, masks, images[0]).softmax(0),
+    }
+    for name, shape in figures.diagram_network()[1].rows:
+        expected = [letters[letter] for letter in re.findall(r"\w′?", shape)]
+        assert list(made.pop(name).shape) == expected, name
+    assert not made
+
+
 # ---- what is refused ----------------------------------------------------------------------------
 
 REFUSED = {
@@ -546,6 +687,10 @@ REFUSED = {
     "interval without its mean": (
         lambda: figures.methods({"a": (0.9, 0.1, 0.2)}, baseline=None),
         "leaves out its mean",
+    ),
+    "Dice above one": (
+        lambda: figures.methods({"a": 1.5}, baseline=None),
+        "from 1.5 to 1.5 lies outside 0 … 1",
     ),
     "confidence above one": (lambda: figures.reliability([1.5], [True]), "0 … 1"),
     "unequal confidences": (lambda: figures.reliability([0.5], [True, False]), "as many"),
@@ -603,6 +748,11 @@ REFUSED = {
         lambda: figures.ranks({"EP1": {"a": 1, "b": np.nan}, "EP2": {"a": 1, "b": 0}}),
         "has no rank",
     ),
+    "ways": (lambda: figures.diagram_episode(4), "n_way = 1 … 3, got 4"),
+    "pooling": (lambda: figures.diagram_pooling(np.eye(2), np.eye(3)), "(2, 2) and (3, 3)"),
+    "no organ": (lambda: figures.diagram_pooling(np.eye(2), np.ones((2, 2))), "some 0"),
+    "chunks": (lambda: figures.diagram_protocols(chunks=5), "1 … 4 chunks, got 18 and 5"),
+    "extent": (lambda: figures.diagram_protocols((4, 18)), "0 … 17, got 4 … 18"),
     "no plan": (lambda: figures.folds({}, 3), "no plan to draw"),
     "plan": (lambda: figures.folds({"a": [[0, 1]]}, 3), "three whole numbers"),
     "scan": (lambda: figures.folds({"a": [[0, 1, 3]]}, 3), "scans are 0 … 2, got up to 3"),

@@ -18,6 +18,7 @@ MATHEMATICS = {
     "networks",
     "training",
     "evaluation",
+    "surfaces",
 }
 LESSONS = {"data", "figures", "reading", "transfer"}
 EVERYTHING = MATHEMATICS | LESSONS | {"checker", "course", "exercises", "grader", "tools"}
@@ -36,9 +37,10 @@ ALLOWED = {
     "__main__": {"cli"},
     "__init__": set(),
 }
-# What the mathematics may import from outside. A progress bar only inside the function showing it.
+# What the mathematics may import from outside. A progress bar or SciPy's search only
+# inside the function that uses it.
 MATHEMATICS_LIBRARIES = {"torch", "numpy"}
-LAZY_LIBRARIES = {"training": {"tqdm"}}
+LAZY_LIBRARIES = {"training": {"tqdm"}, "surfaces": {"scipy"}}
 
 
 def unit_of(path: Path) -> str:

@@ -10,6 +10,7 @@ finding in one sentence. ``fewshot_lib.reading.show(figure, data)`` puts both be
     spaces     embedding
     regions    compare_regions, of two Readings; mixtures, of three Mixtures
     protocols  ranks, folds
+    diagrams   diagram_episode, diagram_pooling, diagram_network, diagram_protocols
     tiles      images in a grid with organs drawn over them
     style      the look: sizes, palette and second cue, PNG
 """
@@ -26,6 +27,12 @@ from fewshot_lib.figures.curves import (
     loss_curve,
     mask_shrinking,
     softmax_ceiling,
+)
+from fewshot_lib.figures.diagrams import (
+    diagram_episode,
+    diagram_network,
+    diagram_pooling,
+    diagram_protocols,
 )
 from fewshot_lib.figures.images import (
     episode,
@@ -49,6 +56,10 @@ __all__ = [
     "Reading",
     "accuracy_against_shots",
     "compare_regions",
+    "diagram_episode",
+    "diagram_network",
+    "diagram_pooling",
+    "diagram_protocols",
     "dice_against_grid",
     "dice_against_shift",
     "drawing",

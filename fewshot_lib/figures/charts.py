@@ -24,6 +24,7 @@ from fewshot_lib.figures.style import (
 
 Interval = tuple[float, float, float]
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+NARROWEST = 0.2  # of the scores' axis that ``methods`` chooses
 
 
 def methods(
@@ -31,7 +32,8 @@ def methods(
     *,
     baseline: str | None = "copied mask",
     xlabel: str = "Dice",
-    limits: tuple[float, float] = (0.0, 1.0),
+    limits: tuple[float, float] | None = None,
+    within: tuple[float, float] = (0.0, 1.0),
 ) -> tuple[Figure, PlotData]:
     """Draw methods as points with intervals, one row each, beside a baseline.
 
@@ -39,13 +41,16 @@ def methods(
         results: method → mean, or (mean, low, high); drawn from top to bottom.
         baseline: the row drawn as a vertical line through all others; None: no baseline.
         xlabel: the score.
-        limits: of the score's axis.
+        limits: of the score's axis; None: what the rows need with a margin, at least 0.2 wide, so
+            that small differences do not look large and intervals are wider than their markers.
+        within: the least and the greatest value that the score can have; the axis that is chosen
+            here stays inside. Not looked at when ``limits`` are given.
 
     Returns:
         figure, and data with (mean, low, high) by method in ``numbers``. Notebooks 03, 06, 07, 08.
 
     Raises:
-        ValueError: no result, or a baseline that is not among them.
+        ValueError: no result, a baseline that is not among them, a score that cannot be.
 
     >>> results = {"masked pooling": (0.7, 0.6, 0.8), "copied mask": (0.3, 0.2, 0.4)}
     >>> methods(results)[1].finding
@@ -56,13 +61,14 @@ def methods(
     if baseline is not None and baseline not in results:
         raise ValueError(f"baseline {baseline!r} is not among the methods: {', '.join(results)}")
     triples = {name: _triple(name, value) for name, value in results.items()}
+    shown = limits or _zoomed(triples, within)
     with drawing("wide" if len(triples) > 6 else "single") as figure:
         axes = figure.subplots()
         for i, (name, (mean, low, high)) in enumerate(triples.items()):
             is_base = name == baseline
             colour = QUIET if is_base else PALETTE[0]
             axes.plot([low, high], [i, i], color=colour, lw=5, alpha=0.35, solid_capstyle="butt")
-            axes.plot(mean, i, "s" if is_base else "o", color=colour, ms=6)
+            axes.plot(mean, i, "s" if is_base else "o", color=colour, ms=5)
             axes.annotate(
                 interval((mean, low, high)), (1.02, i), xycoords=("axes fraction", "data"),
                 va="center", fontsize=8, annotation_clip=False,
@@ -70,7 +76,8 @@ def methods(
         if baseline is not None:
             axes.axvline(triples[baseline][0], color=QUIET, ls="--", lw=1.2, zorder=0)
         axes.set_yticks(range(len(triples)), list(triples))
-        axes.set(xlabel=xlabel, xlim=limits, ylim=(len(triples) - 0.4, -0.6))
+        axes.set(xlabel=xlabel, xlim=shown, ylim=(len(triples) - 0.4, -0.6))
+        axes.locator_params(axis="x", nbins=5, steps=[1, 2, 5, 10])
         axes.grid(axis="x")
     others = {name: triple for name, triple in triples.items() if name != baseline} or triples
     best = max(others, key=lambda name: others[name][0])
@@ -300,6 +307,21 @@ def heat_map(
         finding=finding,
         numbers={"values": matrix},
     )
+
+
+def _zoomed(triples: Mapping[str, Interval], within: tuple[float, float]) -> tuple[float, float]:
+    """Return the part of the axis that holds all intervals, a tenth more on either side."""
+    low = min(triple[1] for triple in triples.values())
+    high = max(triple[2] for triple in triples.values())
+    least, greatest = within
+    if not least <= low <= high <= greatest:
+        raise ValueError(
+            f"a score from {low:g} to {high:g} lies outside {least:g} … {greatest:g}: say what it "
+            "can be with within=(least, greatest)"
+        )
+    span = min(max(1.2 * (high - low), NARROWEST), greatest - least)
+    start = min(max((low + high - span) / 2, least), greatest - span)
+    return start, start + span
 
 
 def _triple(name: str, value: float | Interval) -> Interval:
