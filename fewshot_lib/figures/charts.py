@@ -32,6 +32,7 @@ def methods(
     baseline: str | None = "copied mask",
     xlabel: str = "Dice",
     limits: tuple[float, float] = (0.0, 1.0),
+    predicted: Mapping[str, float | None] | None = None,
 ) -> tuple[Figure, PlotData]:
     """Draw methods as points with intervals, one row each, beside a baseline.
 
@@ -40,12 +41,13 @@ def methods(
         baseline: the row drawn as a vertical line through all others; None: no baseline.
         xlabel: the score.
         limits: of the score's axis.
+        predicted: method → the score that the reader predicted, drawn as a cross in its row.
 
     Returns:
         figure, and data with (mean, low, high) by method in ``numbers``. Notebooks 03, 06, 07, 08.
 
     Raises:
-        ValueError: no result, or a baseline that is not among them.
+        ValueError: no result, or a baseline or a predicted method that is not among them.
 
     >>> results = {"masked pooling": (0.7, 0.6, 0.8), "copied mask": (0.3, 0.2, 0.4)}
     >>> methods(results)[1].finding
@@ -56,6 +58,7 @@ def methods(
     if baseline is not None and baseline not in results:
         raise ValueError(f"baseline {baseline!r} is not among the methods: {', '.join(results)}")
     triples = {name: _triple(name, value) for name, value in results.items()}
+    own = {name: value for name, value in (predicted or {}).items() if value is not None}
     with drawing("wide" if len(triples) > 6 else "single") as figure:
         axes = figure.subplots()
         for i, (name, (mean, low, high)) in enumerate(triples.items()):
@@ -69,6 +72,11 @@ def methods(
             )  # fmt: skip
         if baseline is not None:
             axes.axvline(triples[baseline][0], color=QUIET, ls="--", lw=1.2, zorder=0)
+        if own:
+            rows = [list(triples).index(name) for name in own]
+            axes.plot(list(own.values()), rows, "X", color=INK, mfc="white", ms=9,
+                      label="your prediction")  # fmt: skip
+            figure.legend(loc="outside upper left")
         axes.set_yticks(range(len(triples)), list(triples))
         axes.set(xlabel=xlabel, xlim=limits, ylim=(len(triples) - 0.4, -0.6))
         axes.grid(axis="x")
@@ -88,7 +96,9 @@ def methods(
         rows=tuple((name, *map(number, triple)) for name, triple in triples.items()),
         finding=finding + ".",
         numbers=triples,
-    )
+        predicted=f"Your prediction: {listing([f'{n} {number(v)}' for n, v in own.items()])}."
+        if own else "",
+    )  # fmt: skip
 
 
 def reliability(
