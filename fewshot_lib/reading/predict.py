@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from itertools import pairwise
 from typing import Any
 
 from fewshot_lib.checker import progress
@@ -120,7 +121,7 @@ def _read_one(table: dict[str, Any], word: str) -> Prediction:
     if not table.get("low", 0) < table.get("high", 1):
         raise BadPrediction(f"{name}: low must be below high")
     x = table.get("x", (0, 1))
-    if len(x) < 2 or any(one >= other for one, other in zip(x, x[1:], strict=False)):
+    if len(x) < 2 or any(one >= other for one, other in pairwise(x)):
         raise BadPrediction(f"{name}: a curve needs two values of x or more, increasing")
     table["text"] = " ".join(table["text"].split())
     lists = {key: tuple(table.pop(key)) for key in ("options", "x") if key in table}
