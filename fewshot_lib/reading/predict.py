@@ -124,8 +124,8 @@ def _read_one(table: dict[str, Any], word: str) -> Prediction:
     if len(x) < 2 or any(one >= other for one, other in pairwise(x)):
         raise BadPrediction(f"{name}: a curve needs two values of x or more, increasing")
     table["text"] = " ".join(table["text"].split())
-    lists = {key: tuple(table.pop(key)) for key in ("options", "x") if key in table}
-    return Prediction(name, kind, **table, **lists)
+    table |= {key: tuple(table[key]) for key in ("options", "x") if key in table}
+    return Prediction(name, kind, **table)
 
 
 @cache
