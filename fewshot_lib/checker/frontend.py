@@ -83,6 +83,15 @@ STYLE = (
     "{{display:none}}</style>"
 )
 
+#: JupyterLab opens a folded output again when its cell is run. So where the source of a cell is
+#: folded and all that it put out is printed text, the text stays out of sight until the source is
+#: opened.
+FOLDED = (
+    "<style>.jp-CodeCell:has(.jp-InputPlaceholder):not(:has(.jp-OutputArea-output"
+    ':not([data-mime-type="application/vnd.jupyter.stdout"]))) .jp-Cell-outputWrapper'
+    "{display:none}</style>"
+)
+
 
 def emit_live(
     box: Any, name: str, sentence: str, data: Mapping[str, Any], metadata: Mapping[str, Any]
@@ -104,7 +113,7 @@ def emit_live(
     view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
     emit({WIDGET_VIEW: view, "text/plain": sentence})
     still = (
-        f'{STYLE.format(name=known)}<div class="fewshot-still fewshot-still-{known}">'
+        f'{STYLE.format(name=known)}{FOLDED}<div class="fewshot-still fewshot-still-{known}">'
         f"{data['text/html']}</div>"
     )
     emit({**data, "text/html": still}, metadata)

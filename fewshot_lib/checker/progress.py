@@ -22,23 +22,25 @@ from filelock import FileLock, Timeout
 
 from fewshot_lib.checker.console import say
 
-#: Of the file. 2: the ticks of a rubric. Older files are read; newer ones are left alone.
-VERSION = 2
+#: Of the file. 2: the ticks of a rubric. 3: predictions. Older files are read; newer ones are left
+#: alone.
+VERSION = 3
 LOCK_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
 class Row:
-    """What is remembered of one answer or question.
+    """What is remembered of one answer, question or prediction.
 
     Arguments:
-        key: "prototypes.class_prototypes", or "question:prototypes.mean".
+        key: "prototypes.class_prototypes", "question:prototypes.mean" or "prediction:start.moved".
         attempts: how often it was tried (the stub as it was is no attempt).
         hints: how many steps of its hints were read.
         points, max_points: of the best attempt.
         passed: when it was first right (UTC, ISO 8601), or "".
         attempts_to_pass: how many attempts that had taken; 0 for a text, which is ticked.
         ticked: of a text, the points of its rubric that are ticked, from 0.
+        given: of a prediction, what was entered last, as JSON; "" if it was skipped.
     """
 
     key: str
@@ -49,6 +51,7 @@ class Row:
     passed: str = ""
     attempts_to_pass: int = 0
     ticked: tuple[int, ...] = ()
+    given: str = ""
 
 
 class NothingOfThatName(LookupError):
@@ -141,8 +144,21 @@ def tick(key: str, ticked: Sequence[int], points: float, max_points: float) -> R
     return _update(key, change)
 
 
+def predict(key: str, given: str) -> Row:
+    """Remember what was entered for a prediction; the newest entry replaces the one before.
+
+    Arguments:
+        key: "prediction:start.moved".
+        given: the prediction as JSON; "" if it was skipped.
+
+    Raises:
+        ProgressNotSaved: the file cannot be written.
+    """
+    return _update(key, lambda row: replace(row, attempts=row.attempts + 1, given=given))
+
+
 def reset(name: str = "", known: Sequence[str] = ()) -> int:
-    """Forget an exercise with its questions, or one answer, text or question; say how many rows.
+    """Forget an exercise with its questions and predictions, or one of them; say how many rows.
 
     Arguments:
         name: "prototypes", "prototypes.class_prototypes" or "question:prototypes.learned"; "" is
@@ -158,7 +174,7 @@ def reset(name: str = "", known: Sequence[str] = ()) -> int:
         rows = _read_to_change(file)
         keys = dict.fromkeys([*known, *rows])
         if name and not any(_is_of(key, name) for key in keys):
-            groups = sorted({key.removeprefix("question:").partition(".")[0] for key in keys})
+            groups = sorted({_bare(key).partition(".")[0] for key in keys})
             close = difflib.get_close_matches(name, [*groups, *keys], n=1)
             meant = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(groups)}"
             raise NothingOfThatName(f"no exercise, answer or question is called {name!r}; {meant}")
@@ -169,8 +185,13 @@ def reset(name: str = "", known: Sequence[str] = ()) -> int:
 
 def _is_of(key: str, name: str) -> bool:
     """Whether a key is called so, or belongs to the exercise or notebook called so."""
-    bare = key.removeprefix("question:")
+    bare = _bare(key)
     return name in (key, bare, bare.partition(".")[0])
+
+
+def _bare(key: str) -> str:
+    """Give a key without what says that it is a question or a prediction."""
+    return key.removeprefix("question:").removeprefix("prediction:")
 
 
 def _read_to_change(file: Path) -> dict[str, Row]:

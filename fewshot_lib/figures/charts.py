@@ -34,6 +34,7 @@ def methods(
     xlabel: str = "Dice",
     limits: tuple[float, float] | None = None,
     within: tuple[float, float] = (0.0, 1.0),
+    predicted: Mapping[str, float | None] | None = None,
 ) -> tuple[Figure, PlotData]:
     """Draw methods as points with intervals, one row each, beside a baseline.
 
@@ -45,12 +46,14 @@ def methods(
             that small differences do not look large and intervals are wider than their markers.
         within: the least and the greatest value that the score can have; the axis that is chosen
             here stays inside. Not looked at when ``limits`` are given.
+        predicted: method → the score that the reader predicted, drawn as a cross in its row.
 
     Returns:
         figure, and data with (mean, low, high) by method in ``numbers``. Notebooks 03, 06, 07, 08.
 
     Raises:
-        ValueError: no result, a baseline that is not among them, a score that cannot be.
+        ValueError: no result, a baseline or a predicted method that is not among them, a score that
+            cannot be.
 
     >>> results = {"masked pooling": (0.7, 0.6, 0.8), "copied mask": (0.3, 0.2, 0.4)}
     >>> methods(results)[1].finding
@@ -61,7 +64,10 @@ def methods(
     if baseline is not None and baseline not in results:
         raise ValueError(f"baseline {baseline!r} is not among the methods: {', '.join(results)}")
     triples = {name: _triple(name, value) for name, value in results.items()}
-    shown = limits or _zoomed(triples, within)
+    own = {name: value for name, value in (predicted or {}).items() if value is not None}
+    shown = limits or _zoomed(
+        triples | {f"predicted {n}": (v, v, v) for n, v in own.items()}, within
+    )
     with drawing("wide" if len(triples) > 6 else "single") as figure:
         axes = figure.subplots()
         for i, (name, (mean, low, high)) in enumerate(triples.items()):
@@ -75,6 +81,11 @@ def methods(
             )  # fmt: skip
         if baseline is not None:
             axes.axvline(triples[baseline][0], color=QUIET, ls="--", lw=1.2, zorder=0)
+        if own:
+            rows = [list(triples).index(name) for name in own]
+            axes.plot(list(own.values()), rows, "X", color=INK, mfc="white", ms=9,
+                      label="your prediction")  # fmt: skip
+            figure.legend(loc="outside upper left")
         axes.set_yticks(range(len(triples)), list(triples))
         axes.set(xlabel=xlabel, xlim=shown, ylim=(len(triples) - 0.4, -0.6))
         axes.locator_params(axis="x", nbins=5, steps=[1, 2, 5, 10])
@@ -95,7 +106,9 @@ def methods(
         rows=tuple((name, *map(number, triple)) for name, triple in triples.items()),
         finding=finding + ".",
         numbers=triples,
-    )
+        predicted=f"Your prediction: {listing([f'{n} {number(v)}' for n, v in own.items()])}."
+        if own else "",
+    )  # fmt: skip
 
 
 def reliability(

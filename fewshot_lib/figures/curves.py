@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from fewshot_lib.figures.style import (
+    INK,
     LINES,
     MARKERS,
     PALETTE,
@@ -29,6 +30,8 @@ from fewshot_lib.figures.style import (
 
 #: mean, or (mean, low, high): numbers of one length.
 Series = ArrayLike | tuple[ArrayLike, ArrayLike, ArrayLike]
+#: Points (x, y) that a reader predicted; a y of None was not predicted.
+Predicted = Sequence[tuple[float, float | None]] | None
 
 
 class Line(NamedTuple):
@@ -57,6 +60,7 @@ def lines(
     spacing: Literal["linear", "log", "equal"] = "linear",
     finding: str = "",
     size: Size = "single",
+    predicted: Predicted = None,
 ) -> tuple[Figure, PlotData]:
     """Draw one or more series against x, each with its interval.
 
@@ -72,6 +76,7 @@ def lines(
         spacing: of the x axis; "equal" puts the same distance between any two neighbours.
         finding: what the picture shows, in a sentence; by default where each line begins and ends.
         size: of the figure.
+        predicted: points that the reader predicted, drawn as crosses.
 
     Returns:
         figure, and data with the series in ``numbers``.
@@ -91,6 +96,7 @@ def lines(
     kind, own = levels
     what = what or f"{ylabel} against {xlabel}"
     place = np.arange(len(where)) if spacing == "equal" else where
+    own_points = [(px, py) for px, py in predicted or () if py is not None]
     with drawing(size) as figure:
         axes = figure.subplots()
         for i, (name, line) in enumerate(drawn.items()):
@@ -120,6 +126,12 @@ def lines(
                 va="bottom", color=QUIET, fontsize=8, zorder=5,
                 bbox={"fc": "white", "ec": "none", "alpha": 0.75, "pad": 0.6},
             )  # fmt: skip
+        if own_points:
+            px, py = zip(*own_points, strict=True)
+            axes.plot(
+                np.interp(px, where, place), py, "X:", color=INK, mfc="white", ms=9, lw=1.2,
+                label="your prediction", zorder=6,
+            )  # fmt: skip
         if spacing == "log":
             axes.set_xscale("log")
         if spacing != "linear" or len(where) <= 8:
@@ -129,7 +141,7 @@ def lines(
         if ylim is not None:
             axes.set_ylim(*ylim)
         axes.grid(axis="y")
-        if len(drawn) > 1 or references:
+        if len(drawn) > 1 or references or own_points:
             axes.legend(loc="best")
     alt = [f"Line chart: {what}."]
     alt += [_line_in_words(name, line, where) for name, line in drawn.items()]
@@ -145,6 +157,7 @@ def lines(
         ),
         finding=finding or _ends(drawn, where, what.split(" against ")[0]),
         numbers={"x": where, **drawn},
+        predicted=_predicted(own_points),
     )
     return figure, data
 
@@ -192,7 +205,7 @@ def dice_against_grid(
         copied: the same names → Dice of the copied support mask, drawn as a level.
 
     Returns:
-        figure and data, as ``lines``. Notebook 05b.
+        figure and data, as ``lines``. Notebooks 01 and 05b.
 
     >>> dice_against_grid([1, 2], {"0": [0.7, 0.3]})[1].what
     'Dice against pooling grid'
@@ -214,27 +227,34 @@ def dice_against_grid(
     )
 
 
-def dice_against_shift(shift: ArrayLike, dice: Mapping[str, Series]) -> tuple[Figure, PlotData]:
+def dice_against_shift(
+    shift: ArrayLike, dice: Mapping[str, Series], *, predicted: Predicted = None
+) -> tuple[Figure, PlotData]:
     """Draw Dice against how far the object was moved between support and query.
 
     Arguments:
         shift: (P,) pixels.
         dice: name → Dice in 0 … 1, or (mean, low, high); "copied mask" belongs among them.
+        predicted: as for ``lines``.
 
     Returns:
-        figure and data, as ``lines``. Notebook 05b.
+        figure and data, as ``lines``. Notebooks 01 and 05b.
 
     >>> dice_against_shift([0, 24], {"note": [0.99, 0.0]})[1].finding
     'Dice at 0 and at 24: note 0.99 and 0.00.'
     """
     return lines(
         shift, dice, xlabel="shift of the object (pixels)", ylabel="Dice",
-        what="Dice against shift", ylim=(-0.02, 1.02),
+        what="Dice against shift", ylim=(-0.02, 1.02), predicted=predicted,
     )  # fmt: skip
 
 
 def learning_curve(
-    labelled: ArrayLike, dice: Mapping[str, Series], *, copied: float | None = None
+    labelled: ArrayLike,
+    dice: Mapping[str, Series],
+    *,
+    copied: float | None = None,
+    predicted: Predicted = None,
 ) -> tuple[Figure, PlotData]:
     """Draw Dice on unseen subjects against the number of labelled slices, on a log axis.
 
@@ -242,6 +262,7 @@ def learning_curve(
         labelled: (P,) labelled slices used for training, ≥ 1.
         dice: name → Dice in 0 … 1, or (mean, low, high).
         copied: Dice of the copied support mask, drawn as a level.
+        predicted: as for ``lines``.
 
     Returns:
         figure and data, as ``lines``. Notebook 01.
@@ -252,7 +273,7 @@ def learning_curve(
     return lines(
         labelled, dice, xlabel="labelled slices", ylabel="Dice on unseen subjects",
         references=None if copied is None else {"copied mask": copied},
-        ylim=(0, 1.02), spacing="log",
+        ylim=(0, 1.02), spacing="log", predicted=predicted,
     )  # fmt: skip
 
 
@@ -272,7 +293,7 @@ def softmax_ceiling(
         nonnegative: whether features are non-negative, so that cosines lie in [0, 1].
 
     Returns:
-        figure and data, as ``lines``. Notebook 05b.
+        figure and data, as ``lines``. Notebooks 01 and 05b.
 
     >>> softmax_ceiling((2, 5), [1.0])[1].rows
     (('1', '0.88', '0.65'),)
@@ -305,7 +326,7 @@ def mask_shrinking(
         stride: how many pixels one cell of the feature map stands for.
 
     Returns:
-        figure and data, as ``lines``. Notebook 05b.
+        figure and data, as ``lines``. Notebooks 01 and 05b.
 
     >>> mask_shrinking([3, 5], {"nearest": [0.86, 0.61]}, stride=8)[1].what
     'Objects lost when masks are shrunk by 8'
@@ -423,6 +444,12 @@ def _line_in_words(name: str, line: Line, x: NDArray[Any]) -> str:
             if number(line.mean[i]) not in (number(line.mean[0]), number(line.mean[last])):
                 words += f", {word} {_cell(line, i)} at {x[i]:g}"
     return words + "."
+
+
+def _predicted(points: Sequence[tuple[float, float]]) -> str:
+    """Say what a reader predicted; nothing if that was nothing."""
+    told = listing([f"{number(y)} at {x:g}" for x, y in points])
+    return f"Your prediction: {told}." if told else ""
 
 
 def _nearest(drawn: Mapping[str, Line], i: int, level: float) -> float:

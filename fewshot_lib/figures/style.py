@@ -91,6 +91,8 @@ class PlotData:
         rows: the plotted numbers as a table; each row as long as ``columns``.
         finding: the picture's finding in one sentence, the caption unless the notebook has its own.
         numbers: the plotted arrays by name, as drawn.
+        predicted: what the reader predicted, in a sentence: shown with the picture, and left out of
+            the text that nbval compares.
     """
 
     what: str
@@ -99,6 +101,7 @@ class PlotData:
     rows: tuple[tuple[object, ...], ...] = ()
     finding: str = ""
     numbers: Mapping[str, Any] = field(default_factory=dict)
+    predicted: str = ""
 
     def __post_init__(self) -> None:
         if not self.alt.strip():

@@ -3,6 +3,7 @@
 show       a figure with alt text, caption and numbers
 explore    a drawing function over its parameters: live, saved, or as a table
 question   a question with a reply to every answer; answer() for where nothing can be clicked
+predict    a prediction before a cell runs; prediction() gives it to the figure that follows
 claim      a row of the claim ledger; ledger() prints them
 """
 
@@ -10,7 +11,8 @@ from __future__ import annotations
 
 from fewshot_lib.reading.claims import claim, ledger
 from fewshot_lib.reading.explore import explore
+from fewshot_lib.reading.predict import predict, prediction
 from fewshot_lib.reading.question import answer, question
 from fewshot_lib.reading.show import show
 
-__all__ = ["answer", "claim", "explore", "ledger", "question", "show"]
+__all__ = ["answer", "claim", "explore", "ledger", "predict", "prediction", "question", "show"]

@@ -15,7 +15,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from fewshot_lib.checker.frontend import emit
+from fewshot_lib.checker.frontend import choose_form, emit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,6 +34,7 @@ def show(
     caption: str | None = None,
     *,
     varies: bool = False,
+    predicted: str | None = None,
 ) -> None:
     """Display a figure with alt text and caption, and let go of it.
 
@@ -43,6 +44,8 @@ def show(
         caption: the finding in words; by default ``data.finding``.
         varies: True when the numbers differ from machine to machine (something was trained): the
             text that nbval compares then names the picture without them.
+        predicted: what the reader chose, from ``prediction``; told below the picture and in its alt
+            text, not in the text that nbval compares.
 
     Raises:
         TypeError: no data: a picture without an alt text is not shown.
@@ -69,7 +72,11 @@ def show(
     text = picture_text(data, caption)
     if varies:
         text = f"Picture: {data.what}. {VARIES}"
-    emit(*picture_bundle(png(figure), data.alt, caption, text, table_html(data.columns, data.rows)))
+    own = f"Your prediction: {predicted.rstrip('.')}." if predicted else data.predicted
+    if own and choose_form() == "text":
+        text = f"{wrap(own)}\n{text}"
+    alt, caption = (f"{words} {own}".strip() for words in (data.alt, caption))
+    emit(*picture_bundle(png(figure), alt, caption, text, table_html(data.columns, data.rows)))
     close(figure)
 
 

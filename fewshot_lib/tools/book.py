@@ -61,6 +61,16 @@ def carry_alternatives(notebook: nbformat.NotebookNode) -> None:
             cell.metadata.setdefault("mystnb", {})["image"] = {"alt": told}
 
 
+def fold_checks(notebook: nbformat.NotebookNode) -> None:
+    """Give cells that JupyterLab shows folded the tags by which MyST-NB folds them."""
+    for cell in notebook.cells:
+        hidden = cell.metadata.get("jupyter", {})
+        parts = [part for part in ("source", "outputs") if hidden.get(f"{part}_hidden")]
+        if parts:
+            fold = {"source": "hide-input", "outputs": "hide-output"}.get("".join(parts))
+            cell.metadata["tags"] = [*cell.metadata.get("tags", []), fold or "hide-cell"]
+
+
 def alternative(output: nbformat.NotebookNode) -> str | None:
     """Read the alternative text saved with a picture, or None.
 
@@ -97,6 +107,7 @@ def build(course: Path, target: Path) -> Path:
         for path in sorted((course / part).glob("*.ipynb")):
             notebook = nbformat.read(path, as_version=4)
             carry_alternatives(notebook)
+            fold_checks(notebook)
             nbformat.write(notebook, source / part / path.name)
         for path in (course / part).glob("*.md"):
             shutil.copy(path, source / part)

@@ -2,7 +2,8 @@
 
 A saved notebook is evidence: every cell executed, in order, on a fresh kernel, with nothing from an
 earlier run. So checkpoints of earlier runs are set aside, and what changes from run to run without
-meaning anything (times of execution, the interpreter's patch version) is not saved.
+meaning anything (times of execution, the interpreter's patch version) is not saved. Cells that only
+print truth values hold the notebook to its words; they are folded when it is saved.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import asyncio
 import base64
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -24,6 +26,9 @@ from fewshot_lib.tools.machine import course_folder
 
 #: Metadata of a cell that says when it ran: noise in a saved notebook.
 TIMING = ("execution", "ExecuteTime")
+#: Tag of a cell that only prints truth values: nbval compares them, a reader sees them folded.
+CHECK = "check"
+TRUTH = re.compile(r": (True|False)$")
 
 
 def execute(
@@ -82,8 +87,44 @@ def tidy(notebook: nbformat.NotebookNode) -> None:
     notebook.metadata["language_info"] = {"name": "python", "file_extension": ".py"}
 
 
+def is_check(cell: nbformat.NotebookNode) -> bool:
+    """Say whether all that a code cell puts out are lines that end in ": True" or ": False".
+
+    >>> printed = nbformat.v4.new_output("stream", text="they agree: True\\n")
+    >>> is_check(nbformat.v4.new_code_cell("print(…)", outputs=[printed]))
+    True
+    """
+    outputs = cell.get("outputs", [])
+    lines = "".join(output.get("text", "") for output in outputs).splitlines()
+    printed = bool(lines) and all(output.output_type == "stream" for output in outputs)
+    return printed and all(TRUTH.search(line) for line in lines)
+
+
+def fold(notebook: nbformat.NotebookNode) -> int:
+    """Tag the cells that only print truth values, fold what is tagged, and count them.
+
+    The output is folded always. So is the source, unless it defines a function or a class: then it
+    is part of the lesson.
+
+    Arguments:
+        notebook: is given tags and metadata, as JupyterLab and Notebook 7 know them.
+    """
+    folded = 0
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        if cell.cell_type == "code" and is_check(cell) and CHECK not in tags:
+            cell.metadata["tags"] = tags = [*tags, CHECK]
+        if CHECK in tags:
+            folded += 1
+            cell.metadata["jupyter"] = {"outputs_hidden": True}
+            if not re.search(r"^(?:def|class) ", cell.source, re.M):
+                cell.metadata["jupyter"]["source_hidden"] = True
+    return folded
+
+
 def save(notebook: nbformat.NotebookNode, path: Path) -> None:
-    """Write a notebook so that an interruption leaves the old file or the new one, never half."""
+    """Fold a notebook's checks and write it; an interruption leaves the old file or the new one."""
+    fold(notebook)
     nbformat.validate(notebook)
     partial = path.with_suffix(".partial")
     partial.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
@@ -154,14 +195,21 @@ def cover(course: Path) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Re-run the notebooks named on the command line, or all of ``notebooks/``, in order."""
+    """Re-run the notebooks named, or all of ``notebooks/`` in order; or only fold their checks."""
     parser = argparse.ArgumentParser(prog="python -m fewshot_lib.tools.notebooks")
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: all of notebooks/")
+    parser.add_argument("--fold", action="store_true", help="only fold the checks; run nothing")
     options = parser.parse_args(arguments)
     folder = course_folder()
     paths = options.notebooks or sorted(folder.glob("notebooks/*.ipynb") if folder else [])
     if not paths:
         raise SystemExit("There are no notebooks here.")
+    if options.fold:
+        for path in paths:
+            notebook = nbformat.read(path, as_version=4)
+            print(f"{fold(notebook):3} cells folded  {path.name}")
+            save(notebook, path)
+        return
     failed = rerun(paths)
     if folder:
         cover(folder)

@@ -150,7 +150,7 @@ def test_reset_of_what_was_not_begun_is_no_mistake(several):
     assert progress.reset("y", known=["y.x"]) == 0
 
 
-@pytest.mark.parametrize("version", [3, 99])
+@pytest.mark.parametrize("version", [progress.VERSION + 1, 99])
 def test_a_file_of_a_newer_version_is_left_alone_and_not_called_damaged(file, capsys, version):
     content = json.dumps({"version": version, "rows": [{"key": "a.b", "unheard": 1}]})
     file.parent.mkdir()
@@ -163,6 +163,7 @@ def test_a_file_of_a_newer_version_is_left_alone_and_not_called_damaged(file, ca
         lambda: progress.attempt("a.b", 1, 1),
         lambda: progress.hint_read("a.b", 1),
         lambda: progress.tick("a.b", [0], 1, 1),
+        lambda: progress.predict("a.b", "0.5"),
         lambda: progress.reset(),
     ]
     for change in changes:
@@ -191,6 +192,15 @@ def test_ticks_are_remembered_and_are_not_attempts():
     progress.tick("a.text", [1], 1, 3)
     row = progress.load()["a.text"]
     assert (row.ticked, row.points, row.attempts, row.passed) == ((1,), 1, 0, "")
+
+
+def test_the_newest_prediction_is_remembered_and_goes_with_its_notebook():
+    progress.predict("prediction:a.one", "0.5")
+    progress.predict("prediction:a.one", "")
+    progress.predict("prediction:b.one", '"up"')
+    assert progress.load()["prediction:a.one"].given == ""
+    assert progress.reset("a") == 1
+    assert list(progress.load()) == ["prediction:b.one"]
 
 
 def test_every_row_links_to_its_notebook_and_one_line_says_what_is_next(tmp_path, monkeypatch):

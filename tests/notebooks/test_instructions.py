@@ -17,7 +17,7 @@ from fewshot_lib.reading.question import as_html, as_text, questions, words
 EXERCISES = sorted((ROOT / "exercises").glob("*.ipynb"))
 EVERY = [asked for word in words() for asked in questions(word).values()]
 #: Calls that a saved text may tell the reader to make.
-CALLS = r"(?:fewshot_lib\.\w+\.)?(?:answer|hint|solution|example|rubric|check|carry_on)"
+CALLS = r"(?:fewshot_lib\.\w+\.)?(?:answer|predict|hint|solution|example|rubric|check|carry_on)"
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +56,7 @@ def test_every_saved_instruction_runs_in_a_fresh_kernel_and_after_the_notebook(
         exec(compile(line, "cell", "exec"), dict(taken))
     said = capsys.readouterr().out
     assert "no question" not in said
+    assert "no prediction" not in said
     assert "no text" not in said
     assert bool(lines) == any("fewshot_lib.reading.answer" in text or "rubric(" in text
                               for text in shown(path))  # fmt: skip
@@ -102,7 +103,7 @@ def test_the_first_code_cell_and_then_a_question_or_rubric_is_enough(path: Path)
         for node in ast.walk(ast.parse(re.sub(r"^\s*[%!].*$", "", cell.source, flags=re.M)))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
-    assert called & {"question", "rubric"} <= imported
+    assert called & {"question", "predict", "rubric"} <= imported
 
 
 @pytest.mark.parametrize("path", EXERCISES, ids=label)

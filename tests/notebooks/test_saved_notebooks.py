@@ -96,6 +96,26 @@ def test_cells_are_short(path: Path) -> None:
 
 
 @every_lesson
+def test_no_cell_in_view_only_prints_truth_values(path: Path) -> None:
+    """They are tagged and folded: repeat ``python -m fewshot_lib.tools.notebooks --fold``."""
+    printed = [
+        cell
+        for cell in code_cells(path)
+        if cell.outputs
+        and all(
+            output.output_type == "stream"
+            and re.fullmatch(r"(?:.*: (?:True|False)\n?)+", output.text)
+            for output in cell.outputs
+        )
+    ]
+    for cell in printed:
+        assert "check" in cell.metadata.get("tags", []), cell.source
+    for cell in code_cells(path):
+        if "check" in cell.metadata.get("tags", []):
+            assert cell.metadata.get("jupyter", {}).get("outputs_hidden"), cell.source
+
+
+@every_lesson
 def test_the_output_that_varies_is_followed_by_a_line_that_does_not(path: Path) -> None:
     """After a cell tagged nbval-ignore-output some later cell shows something nbval compares."""
     cells = code_cells(path)

@@ -19,6 +19,12 @@ PIXEL = base64.b64encode(
 ).decode()
 
 
+def folded(source: str, **hidden: bool) -> nbformat.NotebookNode:
+    """Make a cell that JupyterLab shows folded, with an output."""
+    said = nbformat.v4.new_output("stream", text="it agrees: True\n")
+    return nbformat.v4.new_code_cell(source, outputs=[said], metadata={"jupyter": hidden})
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Make the book of a course with one notebook; give its page."""
@@ -33,6 +39,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     cells = [
         nbformat.v4.new_markdown_cell("# A lesson\n\n$$c_k = 1$$"),
         nbformat.v4.new_code_cell("raise SystemExit('run')", outputs=[picture], execution_count=1),
+        folded("check_one = 1", source_hidden=True, outputs_hidden=True),
+        folded("def check_two(): ...", outputs_hidden=True),
     ]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), course / "notebooks" / "03_lesson.ipynb")
     first = book.build(course, course / "build")
@@ -44,6 +52,14 @@ def test_pictures_keep_their_alternative_text(page: str) -> None:
     pictures = [tag for tag in re.findall(r"<img\b[^>]*>", page) if "_images" in tag]
     assert len(pictures) == 1
     assert 'alt="One grey pixel."' in pictures[0]
+
+
+def test_what_jupyterlab_folds_is_folded_and_can_be_opened(page: str) -> None:
+    parts = re.findall(r"<details\b.*?</details>", page, re.S)
+    text = [re.sub(r"<[^>]+>", "", part) for part in parts]
+    assert ["check_one" in part for part in text] == [True, False]
+    assert ["it agrees: True" in part for part in text] == [True, True]
+    assert not any("check_two" in part for part in text)
 
 
 def test_nothing_is_run_and_formulas_are_kept(page: str) -> None:

@@ -76,3 +76,38 @@ def test_the_cover_is_the_picture_of_the_tagged_cell(folder: Path) -> None:
     nbformat.write(made, folder / "05_lesson.ipynb")
     assert notebooks.cover(folder.parent) is True
     assert (folder / "cover.png").read_bytes() == b"picture"
+
+
+def printed(text: str, source: str = "print(x)", *tags: str) -> nbformat.NotebookNode:
+    """Make a cell that was saved with a text."""
+    said = nbformat.v4.new_output("stream", text=text)
+    metadata = {"tags": list(tags)} if tags else {}
+    return nbformat.v4.new_code_cell(source, outputs=[said], metadata=metadata)
+
+
+def test_cells_that_only_print_truth_values_are_folded_when_saved(folder: Path) -> None:
+    picture = nbformat.v4.new_output("display_data", {"text/plain": "picture"})
+    mixed = printed("a: True\n")
+    mixed.outputs.append(picture)
+    cells = [
+        printed("a: True\nb: False\n"),
+        printed("a: True\n0.5\n"),
+        mixed,
+        nbformat.v4.new_code_cell("x = 1"),
+        printed("a: True\n", "def f():\n    return 1\nprint(f())", "other"),
+        printed("0.5\n", "print(x)", "check"),
+    ]
+    notebooks.save(nbformat.v4.new_notebook(cells=cells), folder / "01.ipynb")
+    saved = nbformat.read(folder / "01.ipynb", as_version=4).cells
+    whole = {"tags": ["check"], "jupyter": {"outputs_hidden": True, "source_hidden": True}}
+    lesson = {"tags": ["other", "check"], "jupyter": {"outputs_hidden": True}}
+    assert [cell.metadata for cell in saved] == [whole, {}, {}, {}, lesson, whole]
+
+
+def test_folding_alone_runs_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nbformat.write(nbformat.v4.new_notebook(cells=[printed("a: True\n")]), folder / "01.ipynb")
+    monkeypatch.setattr(notebooks, "execute", lambda *_: pytest.fail("a notebook was run"))
+    notebooks.main(["--fold", str(folder / "01.ipynb")])
+    [cell] = nbformat.read(folder / "01.ipynb", as_version=4).cells
+    assert cell.metadata.tags == ["check"]
+    assert cell.outputs[0].text == "a: True\n"

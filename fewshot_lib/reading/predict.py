@@ -1,0 +1,457 @@
+"""Predictions: ``predict(id)`` asks for one before a cell runs, ``prediction(id)`` gives it back.
+
+A prediction is a number, a choice or a curve. It is never right or wrong, nobody has to make one,
+and no result depends on it: it is drawn into the figure that follows, and that is all. The words
+are in ``predictions/*.toml``; what a reader entered is kept in the progress file.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import string
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from itertools import pairwise
+from typing import Any
+
+from fewshot_lib.checker import progress
+from fewshot_lib.checker.frontend import LOOK, choose_form, emit, emit_live
+from fewshot_lib.checker.markup import NEUTRAL, badge, inline, plain
+from fewshot_lib.reading.expression import BadExpression, evaluate
+from fewshot_lib.reading.question import _FRAME, _soon
+
+#: What a reader entered: a number, the words of an option, or the points (x, y) of a curve.
+Given = float | str | tuple[tuple[float, float], ...]
+KEYS: Mapping[str, set[str]] = {
+    "number": {"low", "high"},
+    "choice": {"options"},
+    "curve": {"low", "high", "x", "xlabel", "ylabel"},
+}
+STEPS = 20  # of a slider
+#: What was entered in this kernel, by id; None: skipped.
+_HERE: dict[str, Given | None] = {}
+
+
+class BadPrediction(ValueError):
+    """A prediction file breaks a rule; the message says which prediction and how."""
+
+
+class NoSuchPrediction(LookupError):
+    """There is no prediction of that name; the message lists what there is."""
+
+
+class NotUsable(ValueError):
+    """What was entered is not what is asked for; the message says what is."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is asked of the reader before a cell runs.
+
+    Arguments:
+        id: "start.moved": the notebook's word and a name.
+        kind: "number", "choice" or "curve".
+        text: what is to be predicted; `code` in backticks.
+        options: of a choice, 2 to 6.
+        low, high: the least and the largest number that can be predicted.
+        x: of a curve, where it is sketched, increasing.
+        xlabel, ylabel: of a curve, what the axes show.
+    """
+
+    id: str
+    kind: str
+    text: str
+    options: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = 1.0
+    x: tuple[float, ...] = ()
+    xlabel: str = ""
+    ylabel: str = ""
+
+    @property
+    def wanted(self) -> str:
+        """Say what can be entered."""
+        between = f"from {self.low:g} to {self.high:g}"
+        if self.kind == "choice":
+            return f"one letter of {', '.join(string.ascii_uppercase[: len(self.options)])}"
+        if self.kind == "number":
+            return f"a number {between}"
+        return f"{len(self.x)} numbers {between}"
+
+
+def read_predictions(text: str, word: str) -> dict[str, Prediction]:
+    """Read a prediction file and hold it to the rules.
+
+    Arguments:
+        text: TOML, with ``[[prediction]]`` tables.
+        word: of the notebook, the first part of every id.
+
+    Raises:
+        BadPrediction: says which prediction, and what is wrong with it.
+    """
+    try:
+        tables = tomllib.loads(text).get("prediction", [])
+    except tomllib.TOMLDecodeError as error:
+        raise BadPrediction(f"predictions/{word}.toml: {error}") from None
+    found: dict[str, Prediction] = {}
+    for table in tables:
+        one = _read_one(dict(table), word)
+        if one.id in found:
+            raise BadPrediction(f"{one.id}: there are two of this name")
+        found[one.id] = one
+    return found
+
+
+def _read_one(table: dict[str, Any], word: str) -> Prediction:
+    name, kind = f"{word}.{table.pop('id', '')}", table.pop("kind", "")
+    if not re.fullmatch(r"[a-z_]+\.[a-z][a-z0-9-]*", name):
+        raise BadPrediction(f"{name}: an id is lower-case letters, digits and hyphens")
+    if kind not in KEYS:
+        raise BadPrediction(f"{name}: kind must be one of {', '.join(KEYS)}, got {kind!r}")
+    if set(table) != KEYS[kind] | {"text"}:
+        wanted = ", ".join(sorted(KEYS[kind] | {"text"}))
+        raise BadPrediction(f"{name}: a {kind} has {wanted}; got {', '.join(sorted(table))}")
+    if not 2 <= len(table.get("options", "ab")) <= 6:
+        raise BadPrediction(f"{name}: 2 to 6 options, not {len(table['options'])}")
+    if not table.get("low", 0) < table.get("high", 1):
+        raise BadPrediction(f"{name}: low must be below high")
+    x = table.get("x", (0, 1))
+    if len(x) < 2 or any(one >= other for one, other in pairwise(x)):
+        raise BadPrediction(f"{name}: a curve needs two values of x or more, increasing")
+    table["text"] = " ".join(table["text"].split())
+    table |= {key: tuple(table[key]) for key in ("options", "x") if key in table}
+    return Prediction(name, kind, **table)
+
+
+@cache
+def words() -> tuple[str, ...]:
+    """Give the words of the notebooks that ask for predictions."""
+    folder = resources.files("fewshot_lib.reading") / "predictions"
+    return tuple(
+        sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    )
+
+
+@cache
+def predictions(word: str) -> Mapping[str, Prediction]:
+    """Give the predictions of one notebook by id.
+
+    Raises:
+        NoSuchPrediction: the notebook has none.
+    """
+    if word not in words():
+        raise NoSuchPrediction(
+            f"no predictions for {word!r}; there are some for {', '.join(words())}"
+        )
+    file = resources.files("fewshot_lib.reading") / "predictions" / f"{word}.toml"
+    return read_predictions(file.read_text(encoding="utf-8"), word)
+
+
+def find(name: str) -> Prediction:
+    """Give a prediction by its id.
+
+    Raises:
+        NoSuchPrediction: there is none; lists those of the notebook.
+    """
+    known = predictions(name.partition(".")[0])
+    if name not in known:
+        raise NoSuchPrediction(f"no prediction {name!r}; there are {', '.join(known)}")
+    return known[name]
+
+
+def understand(asked: Prediction, entered: str | float | Sequence[float]) -> Given:
+    """Turn what was entered into a prediction.
+
+    Arguments:
+        asked: the prediction.
+        entered: a letter or an option's words; a number, also as typed; for a curve a number for
+            each of its x, also as typed with spaces between them.
+
+    Raises:
+        NotUsable: it is not what is asked for.
+
+    >>> understand(Prediction("a.b", "curve", "?", x=(1, 5)), "0.25 0.5")
+    ((1, 0.25), (5, 0.5))
+    """
+    refused = NotUsable(f"Please enter {asked.wanted}.")
+    if asked.kind == "choice":
+        letters = dict(zip(string.ascii_uppercase, asked.options, strict=False))
+        chosen = letters.get(str(entered).strip().upper(), entered)
+        if chosen not in asked.options:
+            raise refused
+        return str(chosen)
+    typed = entered.split() if isinstance(entered, str) and asked.kind == "curve" else entered
+    parts = list(typed) if isinstance(typed, list | tuple) else [typed]
+    try:
+        numbers = [evaluate(str(part)) for part in parts]
+    except BadExpression:
+        raise refused from None
+    if len(numbers) != max(1, len(asked.x)):
+        raise refused
+    if not all(asked.low <= number <= asked.high for number in numbers):
+        raise refused
+    return tuple(zip(asked.x, numbers, strict=True)) if asked.x else numbers[0]
+
+
+def record(asked: Prediction, entered: str | float | Sequence[float] | None) -> str:
+    """Remember a prediction, or that it was skipped, and say so.
+
+    Arguments:
+        asked: the prediction.
+        entered: as for ``understand``; None: it is skipped.
+
+    Raises:
+        NotUsable: it is not what is asked for; nothing is remembered.
+    """
+    given = None if entered is None else understand(asked, entered)
+    _HERE[asked.id] = given
+    said = "Skipped." if given is None else f"You predict: {in_words(given)}."
+    try:
+        if progress.recording():
+            kept = "" if given is None else json.dumps(_plain(given), ensure_ascii=False)
+            progress.predict(f"prediction:{asked.id}", kept)
+    except progress.ProgressNotSaved as error:
+        said += f" (Your progress could not be saved: {error}.)"
+    return f"{said} Go on with the next cell."
+
+
+def _plain(given: Given) -> str | float | list[float]:
+    """Give the part of a prediction that was entered: of a curve, its heights."""
+    return [y for _, y in given] if isinstance(given, tuple) else given
+
+
+def in_words(given: Given) -> str:
+    """Write a prediction for a sentence.
+
+    >>> in_words(((1, 0.25), (5, 0.5)))
+    '0.25 at 1, 0.5 at 5'
+    """
+    if isinstance(given, tuple):
+        return ", ".join(f"{y:g} at {x:g}" for x, y in given)
+    return given.rstrip(".") if isinstance(given, str) else f"{given:g}"
+
+
+def prediction(name: str) -> Any:
+    """Give what the reader predicted, for the figure that follows.
+
+    Where nobody sits before the page (nbconvert, nbval) only what a cell of this run entered
+    counts, so that a saved notebook does not show what its author once predicted.
+
+    Arguments:
+        name: "start.moved".
+
+    Returns:
+        A number, the words of an option, or the points ((x, y), …) of a curve; None when there is
+        no prediction or it was skipped.
+
+    Raises:
+        NoSuchPrediction: there is no such prediction.
+
+    Notebooks: 00, 01.
+
+    >>> prediction("start.moved") is None
+    True
+    """
+    asked = find(name)
+    if name in _HERE or choose_form() == "static":
+        return _HERE.get(name)
+    return _remembered(asked)
+
+
+def _remembered(asked: Prediction) -> Given | None:
+    """Read an earlier prediction; None if there is none, or none that fits what is asked today."""
+    row = progress.load().get(f"prediction:{asked.id}") if progress.recording() else None
+    if row is None or not row.given:
+        return None
+    try:
+        return understand(asked, json.loads(row.given))
+    except ValueError:  # of another version of the course
+        return None
+
+
+# ---------------------------------------------------------------------------------------- forms
+
+
+def _how(asked: Prediction) -> str:
+    """Write the line that records a prediction in any cell, whatever was imported or rebound."""
+    example = {"choice": "letter", "number": "number", "curve": "numbers"}[asked.kind]
+    return f'import fewshot_lib.reading; fewshot_lib.reading.predict("{asked.id}", "{example}")'
+
+
+def _labelled(asked: Prediction) -> list[str]:
+    """List what one chooses from, or fills in."""
+    if asked.kind == "curve":
+        return [f"{asked.xlabel} {x:g}: {asked.ylabel}" for x in asked.x]
+    return [
+        f"{letter}. {option}"
+        for letter, option in zip(string.ascii_uppercase, asked.options, strict=False)
+    ]
+
+
+def as_text(asked: Prediction) -> str:
+    """Give the request as plain text; what anybody entered is not in it."""
+    lines = [f"Prediction {asked.id}", asked.text, *(f"  {one}" for one in _labelled(asked))]
+    return "\n".join([*lines, f"Enter {asked.wanted}, or skip it. To record it, run:",
+                      f"  {_how(asked)}"])  # fmt: skip
+
+
+def as_html(asked: Prediction) -> str:
+    """Give the request as a static page shows it; what anybody entered is not in it."""
+    rows = "".join(f"<div>{inline(one)}</div>" for one in _labelled(asked))
+    return (
+        f'<div class="fewshot-predict" style="{_FRAME}"><b>Your prediction.</b> '
+        f'{inline(asked.text)}<div style="margin:.3em 0 .3em 1.6em">{rows}</div>'
+        f'<div style="font-size:90%">Enter {asked.wanted}, or skip it. To record it, run the first '
+        f"code cell of this notebook and then this one; or run in any cell "
+        f"<code>{html.escape(_how(asked), quote=False)}</code></div></div>"
+    )
+
+
+def _said_html(said: str) -> str:
+    return f'<div role="status" style="line-height:1.45;max-width:50em">{inline(said)}</div>'
+
+
+def as_widget(asked: Prediction) -> Any:
+    """Give the request as a live widget: controls, a button to skip, and what was recorded."""
+    import ipywidgets as widgets
+
+    said = widgets.HTML()
+    note = "Nothing depends on it. The next figure shows it."
+    head = widgets.HTML(
+        f'{LOOK}<div style="line-height:1.45"><b>Your prediction.</b> {inline(asked.text)}'
+        f'<div style="font-size:90%">{note}</div></div>'
+    )
+
+    def enter(entered: Any) -> None:
+        try:
+            said.value = _said_html(record(asked, entered))
+        except NotUsable as error:
+            said.value = _said_html(str(error))
+
+    earlier = _HERE.get(asked.id) or _remembered(asked)
+    if earlier is not None:
+        said.value = f"<div>{badge('✓', NEUTRAL)} You predicted: {inline(in_words(earlier))}.</div>"
+    make = {"choice": _choice, "number": _number, "curve": _curve}[asked.kind]
+    skip = widgets.Button(description="Skip", tooltip="Go on without a prediction")
+    skip.on_click(lambda _: enter(None))
+    controls, buttons = make(asked, earlier, enter)
+    box = widgets.VBox([head, *controls, widgets.HBox([*buttons, skip]), said])
+    box.layout.border_left = "4px solid #4c5f7a"
+    box.layout.padding = "0.3em 1em"
+    box.layout.max_width = "54em"
+    return box
+
+
+Enter = Callable[[Any], None]
+Controls = tuple[list[Any], list[Any]]  # the controls, and the buttons in a row with "Skip"
+
+
+def _choice(asked: Prediction, earlier: Given | None, enter: Enter) -> Controls:
+    import ipywidgets as widgets
+
+    buttons = []
+    for label, option in zip(_labelled(asked), asked.options, strict=True):
+        button = widgets.Button(description=plain(label))
+        button.layout.width, button.layout.height = "auto", "auto"
+        button.add_class("fewshot-option")
+        button.on_click(lambda _, chosen=option: enter(chosen))
+        buttons.append(button)
+    return buttons, []
+
+
+def _number(asked: Prediction, earlier: Given | None, enter: Enter) -> Controls:
+    import ipywidgets as widgets
+
+    field = widgets.Text(description="Your prediction", placeholder=asked.wanted)
+    field.style.description_width = "initial"
+    field.layout.width = "24em"
+    if isinstance(earlier, float | int):
+        field.value = f"{earlier:g}"
+
+    def submit(*_: Any) -> None:
+        _soon(lambda: enter(field.value))
+
+    def heard(_: Any, content: Any, __: Any) -> None:
+        if content.get("event") == "submit":  # Enter was pressed
+            submit()
+
+    field.on_msg(heard)
+    button = _record_button()
+    button.on_click(submit)
+    return [field], [button]
+
+
+def _curve(asked: Prediction, earlier: Given | None, enter: Enter) -> Controls:
+    import ipywidgets as widgets
+
+    middle, step = (asked.low + asked.high) / 2, (asked.high - asked.low) / STEPS
+    heights = [y for _, y in earlier] if isinstance(earlier, tuple) else [middle] * len(asked.x)
+    sliders = []
+    for x, height in zip(asked.x, heights, strict=True):
+        slider = widgets.FloatSlider(
+            value=height, min=asked.low, max=asked.high, step=step, description=f"{x:g}",
+            orientation="vertical", readout_format=".2f", continuous_update=False,
+        )  # fmt: skip
+        slider.layout.height = "11em"
+        sliders.append(slider)
+    words_ = widgets.HTML(
+        f'<div style="font-size:90%">A slider for each of {len(asked.x)} points: {asked.ylabel}, '
+        f"at {asked.xlabel} {', '.join(f'{x:g}' for x in asked.x)}. The arrow keys move it.</div>"
+    )
+    button = _record_button()
+    button.on_click(lambda _: enter([slider.value for slider in sliders]))
+    return [words_, widgets.HBox(sliders)], [button]
+
+
+def _record_button() -> Any:
+    import ipywidgets as widgets
+
+    return widgets.Button(description="Record", tooltip="Record the prediction")
+
+
+def predict(
+    name: str, entered: str | float | Sequence[float] | None = None, *, form: str | None = None
+) -> None:
+    """Ask for a prediction, in the form that fits where this runs; or record one.
+
+    Where a person runs a cell it is a live widget, in a saved page it can be read, in a terminal it
+    is text; see ``frontend.choose_form``. It never waits: what is not entered is skipped.
+
+    Arguments:
+        name: "start.moved".
+        entered: a letter, a number or the numbers of a curve: recorded, where nothing can be
+            clicked. Without it the reader is asked.
+        form: "live", "static" or "text"; chosen by the front end when omitted.
+
+    Raises:
+        NoSuchPrediction: there is no such prediction; lists those of the notebook.
+        ValueError: an unknown form.
+
+    Notebooks: 00, 01.
+
+    >>> predict("start.moved")  # doctest: +ELLIPSIS
+    Prediction start.moved
+    ...
+    """
+    asked = find(name)
+    if entered is not None:
+        try:
+            said = record(asked, entered)
+        except NotUsable as error:
+            said = str(error)
+        emit({"text/plain": said, "text/html": _said_html(said)})
+        return
+    chosen = choose_form(form)
+    data = {"text/plain": as_text(asked)}
+    if chosen != "text":
+        data["text/html"] = as_html(asked)
+    if chosen == "live":
+        sentence = f"Prediction {asked.id}: run this cell to make it; its text is below."
+        emit_live(as_widget(asked), f"prediction.{asked.id}", sentence, data, {})
+    else:
+        emit(data)
