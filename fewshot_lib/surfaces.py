@@ -1,11 +1,11 @@
 """How far two outlines lie apart, in mm: Hausdorff distance and surface Dice (notebook 07).
 
-One definition for all of it, MONAI's: the *surface* of a mask is its boundary voxels, those with a
-face neighbour (4 in a plane, 8 corners not counted; 6 in a volume) outside the mask or outside the
-image, each taken at its centre and each counted once. Other programs differ, so a score without
-its definition cannot be compared: DeepMind's ``surface-distance`` puts the surface between voxels
-and weights its pieces by area; MedPy takes one percentile of both directions pooled, where MONAI
-takes the larger of the two directions' percentiles.
+One definition for all of it, MONAI's: the *surface* of a mask is its boundary voxels. Those have a
+neighbour across a face (4 in a plane, 6 in a volume) outside the mask or outside the image. Each is
+taken at its centre and counted once. Other programs differ, so a score without its definition
+cannot be compared: DeepMind's ``surface-distance`` puts the surface between voxels and weights its
+pieces by area; MedPy takes one percentile of both directions pooled, where MONAI takes the larger
+of the two directions' percentiles.
 """
 
 from __future__ import annotations
