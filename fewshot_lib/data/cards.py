@@ -91,7 +91,7 @@ _CARDS = (
         ),
         labels="Exact: the picture is made from the letter.",
         size=(
-            "As many grey images of 24×24 pixels as wanted. 474 base letters of 5 alphabets "
+            "As many grey images of 24×24 pixels as wanted. 585 base letters of 5 alphabets "
             "(Latin, Greek, Cyrillic, Canadian, Arabic); 100 novel letters of 6 others (Georgian, "
             "Armenian, Hebrew, Lao, Tifinagh, Nko). Letters of one shape are kept once."
         ),

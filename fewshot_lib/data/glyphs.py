@@ -132,6 +132,8 @@ def _render(names: list[str], matrices: Tensor, moves: Tensor, size: int) -> Ten
 
     renderer = RendererAgg(size, size, 72)
     gc = renderer.new_gc()
+    gc.set_snap(False)  # else upright strokes jump to whole pixels
+    gc.set_linewidth(0)  # fill only
     images = np.empty((len(names), 1, size, size), dtype=np.uint8)
     for i, (name, matrix, move) in enumerate(zip(names, matrices, moves, strict=True)):
         (a, b), (c, d) = matrix.tolist()

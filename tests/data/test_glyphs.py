@@ -28,7 +28,7 @@ def test_of_letters_that_look_alike_one_at_most_is_kept() -> None:
     kept = "".join(glyphs.letters())
     for alike in ("OoΟоОՕ", "PРΡ", "HНΗ"):  # Latin, Greek, Cyrillic, Armenian
         assert sum(letter in kept for letter in alike) <= 1
-    assert {"P", "H", "Ж", "Ψ"} <= set(kept)
+    assert {"H", "Ψ"} <= set(kept)
 
 
 def test_drawings_have_the_shape_the_range_and_the_labels_promised() -> None:
