@@ -1,4 +1,4 @@
-"""The course's data: digits, synthetic anatomy, real scans, the reader's volumes, and cards."""
+"""The course's data: digits, letters, synthetic anatomy, real scans, your volumes, cards."""
 
 from importlib import import_module
 from types import ModuleType
@@ -8,7 +8,7 @@ from fewshot_lib.data.cards import Card, card
 
 __all__ = ["CacheEntry", "Card", "cache_dir", "card", "clear", "status"]
 
-_LATER = ("anatomy", "digits", "prepare", "resize", "scanner", "scans", "volumes")
+_LATER = ("anatomy", "digits", "glyphs", "prepare", "resize", "scanner", "scans", "volumes")
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -79,6 +79,28 @@ _CARDS = (
         ),
     ),
     Card(
+        name="glyphs",
+        title="Letters: many alphabets in one font, drawn by this course",
+        source=(
+            "The font DejaVu Sans, which comes with matplotlib. fewshot_lib.data.glyphs draws each "
+            "letter many times from a seed, each time turned, sheared, scaled and moved at random."
+        ),
+        licence=(
+            "The font: Bitstream Vera and Arev licences (free to use); DejaVu's own changes are in "
+            "the public domain."
+        ),
+        labels="Exact: the picture is made from the letter.",
+        size=(
+            "As many grey images of 24×24 pixels as wanted. 585 base letters of 5 alphabets "
+            "(Latin, Greek, Cyrillic, Canadian, Arabic); 100 novel letters of 6 others (Georgian, "
+            "Armenian, Hebrew, Lao, Tifinagh, Nko). Letters of one shape are kept once."
+        ),
+        cannot_show=(
+            "Handwriting: all letters come from one font and differ by a random affine map, the "
+            "same kind for base and novel letters. Nor anything about medicine or segmentation."
+        ),
+    ),
+    Card(
         name="anatomy",
         title="Synthetic anatomy: abdomens drawn by this course",
         source=(
@@ -170,7 +192,8 @@ def card(name: str) -> Card:
     """Return the data card of a data set.
 
     Arguments:
-        name: "digits", "anatomy", "scans" (or one of them: "A", "B", "C"), "volumes", "encoder".
+        name: "digits", "glyphs", "anatomy", "scans" (or one of them: "A", "B", "C"), "volumes",
+            "encoder".
 
     Returns:
         A `Card`; a notebook shows it as a table, ``print`` as text.

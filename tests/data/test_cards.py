@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from fewshot_lib import data
-from fewshot_lib.data import anatomy, cards, digits, scanner, scans
+from fewshot_lib.data import anatomy, cards, digits, glyphs, scanner, scans
 
 
 @pytest.mark.parametrize("name", cards.NAMES)
@@ -63,6 +63,18 @@ def test_the_digits_card_counts_as_the_digits_do() -> None:
     assert f"{len(counts)} classes of {int(counts.min())} to {int(counts.max())} images" in size
     assert f"0–5: {len(loaded.split('base'))} images" in size
     assert f"6–9: {len(loaded.split('novel'))}." in size
+
+
+def test_the_glyphs_card_counts_as_the_glyphs_do() -> None:
+    base, novel = glyphs.letters()
+    size = data.card("glyphs").size
+    assert f"{glyphs.SIDE}×{glyphs.SIDE} pixels" in size
+    for letters, alphabets, kind in (
+        (base, glyphs.BASE_ALPHABETS, "base"),
+        (novel, glyphs.NOVEL_ALPHABETS, "novel"),
+    ):
+        assert f"{len(letters)} {kind} letters of {len(alphabets)} " in size, len(letters)
+        assert f"({', '.join(name.capitalize() for name in alphabets)})" in size
 
 
 def test_the_anatomy_card_describes_the_defaults() -> None:

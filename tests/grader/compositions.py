@@ -42,8 +42,8 @@ from fewshot_lib.grader.student_package import build_student_package
 APART = frozenset(
     f"data.{name}"
     for name in (
-        *("anatomy", "atlas", "cache", "cards", "dicom", "digits", "placement", "scanner"),
-        *("scans", "volumes"),
+        *("anatomy", "atlas", "cache", "cards", "dicom", "digits", "glyphs", "placement"),
+        *("scanner", "scans", "volumes"),
     )
 )
 SLOW = ("_efficientnet", "ImageNetEncoder", "pretrained_available")

@@ -25,7 +25,10 @@ from saved import (
 LONGEST_CELL = 25  # lines; the aim is 12
 VERBATIM = "note-class"  # the note's own class, which is as long as it is
 LONGEST_LESSON = 60.0  # seconds of machine time on two cores
-LONGER = {"06": 420.0}  # two long trainings, and three seeds of the short ones
+LONGER = {
+    "03": 90.0,  # the letters: fifteen trainings more
+    "06": 420.0,  # two long trainings, and three seeds of the short ones
+}
 CLOSING = ("what we saw", "claim", "question", "references")
 
 every_notebook = pytest.mark.parametrize("path", SAVED, ids=label)
