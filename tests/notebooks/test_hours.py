@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from saved import LESSONS, ROOT, opening, prose
+from saved import LESSONS, ROOT, code_cells, opening, prose
 
 from fewshot_lib.checker import catalogue
 
@@ -40,6 +40,24 @@ def test_the_hours_of_the_course_are_the_sum_of_its_minutes(path: Path) -> None:
     notebook = path.suffix == ".ipynb"
     text = "\n\n".join(prose(path)) if notebook else path.read_text(encoding="utf-8")
     assert told() in text, f"{path.name} should say: {told()}"
+
+
+def estimate(path: Path) -> float:
+    """Estimate a reader's minutes: words / 150, code lines / 12, one for each thing to do."""
+    text = "\n".join(prose(path))
+    code = [c.source for c in code_cells(path) if "check" not in c.metadata.get("tags", [])]
+    lines = sum(bool(line.strip()) for source in code for line in source.split("\n"))
+    predictions = text.count("**Predict")
+    called = r"^\s*(?:predict|question|show|explore)\("
+    things = predictions + sum(len(re.findall(called, source, re.M)) for source in code)
+    return len(text.split()) / 150 + lines / 12 + things
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_the_stated_minutes_of_a_lesson_are_the_estimate_to_a_tenth(path: Path) -> None:
+    stated = reader_minutes(opening(path))
+    assert stated <= 90
+    assert stated == pytest.approx(estimate(path), rel=0.1)
 
 
 def test_minutes_are_read_from_the_opening() -> None:
