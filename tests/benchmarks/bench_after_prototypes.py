@@ -30,7 +30,6 @@ ROWS = {
     "attention": models.ATTENTION,
     "cross-blocks": models.CROSS,
 }
-AT_TEST = ("background in parts", "local prototypes", "fitted threshold", "attention")
 
 
 @pytest.mark.bench
@@ -59,31 +58,21 @@ def test_after_prototypes(bench: Callable[..., None]) -> None:
         score("superpixels, no label", unlabelled)
         level = partial(FewShotSegmentationNet, prototypes="attention", votes="classes")
         score("attention, classes level at test", level(encoder=networks["attention"].encoder))
-        use = partial(FewShotSegmentationNet, encoder=networks["one mean"].encoder)
-        for name, network in zip(
-            AT_TEST,
-            (
-                use(background_grid=8),
-                use(prototypes="local"),
-                models.fit_threshold(use(), base),
-                use(prototypes="attention"),
-            ),
-            strict=True,
-        ):
-            score(f"one mean's encoder: {name} at test", network)
+        use = FewShotSegmentationNet(encoder=networks["one mean"].encoder)
+        score("threshold, fitted afterwards", models.fit_threshold(use, base))
 
     stacked = {name: torch.stack(each) for name, each in scores.items()}
     note = f"{len(SEEDS)} × {len(people)} episodes of {len(people.unique())} people"
     for name, each in stacked.items():
         within = interval(each, people)
         bench(f"Dice: {name}", float(each.mean()), interval=within, note=note)
-    of_mean = (f"one mean's encoder: {name} at test" for name in AT_TEST)
     for first, other in (
         *((name, "one mean") for name in scores if name != "one mean"),
-        *zip((*AT_TEST[:2], "threshold", AT_TEST[3]), of_mean, strict=True),
+        *((name, "copied mask") for name in ("threshold", "cross-blocks", "no training")),
+        ("threshold", "threshold, fitted afterwards"),
         ("local prototypes", "background in parts"),
         ("superpixels, no label", "no training"),
-        ("cross-blocks", "copied mask"),
+        ("superpixels, no label", "local prototypes"),
         ("attention, classes level at test", "attention"),
     ):
         ahead = stacked[first] - stacked[other]
