@@ -14,6 +14,7 @@ from saved import LESSONS, ROOT, SAVED, code_cells, label, opening, prose
 COURSE = (
     *("00_start_here", "01_labels", "02_episodes", "03_prototypes", "04_mixture"),
     *("05_segmentation", "06_training", "07_protocols", "08_transfer", "09_review"),
+    "10_after_prototypes",
 )
 TO_COME = {name for name in COURSE if not (ROOT / "notebooks" / f"{name}.ipynb").exists()}
 TEXTS = [
