@@ -197,7 +197,12 @@ class LocalHead(MaskedHead):
         assert organs is not None
         valid = organs.valid[..., None, :, :, None, None]  # (…, 1, K − 1, R, 1, 1)
         every = _map_similarity(queries, organs.vectors.flatten(-3, -2), self.similarity)
-        each = self.scale * every.unflatten(-3, organs.valid.shape[-2:])  # (…, Q, K − 1, R, H', W')
+        each = (
+            self.scale
+            * every.reshape(  # (…, Q, K − 1, R, H', W')
+                *every.shape[:-3], *organs.valid.shape[-2:], *every.shape[-2:]
+            )
+        )
         share = each.masked_fill(~valid, torch.finfo(each.dtype).min).softmax(dim=-3)
         merged = (share * torch.where(valid, each, 0.0)).sum(dim=-3)
         merged = merged.masked_fill(~valid.any(dim=-3), -math.inf)
@@ -321,10 +326,10 @@ class CrossBlock(nn.Module):
         """Return the next query map and the next support maps."""
         beside = query[:, None].expand(-1, support.shape[1], -1, -1, -1)
         mixed = self.cross(torch.cat([beside, support], dim=2).flatten(0, 1))
-        mixed = mixed.unflatten(0, support.shape[:2])  # (B, S, width, H, W)
+        mixed = mixed.reshape(*support.shape[:2], *mixed.shape[1:])  # (B, S, width, H, W)
         following = F.leaky_relu(self.to_query(mixed.mean(dim=1)))
         supports = F.leaky_relu(self.to_support(mixed.flatten(0, 1)))
-        return following, supports.unflatten(0, support.shape[:2])
+        return following, supports.reshape(*support.shape[:2], *supports.shape[1:])
 
 
 class CrossHead(nn.Module):
@@ -557,7 +562,7 @@ def _resized(maps: Tensor, by: float | tuple[int, ...]) -> Tensor:
         small = F.avg_pool2d(flat, 2, ceil_mode=True)
     else:
         small = F.interpolate(flat, size=by, mode="bilinear")
-    return small.unflatten(0, maps.shape[:-3])
+    return small.reshape(*maps.shape[:-3], *small.shape[1:])
 
 
 def _with_background(shown: Tensor, masks: Tensor) -> Tensor:
