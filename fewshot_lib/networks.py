@@ -13,8 +13,6 @@ from fewshot_lib._tensors import full_precision, require_count, require_floating
 from fewshot_lib.heads import HEADS, Kind, Prototypes, Similarity, upsample
 from fewshot_lib.prototypes import _require_masks
 
-KINDS: tuple[Kind, ...] = tuple(HEADS)
-
 
 class UNetEncoder(nn.Module):
     """Turn images into feature maps with a U-Net: contract, expand, join what has the same size.
@@ -209,9 +207,10 @@ class FewShotSegmentationNet(nn.Module):
 
     Arguments:
         in_channels: C.
-        feat_dim: D of the ``UNetEncoder`` made when ``encoder`` is None.
-        prototypes: "position", "masked", "grid" or "exemplars": ``PositionHead``, ``MaskedHead``,
-            ``GridHead`` or ``ExemplarHead`` of ``fewshot_lib.heads``.
+        feat_dim: D of the ``UNetEncoder`` made when ``encoder`` is None; "cross" has to know it of
+            any encoder.
+        prototypes: which of the ``HEADS`` of ``fewshot_lib.heads``: "position", "masked", "grid",
+            "exemplars", "local", "threshold", "attention" or "cross".
         similarity: "cosine" or "squared_euclidean".
         scale: α ≥ 0, *multiplies*. 20 suits the cosine (PANet), 1.0 the squared distance.
         encoder: any images (B, C, H, W) → (B, D, H', W') instead of a ``UNetEncoder``;
@@ -221,7 +220,7 @@ class FewShotSegmentationNet(nn.Module):
     Raises:
         ValueError, TypeError: an unknown head or option, a setting out of range.
 
-    Source: note §3.1. Notebooks 05, 06 and 08.
+    Source: note §3.1. Notebooks 05, 06, 08 and 10.
 
     >>> net = FewShotSegmentationNet(feat_dim=8)
     >>> images, masks = torch.rand(3, 1, 32, 32), torch.ones(2, 1, 32, 32)
@@ -243,6 +242,8 @@ class FewShotSegmentationNet(nn.Module):
         super().__init__()
         if prototypes not in HEADS:
             raise ValueError(f"prototypes must be one of {', '.join(HEADS)}, got {prototypes!r}")
+        if prototypes == "cross":
+            options |= {"feat_dim": feat_dim}
         self.prototypes = prototypes
         self.head: Any = HEADS[prototypes](similarity, float(scale), **options)
         self.encoder = UNetEncoder(in_channels, feat_dim) if encoder is None else encoder
@@ -323,7 +324,9 @@ class FewShotSegmentationNet(nn.Module):
 
     def extra_repr(self) -> str:
         """Say how the network compares; a checkpoint knows its network by this text."""
-        said = [f"{k}={v!r}" for k, v in {"prototypes": self.prototypes, **vars(self.head)}.items()]
+        # A head with weights is a module of its own, which says its settings itself.
+        settings = {} if isinstance(self.head, nn.Module) else vars(self.head)
+        said = [f"{k}={v!r}" for k, v in {"prototypes": self.prototypes, **settings}.items()]
         return ", ".join(item for item in said if item != "background_grid=1")
 
     def _encode(self, images: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ CONDA_NAMES = {"pytorch-cpu": "torch", "distributed": "dask", "playwright-python
 #: Import names that differ from the name of the distribution.
 IMPORT_NAMES = {
     "sklearn": "scikit-learn",
+    "skimage": "scikit-image",
     "IPython": "ipython",
     "yaml": "PyYAML",
     "markdown_it": "markdown-it-py",

@@ -20,7 +20,7 @@ MATHEMATICS = {
     "evaluation",
     "surfaces",
 }
-LESSONS = {"data", "figures", "reading", "transfer"}
+LESSONS = {"data", "figures", "reading", "superpixels", "transfer"}
 EVERYTHING = MATHEMATICS | LESSONS | {"checker", "course", "exercises", "grader", "tools"}
 
 # Every module or package of fewshot_lib, and the others of them that it may import.
@@ -30,6 +30,7 @@ ALLOWED = {
     "grader": {"checker", "__init__"},
     **{name: MATHEMATICS | LESSONS | {"checker"} for name in LESSONS},
     "transfer": MATHEMATICS | {"data"},
+    "superpixels": MATHEMATICS,
     "exercises": MATHEMATICS | LESSONS | {"checker"},
     "course": EVERYTHING,
     "tools": EVERYTHING,

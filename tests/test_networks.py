@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from fewshot_lib.networks import KINDS, FewShotSegmentationNet, PixelClassifier, UNetEncoder
+from fewshot_lib.networks import FewShotSegmentationNet, PixelClassifier, UNetEncoder
 
+KINDS = ("position", "masked", "grid", "exemplars")  # those that came after: test_heads.py
 OTHER_KINDS = [kind for kind in KINDS if kind != "position"]
 
 
@@ -745,10 +746,12 @@ def test_networks_and_heads_do_not_loop_over_classes_episodes_supports_or_positi
         for name in ("networks", "heads")
         for where in functions_that_loop((root / "fewshot_lib" / f"{name}.py").read_text("utf-8"))
     }
-    # The U-Net builds and runs its levels; the others go through the names of their arguments.
+    # U-shaped networks build and run their levels; the others go through names of arguments.
     assert looping == {
         ("UNetEncoder", "__init__"),
         ("UNetEncoder", "forward"),
+        ("CrossHead", "__init__"),
+        ("CrossHead", "_compared"),
         ("Head", "__post_init__"),
         ("FewShotSegmentationNet", "extra_repr"),
     }

@@ -1,4 +1,4 @@
-"""The networks that notebook 06 trains, from the cache or trained anew (notebooks 06 and 07).
+"""The networks of notebooks 06 and 10, from the cache or trained anew (07 uses one, too).
 
 A ``Recipe`` says everything that makes a network what it is; ``train`` follows it. A finished
 network is read in a moment, an interrupted training goes on, a changed recipe has another file.
@@ -24,12 +24,15 @@ from fewshot_lib.episodes import SliceDataset
 from fewshot_lib.evaluation import dice, episode_dice
 from fewshot_lib.heads import Kind, Similarity
 from fewshot_lib.networks import FewShotSegmentationNet, PixelClassifier, UNetEncoder
+from fewshot_lib.superpixels import superpixel_episodes
 from fewshot_lib.training import (
     SegmentationEpisode,
     TrainingResult,
     episodic_training_epoch,
     fit_pixel_classifier,
+    gather_episodes,
     random_orientation,
+    sample_slices,
 )
 
 Network = TypeVar("Network", FewShotSegmentationNet, PixelClassifier)
@@ -87,6 +90,16 @@ class Recipe:
 BEST = Recipe()
 ONE_BACKGROUND = replace(BEST, background_grid=1)  # trained as long as BEST: the matched row
 SHORT = replace(BEST, stride=2, steps=60, background_grid=1)  # what the other rows vary
+# What came after prototypes (notebook 10), each trained as briefly as SHORT.
+PARTS = replace(SHORT, background_grid=8)
+LOCAL = replace(PARTS, prototypes="local")
+ATTENTION = replace(SHORT, prototypes="attention")
+# One organ at a time, as their authors have it. With every organ marked, other organs hold an
+# organ's pixels back in training, and nothing does at test, where the threshold is alone. One small
+# organ in a slice is few pixels, so that the Dice term has to weigh more: with ½ both heads learn
+# to call everything background.
+THRESHOLD = replace(SHORT, prototypes="threshold", all_classes=False, dice_weight=3.0)
+CROSS = replace(THRESHOLD, prototypes="cross", scale=1.0)
 # The note's 5 ways, 1 shot, one episode per step, with about as many slices as the others: 15, 16.
 FIVE_WAY = replace(
     SHORT, background_grid=8, all_classes=False, n_way=5, n_query=2, episodes_per_step=1
@@ -165,6 +178,32 @@ def unseen_slices(subjects: int = 40) -> SliceDataset:
     return slices
 
 
+def unseen_tests(
+    slices: SliceDataset, episodes: int = 120
+) -> tuple[SegmentationEpisode, Tensor, list[str]]:
+    """Draw the one-shot test of notebook 06, the same episodes whenever it is asked for.
+
+    Arguments:
+        slices: what ``unseen_slices`` gave.
+        episodes: E ≥ 1.
+
+    Returns:
+        The episodes; (E,) the subject of each query, for intervals; the organ of each episode.
+
+    Notebooks: 10.
+
+    >>> unseen_tests(unseen_slices(4), 2)[0].support_images.shape
+    torch.Size([2, 1, 1, 48, 64])
+    """
+    chance = torch.Generator().manual_seed(0)
+    # Notebook 06 draws five support slices and takes the first: so are its episodes these.
+    drawn = [sample_slices(slices, 1, 5, 1, chance) for _ in range(episodes)]
+    images, masks, queries, truth = gather_episodes(slices, drawn)
+    tests = SegmentationEpisode(images[:, :1], masks[:, :1], queries, truth)
+    people = torch.stack([slices.subjects[one.query_index[0, 0]] for one in drawn])
+    return tests, people, [slices.classes[int(one.classes[0]) - 1] for one in drawn]
+
+
 def untrained(recipe: Recipe = BEST, seed: int = 0) -> FewShotSegmentationNet:
     """Make the recipe's network with the seed's first weights; torch's own generator is left alone.
 
@@ -173,14 +212,18 @@ def untrained(recipe: Recipe = BEST, seed: int = 0) -> FewShotSegmentationNet:
     >>> untrained().encoder.feat_dim
     32
     """
-    parts = {"background_grid": recipe.background_grid} if recipe.background_grid > 1 else {}
-    return FewShotSegmentationNet(
-        prototypes=recipe.prototypes,
-        similarity=recipe.similarity,
-        scale=recipe.scale,
-        encoder=_encoder(recipe, seed),
-        **parts,
-    )
+    options = {"background_grid": recipe.background_grid} if recipe.background_grid > 1 else {}
+    encoder = _encoder(recipe, seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # for a head that has weights
+        return FewShotSegmentationNet(
+            feat_dim=recipe.feat_dim,
+            prototypes=recipe.prototypes,
+            similarity=recipe.similarity,
+            scale=recipe.scale,
+            encoder=encoder,
+            **options,
+        )
 
 
 def train(
@@ -298,50 +341,77 @@ def train_pixels(
     return _kept(path, make, recipe.steps, run, f"{recipe.steps} steps, pixels")
 
 
-@dataclass(frozen=True)
-class OrganThreshold:
-    """Compare a query with the organ's prototype alone; what is less alike is background.
+def train_superpixels(
+    recipe: Recipe,
+    seed: int = 0,
+    *,
+    slices: SliceDataset | None = None,
+    cached: bool = True,
+    progress: bool = True,
+    on_step: Callable[[list[float]], None] | None = None,
+) -> tuple[FewShotSegmentationNet, TrainingResult]:
+    """Train the recipe's network without any label: superpixels in the place of organs.
 
-    ℓ_1 = α cos(q, c_1),   ℓ_0 = α t: no prototype of the background, one number t in its place.
+    Same first weights, slices, optimizer, steps, loss and number of slices per step as ``train``;
+    the tasks are those of ``superpixel_episodes``, which never looks at ``slices.labels``.
 
     Arguments:
-        network: a ``FewShotSegmentationNet`` with masked prototypes and cosines.
-        threshold: t, in −1 … 1.
+        recipe, seed, slices, cached, progress, on_step: as for ``train``.
 
-    Call: (E, S, C, H, W) images, (E, S, 2, H, W) masks, (E, Q, C, H, W) queries →
-    (E, Q, 2, H, W) logits.
+    Returns:
+        The network in evaluation mode, and what was done.
 
-    Source: the idea of ADNet (Hansen et al. 2022), which learns t along with the encoder. Notebook
-    06.
+    Notebooks: 10.
+
+    >>> few = Recipe(steps=1, subjects=2, width=4)
+    >>> len(train_superpixels(few, cached=False, progress=False)[1].losses)
+    4
     """
 
-    network: FewShotSegmentationNet
-    threshold: float
+    def run(network: nn.Module, path: Path | None) -> TrainingResult:
+        known = training_slices(recipe.subjects) if slices is None else slices
+        optimizer, scheduler = _optimizer(network, recipe)
+        return episodic_training_epoch(
+            network,
+            superpixel_episodes(
+                known.images, n_query=recipe.n_query, episodes=recipe.episodes_per_step, seed=seed
+            ),
+            optimizer,
+            recipe.steps * recipe.episodes_per_step,
+            dice_weight=recipe.dice_weight,
+            scheduler=scheduler,
+            seed=seed,
+            checkpoint=path,
+            checkpoint_every=50 * recipe.episodes_per_step,
+            progress=progress,
+            on_step=on_step,
+        )
 
-    def __call__(self, images: Tensor, masks: Tensor, queries: Tensor) -> Tensor:
-        """Return the logits."""
-        logits: Tensor = self.network(images, masks, queries).clone()
-        logits[:, :, 0] = self.network.head.scale * self.threshold
-        return logits
+    path = checkpoint(recipe, seed, "superpixels") if cached else None
+    total = recipe.steps * recipe.episodes_per_step
+    what = f"{recipe.steps} steps, superpixels"
+    return _kept(path, lambda: untrained(recipe, seed), total, run, what)
 
 
-def fit_threshold(network: FewShotSegmentationNet, episodes: SegmentationEpisode) -> OrganThreshold:
-    """Choose the threshold with the best mean Dice on episodes of one organ each.
+def fit_threshold(
+    network: FewShotSegmentationNet, episodes: SegmentationEpisode
+) -> FewShotSegmentationNet:
+    """Choose the threshold of a finished encoder by the mean Dice on episodes of one organ each.
 
     Arguments:
-        network: as for ``OrganThreshold``.
+        network: with masked prototypes and cosines.
         episodes: with a leading E, as ``gather_episodes`` gives them; of base organs, if novel ones
             are to be tested.
 
     Returns:
-        The threshold, of −0.5, −0.475 … 0.975, with its network.
+        The same encoder with a ``ThresholdHead``, its threshold one of −0.5, −0.475 … 0.975.
 
     Notebooks: 06.
 
     >>> from fewshot_lib.training import sample_slices, gather_episodes
     >>> slices = training_slices(6)
     >>> drawn = [sample_slices(slices, 1, 1, 1, torch.Generator().manual_seed(0))]
-    >>> 0 < fit_threshold(untrained(SHORT), gather_episodes(slices, drawn)).threshold < 1
+    >>> bool(0 < fit_threshold(untrained(SHORT), gather_episodes(slices, drawn)).head.threshold < 1)
     True
     """
     found: list[Tensor] = []
@@ -355,7 +425,12 @@ def fit_threshold(network: FewShotSegmentationNet, episodes: SegmentationEpisode
     truth = episodes.query_masks[:, :, 1] > 0.5
     candidates = [step / 40 for step in range(-20, 40)]
     scores = torch.stack([dice(alike > t, truth).nanmean() for t in candidates])
-    return OrganThreshold(network, candidates[int(scores.argmax())])
+    return FewShotSegmentationNet(
+        prototypes="threshold",
+        scale=network.head.scale,
+        encoder=network.encoder,
+        threshold=candidates[int(scores.argmax())],
+    )
 
 
 def novel_organ_network(seed: int = 0, progress: bool = True) -> FewShotSegmentationNet:
@@ -386,7 +461,7 @@ def checkpoint(recipe: Recipe = BEST, seed: int = 0, kind: str = "episodes") -> 
 
     The name holds a hash of the recipe, of ``VERSION`` and of the data that its first subject
     gives, so that a network trained otherwise is never taken for it. ``kind`` is "episodes" for
-    what ``train`` keeps, "pixels" for ``train_pixels``.
+    what ``train`` keeps, "pixels" for ``train_pixels``, "superpixels" for ``train_superpixels``.
 
     >>> checkpoint().parent.name
     'checkpoints'

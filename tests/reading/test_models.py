@@ -186,7 +186,7 @@ def test_a_threshold_is_fitted_that_tells_the_organ_from_what_is_less_alike():
     episodes = SegmentationEpisode(images, masks, images.clone(), masks.clone())
     network = FewShotSegmentationNet(encoder=nn.Identity())
     fitted = models.fit_threshold(network, episodes)
-    assert 0.37 < fitted.threshold < 1
+    assert 0.37 < fitted.head.threshold < 1
     assert episode_dice(fitted, episodes).item() == 1
-    all_organ = models.OrganThreshold(network, 0.3)(*episodes[:3]).argmax(dim=2)
-    assert all_organ.all()
+    low = FewShotSegmentationNet(prototypes="threshold", encoder=nn.Identity(), threshold=0.3)
+    assert low(*episodes[:3]).argmax(dim=2).all()

@@ -282,7 +282,7 @@ def test_a_partly_right_multiple_choice_says_that_more_is_right():
 def test_every_file_names_its_notebook_by_number_and_title():
     places = [place(word) for word in words()]
     assert len({number for number, _ in places}) == len(places)
-    assert all(0 <= number <= 9 and title for number, title in places)
+    assert all(0 <= number <= 10 and title for number, title in places)
 
 
 def test_an_unknown_question_is_refused_with_what_there_is():
