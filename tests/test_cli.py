@@ -103,7 +103,7 @@ def test_the_version_is_printed(fewshot: Run) -> None:
         ("check", "fewshot check --help"),
         ("progress --reset p", "is called 'p'"),
         ("progress --reset prototype", "did you mean 'prototypes'?"),
-        ("progress --reset nonsense", "there are dice, episodes"),
+        ("progress --reset nonsense", "there are after, dice, episodes"),
         ("progress --reset", "requires an argument"),
         ("progress --yes", "--reset all --yes"),
         ("progress --reset prototypes --yes", "--reset all --yes"),

@@ -26,8 +26,8 @@ HEADINGS = {
 #: The packages whose versions decide most bug reports, and what installs them.
 PACKAGES = {
     READERS: (
-        "torch", "numpy", "scipy", "scikit-learn", "matplotlib", "nibabel", "pydicom",
-        "jupyterlab", "ipywidgets", "ipykernel", "nbclient", "efficientnet-lite-pytorch",
+        "torch", "numpy", "scipy", "scikit-learn", "scikit-image", "matplotlib", "nibabel",
+        "pydicom", "jupyterlab", "ipywidgets", "ipykernel", "nbclient", "efficientnet-lite-pytorch",
     ),
     TEACHERS: ("nbgrader", "dask", "psycopg"),
     AUTHORS: ("pytest", "nbval", "hypothesis", "playwright", "monai", "sphinx", "myst-nb"),
