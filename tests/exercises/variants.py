@@ -44,7 +44,7 @@ def accepted(exercise: Exercise, answer: Answer) -> list[Variant]:
     known = {one.name for one in catalogue.exercise(file).answers} if module else set()
     for (name, gap, words), one in found.items():
         here = module is not None and getattr(one, "__module__", "") == module.__name__
-        if here and name and not (name in known and words):
+        if here and name and not name.startswith("_") and not (name in known and words):
             raise ValueError(
                 f"accepted/{file}.py: {name}{gap}{words} belongs to no answer there; name it "
                 "ANSWER__in_a_few_words, or begin it with _ if it only helps"
