@@ -15,7 +15,7 @@ from fewshot_lib.tools.lab import Server
 
 #: What JupyterLab itself says in every notebook, on every machine, whatever the notebook does.
 JUPYTERLABS_OWN: tuple[tuple[str, str], ...] = (
-    (r"403 .*/static/notebook/\w+\.woff2", "Notebook 7 is now and then refused one of its own fonts"),
+    (r"403 .*/static/notebook/\w+\.woff2", "Notebook 7 is at times refused a font of its own"),
 )
 
 
