@@ -123,8 +123,7 @@ def fold(notebook: nbformat.NotebookNode) -> int:
 
 
 def save(notebook: nbformat.NotebookNode, path: Path) -> None:
-    """Fold a notebook's checks and write it; an interruption leaves the old file or the new one."""
-    fold(notebook)
+    """Write a notebook; an interruption leaves the old file or the new one."""
     nbformat.validate(notebook)
     partial = path.with_suffix(".partial")
     partial.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
@@ -166,6 +165,7 @@ def rerun(paths: list[Path]) -> int:
                 failed += 1
                 print(f"FAILED  {path.name}: {error}", file=sys.stderr, flush=True)
                 continue
+            fold(notebook)
             save(notebook, path)
             size = path.stat().st_size / 1000
             print(f"{time.monotonic() - start:6.1f} s {size:5.0f} kB  {path.name}", flush=True)
