@@ -21,6 +21,7 @@ test = {{
     "name": "{answer}",
     "points": {points},
     "suites": [{{"cases": [{{"code": r'''
+>>> import fewshot_lib.course
 >>> from fewshot_lib.checker import catalogue
 >>> from fewshot_lib.checker.cells import examine
 >>> exercise = catalogue.exercise("{exercise}")
@@ -37,6 +38,7 @@ def main(notebook: Path, name: str, number: int) -> None:
     from otter.api import grade_submission
     from otter.generate import main as generate
 
+    import fewshot_lib.course  # noqa: F401 - says which course it is
     from fewshot_lib.checker import catalogue
 
     exercise = catalogue.exercise(name)
