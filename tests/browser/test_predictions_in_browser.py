@@ -140,6 +140,7 @@ def test_a_folded_check_is_out_of_sight_also_when_run_and_opens_by_a_click(
     cells[2].outputs, cells[2].execution_count = [said], 1
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
+    assert notebooks.fold(notebook) == 1
     notebooks.save(notebook, served[1] / f"folded-{app}.ipynb")
     page = visit(f"folded-{app}.ipynb", app)
     at_opening = list(page.complaints)  # Notebook 7 has one of its own
