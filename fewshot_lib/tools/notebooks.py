@@ -72,10 +72,15 @@ def execute(
 def tidy(notebook: nbformat.NotebookNode) -> None:
     """Remove what varies without meaning: times, the interpreter's version, machine paths.
 
+    Of a progress bar its last state is kept.
+
     >>> cell = nbformat.v4.new_code_cell("1", metadata={"execution": {"iopub.status.busy": "now"}})
     >>> tidy(book := nbformat.v4.new_notebook(cells=[cell])); book.cells[0].metadata
     {}
     """
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+
+    CoalesceStreamsPreprocessor(enabled=True)(notebook, {})
     for cell in notebook.cells:
         for key in TIMING:
             cell.metadata.pop(key, None)

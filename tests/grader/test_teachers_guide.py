@@ -24,10 +24,11 @@ def test_the_lines_from_release_to_marks_run_as_they_stand(tmp_path: Path) -> No
     lines = re.search(r"```bash\n(.*?)```", section, re.S)
     assert lines is not None
     shutil.copytree(ROOT / "exercises", tmp_path / "exercises")
+    handed_in = ("03_prototypes", "06_training", "09_self_test")  # test_all_nine grades the others
     for student, source in {"ada": "solutions", "bob": "exercises"}.items():
         (tmp_path / "submitted" / student).mkdir(parents=True)
-        for notebook in (ROOT / source).glob("*.ipynb"):
-            shutil.copyfile(notebook, tmp_path / "submitted" / student / notebook.name)
+        for name in handed_in:
+            shutil.copy(ROOT / source / f"{name}.ipynb", tmp_path / "submitted" / student)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     ran = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", lines[1]],
@@ -39,13 +40,13 @@ def test_the_lines_from_release_to_marks_run_as_they_stand(tmp_path: Path) -> No
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     rows = results.current(results.read_rows(tmp_path / "marks" / "results.jsonl"))
-    exercises = len(list((ROOT / "exercises").glob("*.ipynb")))
     ada, bob = ([row for row in rows if row["student"] == name] for name in ("ada", "bob"))
-    assert len(ada) == len(bob) == exercises
+    assert len(ada) == len(bob) == len(handed_in)
     assert all(row["points"] == row["max_points"] > 0 for row in ada)
     assert all(row["points"] == 0 for row in bob)
     for made in ("marks/report.html", "marks/grades.csv", "gradebook.db"):
         assert (tmp_path / made).is_file(), made
+    exercises = len(list((ROOT / "exercises").glob("*.ipynb")))
     assert len(list((tmp_path / "release").iterdir())) == exercises
     score = json.loads((tmp_path / "marks/gradescope/ada/results.json").read_text("utf-8"))
     assert score["score"] == sum(row["points"] for row in ada)
