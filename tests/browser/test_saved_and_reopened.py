@@ -39,7 +39,7 @@ CELLS = [
 ]
 #: What the saved form of each shows.
 SHOWN = (
-    *("To answer, run the first code cell",) * 3,
+    *("To answer, run the code cells at the top",) * 3,
     "To tick the points, run this cell",
     "some of their settings|2 settings",
     "prototypes.squared_euclidean",
@@ -79,7 +79,7 @@ def test_everything_is_live_then_saved_then_live_again(
     at_opening = list(page.complaints)  # Notebook 7 has one of its own, whatever the notebook holds
     page.run_all(120)
     text = "\n".join(visible(page))
-    assert "To answer, run the first" not in text, "the saved form is hidden while it lives"
+    assert "To answer, run the code cells" not in text, "the saved form is hidden while it lives"
     assert page.page.locator(".fewshot-live").count() == 5
     right = next(c for c, option in find(SINGLE).labelled if option.right)
     asked = page.page.locator(".fewshot-live-prototypes-learned")
@@ -107,7 +107,7 @@ def test_everything_is_live_then_saved_then_live_again(
     assert "You answered this correctly on" in text
     boxes = page.page.locator('.fewshot-live-prototypes-temperature input[type="checkbox"]')
     assert boxes.first.is_checked()
-    assert "To answer, run the first" not in text
+    assert "To answer, run the code cells" not in text
     rows = json.loads((served[1] / f"{name}.progress.json").read_text())["rows"]
     attempts = {row["key"]: row["attempts"] for row in rows}
     assert attempts["prototypes.temperature"] == 0
