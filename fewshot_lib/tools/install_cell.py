@@ -33,9 +33,9 @@ from importlib.util import find_spec
 
 if find_spec("fewshot_lib") is None:
 """
-FROM_REPOSITORY = '''\
+FROM_REPOSITORY = """\
     course = "fewshot-course[{extra}] @ git+{address}"
-    get_ipython().run_line_magic("pip", f"install --quiet '{{course}}'")'''
+    get_ipython().run_line_magic("pip", f"install --quiet '{{course}}'")"""
 BY_HAND = """\
     raise ModuleNotFoundError(
         "the course is not installed here: upload its folder, run"

@@ -272,8 +272,8 @@ def choose_torch(root: Path, venv: Path) -> list[str]:
     if re.search(rf"\b{re.escape(tested[1])}\+cpu\b", asked.stdout):
         return [f"torch=={tested[1]}+cpu"]
     say("pip's index has PyTorch with CUDA only, several GB more than the course needs. For the")
-    say("small build: Ctrl-C, then  PIP_EXTRA_INDEX_URL=ADDRESS make setup  with the address of the")
-    say("CPU index, which PyTorch's page 'Get started' names in its command for pip and CPU.")
+    say("small build press Ctrl-C and repeat with PIP_EXTRA_INDEX_URL=ADDRESS make setup, where")
+    say("ADDRESS is the CPU index that PyTorch's page 'Get started' shows behind --index-url.")
     return []
 
 

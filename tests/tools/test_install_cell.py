@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +12,10 @@ import nbformat
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
-from fewshot_lib.tools import install_cell, notebooks
+from fewshot_lib.checker import catalogue
+from fewshot_lib.tools import build, install_cell, notebooks
 
+ROOT = Path(__file__).resolve().parents[2]
 ADDRESS = "https://example.org/somebody/course"
 
 
@@ -83,3 +87,27 @@ def test_where_it_is_missing_it_is_installed_from_its_address(
     exec(install_cell.source(ADDRESS), {"get_ipython": lambda: shell})
     asked = f"install --quiet 'fewshot-course[pretrained] @ git+{ADDRESS}'"
     assert ran == [("pip", asked)]
+
+
+def test_the_library_alone_carries_a_notebook_without_the_course_around_it(tmp_path: Path) -> None:
+    """As where the cell has installed it: pip makes the package, and nothing else is there."""
+    source, alone = tmp_path / "source", tmp_path / "alone"
+    shutil.copytree(ROOT / "fewshot_lib", source / "fewshot_lib")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    install = ["install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run(
+        [sys.executable, "-m", "pip", *install, "--target", str(alone), str(source)], check=True
+    )
+    exercise = catalogue.exercise("prototypes")
+    solution = nbformat.read(ROOT / "solutions" / f"{exercise.stem}.ipynb", as_version=4)
+    where = nbformat.v4.new_code_cell("import fewshot_lib\nprint(fewshot_lib.__file__)")
+    solution.cells.append(where)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(alone),
+        "FEWSHOT_PROGRESS": str(tmp_path / "progress.json"),
+    }
+    notebooks.execute(solution, tmp_path, environment=environment)
+    assert build.score_problems(solution, exercise, full=True) == []
+    assert solution.cells.pop().outputs[0].text.startswith(str(alone))
