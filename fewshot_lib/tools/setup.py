@@ -241,7 +241,7 @@ def worth_saying(lines: Iterator[str]) -> Iterator[str]:
 
 
 def choose_torch(root: Path, venv: Path) -> list[str]:
-    """Say which build of PyTorch to ask pip for: on Linux the one for the CPU, if it can be had.
+    """Say which build of PyTorch to ask pip for: on Linux the one for the CPU, if pip finds it.
 
     The usual build for Linux brings CUDA, several GB that the course does not need. Another index
     than pip's default has the build for the CPU. It is taken where pip knows such an index; where
