@@ -288,7 +288,7 @@ def build(
 def progress(
     reset: Annotated[
         str | None,
-        typer.Option(help="Forget an exercise, one answer or question, or all (asks first)."),
+        typer.Option(help="Reset an exercise, one answer or question, or all (asks first)."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="With --reset all: do not ask.")] = False,
 ) -> None:
@@ -303,7 +303,7 @@ def progress(
         end(WRONG_USE, "--reset needs a name, as prototypes, or all.")
     try:
         if reset is not None:
-            if reset == "all" and not yes and not typer.confirm("Forget all of your progress?"):
+            if reset == "all" and not yes and not typer.confirm("Reset all of your progress?"):
                 end(WANTING, "Nothing was reset.")
             known = [item.key for item in standing.items()]
             rows = record.reset("" if reset == "all" else reset, known)
@@ -320,7 +320,7 @@ def progress(
 
 
 class Isolation(enum.StrEnum):
-    """What strangers' code is kept in."""
+    """What untrusted code is run in."""
 
     BUBBLEWRAP = "bubblewrap"
     NONE = "none"
@@ -336,7 +336,7 @@ def grade(
         typer.Argument(help="<student>/<exercise>.ipynb, nbgrader's tree, or a zip of an LMS."),
     ] = None,
     results: Annotated[
-        Path | None, typer.Option(help="Folder of the results; goes on there.")
+        Path | None, typer.Option(help="Results folder; resumes an interrupted run.")
     ] = None,
     exercise: Annotated[str, typer.Option(help="Only this one, as 03_prototypes.")] = "",
     seed: Annotated[
@@ -377,7 +377,7 @@ def grade(
         Path | None, typer.Option(help="Repeat every row of this results folder and compare.")
     ] = None,
 ) -> None:
-    """Grade notebooks of strangers in a sandbox; an interrupted run goes on where it stood.
+    """Grade untrusted notebooks in a sandbox; an interrupted run continues where it stopped.
 
     Of one student and exercise the last submission counts; its earlier marks stay in the report.
     --due, --late-per-day and --roster are remembered. Exit status 1: something could not be graded

@@ -43,7 +43,7 @@ def class_prototypes(embeddings, labels, n_way):
     Raises:
         ValueError: a label outside 0 … n_way−1, or a class without any example.
     """
-    ### BEGIN SOLUTION: average each class's embeddings, one row per class; refuse senseless labels
+    ### BEGIN SOLUTION: average each class's embeddings, one row per class; refuse invalid labels
     if ((labels < 0) | (labels >= n_way)).any():
         raise ValueError(f"labels must lie in 0 … {n_way - 1}")
     member = labels[..., None] == torch.arange(n_way)  # (…, N, n_way)

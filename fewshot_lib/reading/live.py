@@ -16,7 +16,7 @@ class live_picture:
     """Draw a growing list of numbers again and again in one place, while a training runs.
 
     In a live front end the picture is replaced every ``seconds`` and removed at the end, so that
-    the notebook keeps only what ``show`` then displays. DaskRunner nothing is drawn: a saved page
+    the notebook keeps only what ``show`` then displays. Otherwise nothing is drawn: a saved page
     has no use for it.
 
     Arguments:

@@ -306,8 +306,8 @@ def as_html(asked: Prediction) -> str:
     return (
         f'<div class="fewshot-predict" style="{_FRAME}"><b>Your prediction.</b> '
         f'{inline(asked.text)}<div style="margin:.3em 0 .3em 1.6em">{rows}</div>'
-        f'<div style="font-size:90%">Enter {asked.wanted}, or skip it. To record it, run the first '
-        f"code cell of this notebook and then this one; or run in any cell "
+        f'<div style="font-size:90%">Enter {asked.wanted}, or skip it. To record it, run the code '
+        f"cells at the top of this notebook and then this one; or run in any cell "
         f"<code>{html.escape(_how(asked), quote=False)}</code></div></div>"
     )
 

@@ -376,8 +376,8 @@ def as_html(asked: Question) -> str:
         note = f"A formula in {', '.join(asked.names)}. "
     return (
         f'<div class="fewshot-question" style="{_FRAME}"><b>Question.</b> {inline(asked.text)}'
-        f'{choices}<div style="font-size:90%">{note}To answer, run the first code cell of this '
-        f"notebook and then this one; or run in any cell "
+        f'{choices}<div style="font-size:90%">{note}To answer, run the code cells at the top of '
+        f"this notebook and then this one; or run in any cell "
         f"<code>{html.escape(_how(asked), quote=False)}</code></div></div>"
     )
 

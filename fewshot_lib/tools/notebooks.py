@@ -3,7 +3,8 @@
 A saved notebook is evidence: every cell executed, in order, on a fresh kernel, with nothing from an
 earlier run. So checkpoints of earlier runs are set aside, and what changes from run to run without
 meaning anything (times of execution, the interpreter's patch version) is not saved. Cells that only
-print truth values hold the notebook to its words; they are folded when it is saved.
+print truth values hold the notebook to its words; they are folded when it is saved. The cell that
+installs the course is written before the run.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import nbformat
 
+from fewshot_lib.tools import install_cell
 from fewshot_lib.tools.machine import course_folder
 
 #: Metadata of a cell that says when it ran: noise in a saved notebook.
@@ -153,10 +155,14 @@ def private_cache(folder: Path) -> dict[str, str]:
     return {**os.environ, "FEWSHOT_CACHE": str(folder)}
 
 
-def rerun(paths: list[Path]) -> int:
+def rerun(paths: list[Path], address: str | None = None) -> int:
     """Run and save notebooks in the given order; the number that failed is returned.
 
     A notebook that fails is left as it was.
+
+    Arguments:
+        paths: of the notebooks.
+        address: of the course's repository, from which their first cell installs it elsewhere.
     """
     failed = 0
     with tempfile.TemporaryDirectory(prefix="fewshot-notebooks-") as scratch:
@@ -164,6 +170,7 @@ def rerun(paths: list[Path]) -> int:
         for path in paths:
             start = time.monotonic()
             notebook = nbformat.read(path, as_version=4)
+            install_cell.put(notebook, address)
             try:
                 execute(notebook, path.parent, environment=environment)
             except Exception as error:  # the other notebooks are still worth running
@@ -215,7 +222,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"{fold(notebook):3} cells folded  {path.name}")
             save(notebook, path)
         return
-    failed = rerun(paths)
+    failed = rerun(paths, install_cell.repository(folder) if folder else None)
     if folder:
         cover(folder)
     raise SystemExit(1 if failed else 0)

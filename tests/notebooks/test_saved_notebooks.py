@@ -10,6 +10,7 @@ import pytest
 from saved import (
     LESSONS,
     PICTURES,
+    ROOT,
     SAVED,
     code_cells,
     headings,
@@ -21,6 +22,8 @@ from saved import (
     prose,
     read,
 )  # fmt: skip
+
+from fewshot_lib.tools import install_cell
 
 LONGEST_CELL = 25  # lines; the aim is 12
 VERBATIM = "note-class"  # the note's own class, which is as long as it is
@@ -60,6 +63,19 @@ def test_nothing_of_the_machine_that_ran_it_is_saved(path: Path) -> None:
     assert re.findall(paths, text) == []
     assert "iopub.status" not in text
     assert "version" not in read(path).metadata.get("language_info", {})
+
+
+@every_notebook
+def test_the_first_code_cell_installs_the_course_elsewhere_and_says_nothing_here(
+    path: Path,
+) -> None:
+    """Written by ``make notebooks`` and ``fewshot build``."""
+    cell = code_cells(path)[0]
+    assert cell.id == install_cell.INSTALL
+    assert cell.source == install_cell.source(install_cell.repository(ROOT))
+    assert cell.metadata == install_cell.METADATA
+    assert cell.outputs == []
+    assert max(map(len, cell.source.splitlines())) < 80
 
 
 @every_notebook
