@@ -264,8 +264,8 @@ def header(which: int, **fields: object) -> Spoil:
     return spoil
 
 
-def with_nan(array: np.ndarray) -> np.ndarray:
-    array[0, 0, 0] = np.nan
+def with_infinity(array: np.ndarray) -> np.ndarray:
+    array[0, 0, 0] = np.inf
     return array
 
 
@@ -298,8 +298,8 @@ MISHAPS: dict[str, tuple[Spoil, str]] = {
         edited(1, lambda a: a.astype(np.int32) * 100_000),
         "is it an image instead of a mask",
     ),
-    "NaN in support": (edited(0, with_nan), "anna.nii.gz holds NaN"),
-    "NaN in query": (edited(2, with_nan), "bert.nii.gz holds NaN"),
+    "infinity in support": (edited(0, with_infinity), "anna.nii.gz holds infinite"),
+    "infinity in query": (edited(2, with_infinity), "bert.nii.gz holds infinite"),
     "constant": (edited(2, np.ones_like), "has the intensity 1 everywhere"),
     "colour": (edited(2, coloured), "is a colour image"),
     "no orientation": (
@@ -308,7 +308,7 @@ MISHAPS: dict[str, tuple[Spoil, str]] = {
     ),
     "flat voxels": (header(2, srow_z=[0, 0, 0, 0]), "voxel of no volume"),
     "moved mask": (header(1, srow_x=[5.7, 0, 0, -60]), r"lie up to 40\.0 mm apart"),
-    "a folder as query": (folder(2), "is a folder; this command takes NIfTI files"),
+    "an empty folder as query": (folder(2), "is empty; put the series' DICOM files into it"),
     "a folder as out": (folder(3), "is a folder; name the file"),
     "wrong ending": (replaced(3, "mask.png"), r"must end in \.nii\.gz or \.nii"),
     "only an ending": (replaced(3, ".nii.gz"), r"must end in \.nii\.gz or \.nii"),
