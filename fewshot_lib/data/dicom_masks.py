@@ -94,7 +94,7 @@ def _segmentation(path: Path, dataset: Any, report: Report) -> nib.Nifti1Image:
         text(s, "SegmentNumber"): text(s, "SegmentLabel")
         for s in dataset.get("SegmentSequence") or []
     }
-    told = ", ".join(f"{number} {name}" for number, name in names.items())
+    told = ", ".join(f"{number} {name}" for number, name in names.items() if number != "0")
     report.add("header", path, f"DICOM segmentation; its segments are {told or 'not named'}")
     return nib.Nifti1Image(labels, affine)
 

@@ -15,9 +15,9 @@ from fewshot_lib.data.dicom import INSTALL, is_dicom, read_series
 from fewshot_lib.data.report import Report, VolumeError
 
 NIFTI = (".nii.gz", ".nii", ".hdr", ".img", ".hdr.gz", ".img.gz", ".mgz", ".mgh")
-ITK = (".mha", ".mhd", ".nrrd", ".nhdr")
+ITK = (".mha", ".mhd", ".seg.nrrd", ".nrrd", ".nhdr")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-SUFFIXES = (".nii.gz", ".seg.nrrd", *(s for s in NIFTI if s != ".nii.gz"), *ITK, *PICTURES)
+SUFFIXES = (*NIFTI, *ITK, *PICTURES)
 LARGEST = 2**28  # voxels; beyond that a header lies more often than a scan is so large
 MM = {"meter": 1000.0, "micron": 0.001}
 TOLERANCE_MM = 0.1  # two statements of one place may differ this much
@@ -84,7 +84,8 @@ def _checked(path: Path, array: NDArray, affine: NDArray, channels: bool) -> nib
     if 0 in array.shape:
         raise VolumeError(f"{path} has no voxels, shape {array.shape}; export it again")
     sides = affine[:3, :3]
-    if not np.isfinite(affine).all() or abs(np.linalg.det(sides)) < 1e-6:
+    least = 1e-6 * np.linalg.norm(sides, axis=0).prod()
+    if not np.isfinite(affine).all() or not abs(np.linalg.det(sides)) > least:
         raise VolumeError(f"{path} has a voxel of no volume in its header; export it again")
     if None in nib.aff2axcodes(affine):
         raise VolumeError(f"{path}: its axes are so oblique that none is left-right; resample it")
@@ -146,18 +147,22 @@ def _open(path: Path, report: Report) -> Any:
     """Open by what the file is, not by what its name says; say what nibabel mends in a header."""
     with path.open("rb") as stream:
         zipped = stream.read(2) == b"\x1f\x8b"
-    if zipped == path.name.lower().endswith("gz"):
+    fits = zipped == path.name.lower().endswith("gz")
+    if not fits:
+        kind = "compressed" if zipped else "not compressed"
+        report.add("ignored", path, f"the end of its name; the file is {kind}")
+    if suffix_of(path) in (".nii", ".nii.gz") and (zipped or not path.name.endswith(".nii")):
+        # whole, so that the checksum of the compression is looked at
+        raw = gzip.decompress(path.read_bytes()) if zipped else path.read_bytes()
+        newer = 540 in (int.from_bytes(raw[:4], order) for order in ("little", "big"))
+        image = (nib.Nifti2Image if newer else nib.Nifti1Image).from_bytes(raw)
+    else:
         image = nib.load(path)
         if not isinstance(image, nib.Nifti1Pair):
             return image
         first = str(image.file_map.get("header", image.file_map["image"]).filename)
         with nib.openers.ImageOpener(first, "rb") as stream:
             raw = stream.read(type(image.header).sizeof_hdr)
-    else:
-        kind = "compressed" if zipped else "not compressed"
-        report.add("ignored", path, f"the end of its name; the file is {kind}")
-        raw = gzip.decompress(path.read_bytes()) if zipped else path.read_bytes()
-        image = nib.Nifti1Image.from_bytes(raw)
     header = type(image.header)
     faults = header.diagnose_binaryblock(raw[: header.sizeof_hdr]).strip()
     if faults:
@@ -237,7 +242,8 @@ def _itk(path: Path, report: Report) -> tuple[NDArray, NDArray]:
         )
     try:
         sitk.ProcessObject.SetGlobalWarningDisplay(False)
-        image = sitk.ReadImage(str(path))
+        kind = "MetaImageIO" if suffix_of(path) in (".mha", ".mhd") else "NrrdImageIO"
+        image = sitk.ReadImage(str(path), imageIO=kind)  # by name: it wants small letters else
         array = sitk.GetArrayFromImage(image)
     except RuntimeError as error:
         said = str(error).strip().splitlines()[-1]
