@@ -241,7 +241,9 @@ def stack(frames: list[Frame], report: Report, gaps: bool = False) -> tuple[list
             )
     if turned > 1e-5:
         report.add("changed", where, f"directions differ by {turned:.1e}; their mean is used")
-    shapes = {(int(f.dataset.Rows), int(f.dataset.Columns)) for f in frames}
+    shapes = {
+        (count(f.name, f.dataset, "Rows"), count(f.name, f.dataset, "Columns")) for f in frames
+    }
     if len(shapes) > 1:
         raise VolumeError(f"{where}: the slices differ in size: {sorted(shapes)}")
 

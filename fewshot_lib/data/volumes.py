@@ -392,7 +392,9 @@ def _on_grid(
         ends = np.array([[0, 0, 0], [n - 1 for n in marked.shape]])
         places = nib.affines.apply_affine(back, ends)
         inside = (places >= -0.5).all() and (places < np.array(picture.shape) - 0.5).all()
-        cut_out = suffix_of(mask) == ".seg.nrrd" or is_dicom(mask)  # those may leave out slices
+        cut_out = suffix_of(mask) == ".seg.nrrd" or (
+            mask.is_file() and is_dicom(mask)
+        )  # those may leave out slices
         whole_grid = int(np.prod(marked.shape)) == int(np.prod(picture.shape))
         if inside and (cut_out or whole_grid):
             if apart > TOLERANCE_MM:
@@ -436,9 +438,9 @@ def _corners(shape: tuple[int, ...]) -> NDArray:
 def _nearest(
     picture: nib.Nifti1Image, marked: nib.Nifti1Image, to_mask: NDArray
 ) -> nib.Nifti1Image:
-    array = np.asarray(marked.dataobj)
+    array = np.pad(np.asarray(marked.dataobj), 1)  # the outer half of the outer voxels counts, too
     there = affine_transform(
-        array, to_mask[:3, :3], to_mask[:3, 3], picture.shape, order=0, mode="constant", cval=0
+        array, to_mask[:3, :3], to_mask[:3, 3] + 1, picture.shape, order=0, mode="constant", cval=0
     )
     return nib.Nifti1Image(there, picture.affine, dtype=there.dtype)
 

@@ -176,7 +176,7 @@ def test_a_bids_folder_with_two_masks_or_none_is_refused(tmp_path: Path) -> None
 
 def test_a_folder_above_the_pairs_names_the_folder_below(tmp_path: Path) -> None:
     course(tmp_path / "above" / "data")
-    with pytest.raises(VolumeError, match="holds no pair .*data in it does: name that"):
+    with pytest.raises(VolumeError, match=r"holds no pair .*data in it does: name that"):
         read_folder(tmp_path / "above", report=Report())
     with pytest.raises(VolumeError, match="is a file; name the folder"):
         read_folder(tmp_path / "above" / "data" / "a_mask.nii.gz", report=Report())
