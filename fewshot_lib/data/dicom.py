@@ -51,7 +51,9 @@ class Frame:
     spacing: NDArray
 
 
-def read_series(files: Mapping[str, bytes | Path], report: Report | None = None) -> nib.Nifti1Image:
+def read_series(
+    files: Mapping[str, bytes | Path], report: Report | None = None, *, padding: bool = False
+) -> nib.Nifti1Image:
     """Read the DICOM files of one series into a 3-D image.
 
     Slices are sorted by their position along the slice normal (for axial slices
@@ -61,10 +63,11 @@ def read_series(files: Mapping[str, bytes | Path], report: Report | None = None)
     Arguments:
         files: name → content or path; the name is used in error messages.
         report: takes what the caller should know.
+        padding: make NaN of what the header calls padding (PixelPaddingValue), where it lies below
+            or above all other values.
 
     Returns:
-        An image in rescaled units (Hounsfield for CT), float32, with its affine in RAS mm; padding
-        (PixelPaddingValue) is NaN where it lies below or above all else.
+        An image in rescaled units (Hounsfield for CT), float32, with its affine in RAS mm.
 
     Raises:
         VolumeError: not DICOM, no pixel data, no position, several series, slices of different
@@ -89,7 +92,7 @@ def read_series(files: Mapping[str, bytes | Path], report: Report | None = None)
         )
     frames = [f for name, dataset in datasets.items() for f in frames_of(name, dataset)]
     frames, affine = stack(frames, report)
-    slices = _rescaled(frames, report)
+    slices = _rescaled(frames, report, padding)
     image = nib.Nifti1Image(np.stack([s.T for s in slices], axis=2), affine)
     image.header.set_xyzt_units("mm")
     return image
@@ -435,7 +438,7 @@ def _stated_step(frames: list[Frame], smallest: float) -> float:
     return smallest
 
 
-def _rescaled(frames: list[Frame], report: Report) -> list[NDArray]:
+def _rescaled(frames: list[Frame], report: Report, padding: bool) -> list[NDArray]:
     """Decode frames in physical units: (rows, columns) float32 each."""
     where = _where(list(dict.fromkeys(f.name for f in frames)))
     decoded: dict[int, NDArray] = {}
@@ -449,7 +452,7 @@ def _rescaled(frames: list[Frame], report: Report) -> list[NDArray]:
         stored = decoded[id(dataset)][frame.index]
         values, how = _modality(frame, stored)
         stated.add(how)
-        padded.append(_padding(frame, stored))
+        padded.append(_padding(frame, stored) if padding else None)
         slices.append(values)
     if len(stated) > 1:
         raise VolumeError(

@@ -97,7 +97,7 @@ def _checked(path: Path, array: NDArray, affine: NDArray, channels: bool) -> nib
 
 
 def _one_dicom(path: Path, report: Report) -> nib.Nifti1Image:
-    image = read_series({str(path): path}, report)
+    image = read_series({str(path): path}, report, padding=True)
     if image.shape[2] == 1:
         beside = sum(is_dicom(p) for p in path.parent.iterdir() if p.is_file() and p.stat().st_size)
         if beside > 1:
@@ -151,6 +151,7 @@ def _open(path: Path, report: Report) -> Any:
     if not fits:
         kind = "compressed" if zipped else "not compressed"
         report.add("ignored", path, f"the end of its name; the file is {kind}")
+    image: Any
     if suffix_of(path) in (".nii", ".nii.gz") and (zipped or not path.name.endswith(".nii")):
         # whole, so that the checksum of the compression is looked at
         raw = gzip.decompress(path.read_bytes()) if zipped else path.read_bytes()

@@ -291,7 +291,7 @@ def _dicom_folder(folder: Path, report: Report) -> nib.Nifti1Image:
         )
     if folders and folders[0] != folder:
         report.add("header", folder, f"the series in {folders[0].relative_to(folder)} is read")
-    return read_series({str(p): p for p in dicoms}, report)
+    return read_series({str(p): p for p in dicoms}, report, padding=True)
 
 
 def _header(path: Path) -> object:

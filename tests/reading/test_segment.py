@@ -443,7 +443,7 @@ def test_a_picture_with_a_png_mask_gives_a_png_mask(files: Scans, people: tuple)
     assert "neither size nor side" in done.stdout
     got = np.asarray(Image.open(paths[3]))
     assert got.shape == numbered(asked)[middle].shape
-    assert dice(got, numbered(asked)[middle], NUMBERS["liver"]) > 0.3
+    assert dice(got[None], numbered(asked)[middle][None], NUMBERS["liver"]) > 0.3
 
 
 def test_another_field_of_view_is_told(files: Scans) -> None:
