@@ -176,16 +176,30 @@ def _show_data() -> None:
     "--query bert.nii.gz --out bert_liver.nii.gz",
 )
 def segment(
-    support: Annotated[Path, typer.Option(help="A scan, NIfTI.")],
-    mask: Annotated[Path, typer.Option(help="Its labels: whole numbers, 0 background.")],
+    support: Annotated[
+        list[Path],
+        typer.Option(help="A scan: a file, or a folder of a DICOM series; repeat it for more."),
+    ],
+    mask: Annotated[
+        list[Path], typer.Option(help="Its labels: whole numbers, 0 background; one per support.")
+    ],
     query: Annotated[Path, typer.Option(help="Another scan, of any grid and orientation.")],
-    out: Annotated[Path, typer.Option(help="Where its labels go: .nii.gz or .nii.")],
+    out: Annotated[
+        Path, typer.Option(help="Where its labels go: .nii.gz or .nii; .png for a picture.")
+    ],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+    resample: Annotated[
+        bool, typer.Option("--resample", help="Bring a mask on another grid to its scan's.")
+    ] = False,
+    overlay: Annotated[
+        Path | None, typer.Option(help="A .png for a picture of the labels on slices of QUERY.")
+    ] = None,
 ) -> None:
     """Label a scan like another one, without training; for learning, not for patients.
 
-    Only slices with a label count as labelled. OUT keeps the query's grid, place and header, and
-    the numbers of the mask. Nothing leaves this machine.
+    NIfTI, DICOM, MetaImage, NRRD, MGH and grey pictures are read. Only slices with a label count
+    as labelled. OUT keeps the query's grid, place and header, and the numbers of the mask. Nothing
+    leaves this machine.
     """
     from tqdm import tqdm
 
@@ -199,7 +213,14 @@ def segment(
 
         try:
             outcome = segmenting.segment_files(
-                support, mask, query, out, overwrite=overwrite, progress=show
+                support,
+                mask,
+                query,
+                out,
+                overwrite=overwrite,
+                resample=resample,
+                overlay=overlay,
+                progress=show,
             )
         except segmenting.VolumeError as error:
             bar.close()
