@@ -252,7 +252,7 @@ def prediction(name: str) -> Any:
     Raises:
         NoSuchPrediction: there is no such prediction.
 
-    Notebooks: 00, 01.
+    Notebooks: all.
 
     >>> prediction("start.moved") is None
     True
@@ -432,7 +432,7 @@ def predict(
         NoSuchPrediction: there is no such prediction; lists those of the notebook.
         ValueError: an unknown form.
 
-    Notebooks: 00, 01.
+    Notebooks: all.
 
     >>> predict("start.moved")  # doctest: +ELLIPSIS
     Prediction start.moved
