@@ -17,4 +17,6 @@ from fewshot_lib.reading.predict import predict, prediction
 from fewshot_lib.reading.question import answer, question
 from fewshot_lib.reading.show import show
 
-__all__ = ["answer", "claim", "explore", "ledger", "moving", "predict", "prediction", "question", "show"]
+__all__ = [
+    "answer", "claim", "explore", "ledger", "moving", "predict", "prediction", "question", "show",
+]  # fmt: skip

@@ -173,7 +173,10 @@ def check_switchboard(page: Page) -> None:
             gap = (truth - asked).abs().amax(dim=1)
             assert close(found["apart"], gap.max())
             other = (truth.argmax(dim=1) != asked.argmax(dim=1)) & (gap > 1e-9)
-            assert close(found["otherwise"], other.double().mean())
+            first, second, _ = torch.stack([truth, asked]).sort(descending=True)[0].unbind(-1)
+            tied = (first - second < 1e-9).any(dim=0).double().mean()  # rounding decides there
+            assert abs(found["otherwise"] - other.double().mean()) <= tied + HEADROOM
+            assert tied < 0.001
         assert (max(one["apart"] for one in mine["found"]) < HEADROOM) == (switches == {})
     assert "no probability differs" in said(page)
     page.get_by_role("combobox", name="network: distance").focus()
@@ -231,6 +234,7 @@ def test_they_live_in_a_notebook_by_pointer_and_by_keyboard(
         page.page.mouse.up()
         dragged = held.get_attribute("aria-valuetext")
         assert dragged != before
+        page.page.wait_for_timeout(150)
         page.page.keyboard.press("ArrowLeft")  # it has the focus
         assert held.get_attribute("aria-valuetext") != dragged
     assert [told for told in page.failures() if told not in at_opening] == []

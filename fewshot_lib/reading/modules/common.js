@@ -118,11 +118,15 @@ export function draggable(svg, handle, to, by) {
     handle.focus({ focusVisible: false, preventScroll: true });
     event.preventDefault();
   });
+  handle.addEventListener("mousedown", (event) => event.stopPropagation()); // nor at its start
   handle.addEventListener("pointermove", (event) => {
     if (held) to(at(event).x - held[0], at(event).y - held[1]);
   });
   for (const end of ["pointerup", "pointercancel"]) {
-    handle.addEventListener(end, () => { held = null; });
+    handle.addEventListener(end, () => {
+      held = null; // a notebook takes the focus to its cell when the mouse is released: take it back
+      setTimeout(() => handle.focus({ focusVisible: false, preventScroll: true }), 50);
+    });
   }
   const keys = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   handle.addEventListener("keydown", (event) => {
