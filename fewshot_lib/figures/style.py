@@ -17,6 +17,8 @@ from typing import Any, Literal
 import matplotlib as mpl
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
@@ -283,6 +285,30 @@ def png(figure: Figure, *, quick: bool = False) -> bytes:
     small = drawn.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     small.save(file, "png", compress_level=3 if quick else 9)
     return file.getvalue()
+
+
+def tint(colour: str, share: float = 0.35) -> tuple[float, ...]:
+    """Mix a colour with white: an SVG draws a hatch with its area's opacity, so areas have none.
+
+    >>> tint("#000000", 0.5)
+    (0.5, 0.5, 0.5)
+    """
+    return tuple(1 - share * (1 - part) for part in to_rgb(colour))
+
+
+def legend_above(axes: Axes) -> None:
+    """Name the series above the axes, in as many columns as fit: a legend inside covers data."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure = axes.get_figure()
+    if not labels or figure is None:
+        return
+    wide = 0.78 * figure.get_size_inches()[0]
+    each = 0.062 * max(map(len, labels)) + 0.5  # inches: letters of 8 points, line and gaps
+    columns = max(1, min(len(labels), int(wide / each)))
+    axes.legend(
+        handles, labels, loc="lower left", bbox_to_anchor=(0, 1.01), ncols=columns,
+        borderaxespad=0, columnspacing=1.2, handlelength=2.6,
+    )  # fmt: skip
 
 
 def numpy_of(values: ArrayLike | torch.Tensor, what: str, ndim: int | None = None) -> NDArray[Any]:

@@ -7,6 +7,7 @@ longer to make than a slider may wait, and tiles that are placed by hand do not 
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -243,10 +244,33 @@ def legend_lines(labels: NDArray[Any]) -> int:
     return math.ceil(int((np.unique(labels) > 0).sum()) / IN_A_ROW)
 
 
-def percentiles(image: NDArray[Any]) -> tuple[float, float]:
-    """Return the intensities to draw black and white: 1st and 99th percentile."""
+def black_and_white(image: NDArray[Any]) -> tuple[float, float]:
+    """Return the intensities to draw black and white.
+
+    Arguments:
+        image: Hounsfield units of a CT scan (air lies below −500), or any other intensities.
+
+    Returns:
+        the soft-tissue window of −160 to 240 HU for a CT scan; else the 1st and 99th percentile.
+
+    >>> black_and_white(np.array([-1000.0, 50.0]))
+    (-160.0, 240.0)
+    """
+    if image.size and image.min() < -500:
+        return -160.0, 240.0
     low, high = np.percentile(image, (1, 99))
     return (float(low), float(high)) if high > low else (float(low), float(low) + 1.0)
+
+
+def folded(titles: Sequence[str], count: int, columns: int) -> tuple[list[str], int]:
+    """Fold titles to the width of their tiles; return them and the most lines of one.
+
+    >>> folded(["short", "a title that is longer than a tile of 240 px is wide"], 2, 2)[1]
+    2
+    """
+    letters = round(layout(count, columns).boxes[0].width * 72 / 5.2)  # of 9 points
+    parts = [textwrap.wrap(title, letters) or [""] for title in titles]
+    return ["\n".join(lines) for lines in parts], max(map(len, parts))
 
 
 def spoken(name: str) -> str:
