@@ -128,8 +128,8 @@ def test_a_chart_is_an_svg_with_a_sharp_png_for_what_reads_no_html(outputs) -> N
 
 
 def test_a_large_png_is_saved_once_and_its_alt_text_twice(outputs) -> None:
-    noise = torch.rand(6, 64, 64, generator=torch.Generator().manual_seed(0))
-    figure, data = figures.examples(noise, columns=3)
+    noise = torch.rand(24, 64, 64, generator=torch.Generator().manual_seed(0))
+    figure, data = figures.examples(noise, columns=6)
     assert len(figures.png(figure)) > ONCE
     show(figure, data)
     [(bundle, metadata)] = outputs
