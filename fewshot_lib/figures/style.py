@@ -283,7 +283,7 @@ def png(figure: Figure, *, quick: bool = False) -> bytes:
     # 256 colours by octree stay within 15/255 of every pixel, where median cut would turn small
     # green marks blue; a third of the bytes.
     small = drawn.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    small.save(file, "png", compress_level=3 if quick else 9)
+    small.save(file, "png", compress_level=1 if quick else 9)
     return file.getvalue()
 
 

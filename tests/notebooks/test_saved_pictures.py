@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from saved import LESSONS, SAVED, label, outputs
 
 from fewshot_lib import figures
-from saved import LESSONS, SAVED, label, outputs
 
 PICTURE = re.compile(r'width="(\d+)" height="(\d+)"[^>]*src="data:(image/[\w+]+);base64,([^"]+)"')
 MOST = 1_000_000  # bytes of a notebook
