@@ -299,7 +299,7 @@ def tint(colour: str, share: float = 0.35) -> tuple[float, ...]:
 def legend_above(axes: Axes) -> None:
     """Name the series above the axes, in as many columns as fit: a legend inside covers data."""
     handles, labels = axes.get_legend_handles_labels()
-    figure = axes.get_figure()
+    figure = axes.get_figure(root=True)
     if not labels or figure is None:
         return
     wide = 0.78 * figure.get_size_inches()[0]
