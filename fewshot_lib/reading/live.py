@@ -55,11 +55,11 @@ class live_picture:
             return
         from IPython.display import display
 
-        from fewshot_lib.figures import png
+        from fewshot_lib.figures import picture
 
         figure, data = drawn(lambda: self.draw(numbers), {})
         text = picture_text(data, data.finding)
-        bundle, metadata = picture_bundle(png(figure, quick=True), data.alt, data.finding, text)
+        bundle, metadata = picture_bundle(picture(figure, quick=True), data.alt, data.finding, text)
         close(figure)
         if self._handle is None:
             self._handle = display(bundle, metadata=metadata, raw=True, display_id=True)

@@ -184,6 +184,16 @@ def rerun(paths: list[Path], address: str | None = None) -> int:
     return failed
 
 
+def pngs(data: Mapping[str, str]) -> list[str]:
+    """List the PNGs of an output, in base64: its own, else those in its HTML.
+
+    >>> pngs({"text/html": '<img src="data:image/png;base64,iVBO">'})
+    ['iVBO']
+    """
+    found = re.findall(r'src="data:image/png;base64,([^"]+)"', data.get("text/html", ""))
+    return [data["image/png"]] if "image/png" in data else found
+
+
 def cover(course: Path) -> bool:
     """Put the picture of the cell tagged ``cover`` where the README shows it.
 
@@ -197,9 +207,7 @@ def cover(course: Path) -> bool:
         for cell in nbformat.read(path, as_version=4).cells:
             if "cover" not in cell.metadata.get("tags", []):
                 continue
-            pictures = [
-                o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})
-            ]
+            pictures = [source for o in cell.outputs for source in pngs(o.get("data", {}))]
             if pictures:
                 (course / "notebooks" / "cover.png").write_bytes(base64.b64decode(pictures[0]))
                 return True

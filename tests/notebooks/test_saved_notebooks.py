@@ -24,6 +24,7 @@ from saved import (
 )  # fmt: skip
 
 from fewshot_lib.tools import install_cell
+from fewshot_lib.tools.notebooks import pngs
 
 LONGEST_CELL = 25  # lines; the aim is 12
 VERBATIM = "note-class"  # the note's own class, which is as long as it is
@@ -177,12 +178,12 @@ def test_lesson_closes_with_numbers_claims_questions_and_references(path: Path) 
 
 def test_the_readme_shows_the_picture_that_a_notebook_was_saved_with() -> None:
     tagged = [
-        output.data["image/png"]
+        source
         for path in LESSONS
         for cell in code_cells(path)
         if "cover" in cell.metadata.get("tags", [])
         for output in cell.outputs
-        if "image/png" in output.get("data", {})
+        for source in pngs(output.get("data", {}))
     ]
     assert tagged, "no cell with a picture is tagged 'cover'"
     cover = LESSONS[0].parent / "cover.png"
