@@ -234,8 +234,9 @@ def test_they_live_in_a_notebook_by_pointer_and_by_keyboard(
         page.page.mouse.up()
         dragged = held.get_attribute("aria-valuetext")
         assert dragged != before
-        page.page.wait_for_timeout(150)
-        page.page.keyboard.press("ArrowLeft")  # it has the focus
+        page.page.wait_for_timeout(150)  # the notebook may take the focus to its cell
+        held.focus()
+        page.page.keyboard.press("ArrowLeft")
         assert held.get_attribute("aria-valuetext") != dragged
     assert [told for told in page.failures() if told not in at_opening] == []
     saved = page.contents()["content"]["cells"][1]["outputs"]

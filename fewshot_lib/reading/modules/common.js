@@ -129,13 +129,16 @@ export function draggable(svg, handle, to, by) {
     });
   }
   const keys = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-  handle.addEventListener("keydown", (event) => {
+  const pressed = (event) => {
     const step = keys[event.key];
-    if (!step || event.ctrlKey || event.altKey || event.metaKey) return;
+    if (event.target !== handle || !step || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();
     event.stopPropagation();
     by(...step.map((one) => one * (event.shiftKey ? 5 : 1)));
-  });
+  };
+  // At the window, before the notebook: Notebook 7 keeps arrow keys for moving between cells.
+  handle.addEventListener("focus", () => window.addEventListener("keydown", pressed, true));
+  handle.addEventListener("blur", () => window.removeEventListener("keydown", pressed, true));
 }
 
 /** Make a panel of the plane, with axes: its svg, where a point lies, and how to paint it. */
