@@ -113,7 +113,7 @@ def sampled(pages: Path) -> list[tuple[Path, dict[str, int], str]]:
     looks = [(size, theme) for size in (WIDE, PHONE) for theme in ("light", "dark")]
     kinds = ("index.html", "glossary.html", "notebooks/01_labels.html", "search.html")
     found = []
-    for i, path in enumerate(sorted(pages.rglob("*.html"))):
+    for i, path in enumerate(sorted(p for p in pages.rglob("*.html") if "_static" not in p.parts)):
         all_four = path.relative_to(pages).as_posix() in kinds
         found += [(path, *look) for look in (looks if all_four else [looks[i % 4]])]
     return found
@@ -140,6 +140,7 @@ def test_no_link_leads_nowhere(pages: Path) -> None:
     anchors = {
         path: set(re.findall(r'\bid="([^"]+)"', path.read_text("utf-8")))
         for path in pages.rglob("*.html")
+        if "_static" not in path.parts
     }
     for path in anchors:
         for link in re.findall(r'(?:href|src)="([^"]+)"', path.read_text("utf-8")):

@@ -107,10 +107,14 @@ export function evaluate(text, names = {}) {
   }
   function product() {
     let value = signed();
-    for (let sign = take("*", "/"); sign; sign = take("*", "/")) {
+    for (let sign = take("*", "/", "%"); sign; sign = take("*", "/", "%")) {
       const [left, right, s] = [value, signed(), sign];
       value = () => {
         const [a, b] = [left(), right()];
+        if (s === "%") {
+          const all = Object.keys(FUNCTIONS).join(", ");
+          throw new BadExpression(`only numbers, names, + - * / ^ and ${all} here`);
+        }
         if (s === "/" && b === 0) throw new RangeError();
         return s === "*" ? a * b : a / b;
       };
@@ -148,6 +152,9 @@ export function evaluate(text, names = {}) {
     if (word in known || !take("(")) {
       return () => {
         if (word in known) return known[word];
+        if (word === "True" || word === "False") {
+          throw new BadExpression("True and False are not numbers here");
+        }
         throw new BadExpression(unknown(word, Object.keys(names)));
       };
     }
