@@ -176,7 +176,7 @@ def _read_one(table: dict[str, Any], word: str) -> Question:
         raise refuse("an expression needs the names of its variables")
     try:
         for expression in (made.value, *(value for value, _ in wrong)):
-            _values(expression, made)
+            values(expression, made)
     except BadExpression as error:
         raise refuse(str(error)) from None
     for value, _ in wrong:
@@ -260,7 +260,7 @@ def _too_coarse(typed: str, asked: Question) -> bool:
     fine = rounding(typed)
     if fine is None or fine[0] > 1:
         return False
-    [one], [value] = _values(typed, asked), _values(asked.value, asked)
+    [one], [value] = values(typed, asked), values(asked.value, asked)
     return value != round(value) and abs(one - value) <= fine[1]
 
 
@@ -288,10 +288,20 @@ def _judge_choice(asked: Question, given: str | float | Sequence[str]) -> Reply:
     return Reply(True, said)
 
 
-def _values(expression: str, asked: Question) -> list[float]:
+def points(asked: Question) -> list[dict[str, float]]:
+    """Give the points at which formulas are compared; one without variables for a number."""
     draw = random.Random(asked.id)
-    points = [{name: draw.uniform(0.5, 3.0) for name in asked.names} for _ in range(4)]
-    return [evaluate(expression, point) for point in points[: 4 if asked.names else 1]]
+    drawn = [{name: draw.uniform(0.5, 3.0) for name in asked.names} for _ in range(4)]
+    return drawn[: 4 if asked.names else 1]
+
+
+def values(expression: str, asked: Question) -> list[float]:
+    """Give the values of a formula at the points of a question.
+
+    Raises:
+        BadExpression: it is no formula in the question's names.
+    """
+    return [evaluate(expression, point) for point in points(asked)]
 
 
 def _matches(typed: str, value: str, asked: Question) -> bool:
@@ -304,9 +314,9 @@ def _matches(typed: str, value: str, asked: Question) -> bool:
     if asked.kind == "expression":
         return all(
             abs(one - other) <= 1e-6 * max(abs(other), 1e-9)
-            for one, other in zip(_values(typed, asked), _values(value, asked), strict=True)
+            for one, other in zip(values(typed, asked), values(value, asked), strict=True)
         )
-    [one], [other] = _values(typed, asked), _values(value, asked)
+    [one], [other] = values(typed, asked), values(value, asked)
     off = abs(one - other)
     if off <= 1e-9 * max(1.0, abs(other)):
         return True
