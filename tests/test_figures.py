@@ -580,7 +580,7 @@ def test_no_number_is_a_negative_zero(value: float, digits: int) -> None:
 
 def test_tiles_show_their_image_at_their_place() -> None:
     with figures.drawing("strip") as figure:
-        grid = tiles.tiles(figure, tiles.layout(2, 2, above=0, least=3.0).boxes)
+        grid = tiles.tiles(figure, (tiles.Box(0.1, 0.1, 2.0, 2.0), tiles.Box(2.2, 0.1, 2.0, 2.0)))
         grid.image(0, np.zeros((4, 4)), cmap="gray", vmin=0, vmax=1)
         grid.image(1, np.array([[1.0, 0.0], [0.0, 1.0]]), cmap="gray", vmin=0, vmax=1)
     pixels = rgb(figures.png(figure, quick=True))
