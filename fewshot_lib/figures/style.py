@@ -239,7 +239,7 @@ def svg(figure: Figure) -> bytes:
 SHORTER = (
     (r"^.*?(?=<svg)", ""),  # prolog
     (r"<!--.*?-->|<metadata>.*?</metadata>", ""),
-    (r'<g id="\w+">', "<g>"),  # names to which nothing refers
+    (r'<g id="[\w.]+">', "<g>"),  # names to which nothing refers
     (r"\bDejaVuSans-", "g"),  # glyphs
     (r' transform="translate\(([-\d.]+) 0\)"/>', r' x="\1"/>'),  # of glyphs in a row
     (r"\s*\n\s*", "\n"),
