@@ -46,7 +46,25 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
         folded("check_one = 1", source_hidden=True, outputs_hidden=True),
         folded("def check_two(): ...", outputs_hidden=True),
     ]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), course / "notebooks" / "03_lesson.ipynb")
+    lesson = nbformat.v4.new_notebook(cells=cells)
+    lesson.metadata = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+        "language_info": {"name": "python", "file_extension": ".py"},
+    }
+    start = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Start")])
+    for name, notebook in (
+        ("notebooks/03_lesson", lesson),
+        ("notebooks/00_start_here", start),
+        ("exercises/01_dice", start),
+    ):
+        nbformat.write(notebook, course / f"{name}.ipynb")
+    for page_ in (
+        "notebooks/instructor-guide",
+        "notebooks/what-stops",
+        "CHANGELOG",
+        "CONTRIBUTING",
+    ):
+        (course / f"{page_}.md").write_text("# A page\n\nWords.\n")
     first = book.build(course, course / "build")
     assert "03_lesson" in first.read_text(encoding="utf-8")
     return (first.parent / "notebooks" / "03_lesson.html").read_text(encoding="utf-8")
