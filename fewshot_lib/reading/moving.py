@@ -72,12 +72,12 @@ def moving(name: str) -> None:
 
 def saved_form(name: str, figure: Figure, seen: PlotData) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return (data, metadata) of the output that holds the still; a page may set it going."""
-    from fewshot_lib.figures import png
+    from fewshot_lib.figures import picture
 
     details = table_html(seen.columns, seen.rows)
     around = f'<div class="fewshot-moving" data-module="{html.escape(name)}">{HOLE}</div>'
     text = picture_text(seen, seen.finding)
-    made = picture_bundle(png(figure), seen.alt, seen.finding, text, details, around)
+    made = picture_bundle(picture(figure), seen.alt, seen.finding, text, details, around)
     close(figure)
     return made
 
