@@ -89,7 +89,9 @@ GALLERY = {
         [[0.9, 0.1], [-np.inf, 1.0]], ["q0", "q1"], ["cat", "dog"], label="logit"
     ),
     "examples": lambda: figures.examples(
-        np.random.default_rng(1).random((5, 8, 8)), list("00711"), roles=["support"] * 2 + ["query"] * 3
+        np.random.default_rng(1).random((5, 8, 8)),
+        list("00711"),
+        roles=["support"] * 2 + ["query"] * 3,
     ),
     "overlay": lambda: figures.overlay(IMAGE, LABELS, NAMES, title="slice 3"),
     "strip": lambda: figures.strip(IMAGE, {"truth": LABELS, "answer": SHIFTED}, NAMES),

@@ -46,7 +46,7 @@ def test_modules_are_short() -> None:
     lengths = {
         file.name: len(file.read_text().splitlines()) for file in module.MODULES.glob("*.js")
     }
-    assert sorted(lengths) == ["common.js", *(f"{name}.js" for name in NAMES)]
+    assert set(lengths) >= {"common.js", *(f"{name}.js" for name in NAMES)}
     assert max(lengths.values()) < 300
 
 
