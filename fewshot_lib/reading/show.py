@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fewshot_lib.figures import Picture, PlotData
 
 HOLE = "<!-- here -->"
-ONCE = 40_000  # bytes: a larger PNG is saved in the HTML only
+ONCE = 20_000  # bytes: a larger PNG is saved in the HTML only
 LEAST = 0.85  # of its width to which a page may shrink a picture; then it scrolls in its box
 WIDTH = 96  # characters in a line of text/plain
 MOST_ROWS = 24  # of a table; more are counted
