@@ -66,6 +66,16 @@ def course() -> Path:
     return folder
 
 
+def spoken(name: str = "") -> str:
+    """Give the language of that name, or the reader's; end the command if there is none."""
+    from fewshot_lib.checker import language
+
+    try:
+        return language.known(name) if name else language.language()
+    except language.NoSuchLanguage as error:
+        end(WRONG_USE, f"--language: {error}")
+
+
 # ---------------------------------------------------------------------------------------- reading
 
 
@@ -83,6 +93,9 @@ def lab(
             "--browser/--no-browser", help="Open a browser; default: only where there is a screen."
         ),
     ] = None,
+    language: Annotated[
+        str, typer.Option(help="Of the notebooks, as zh_CN; default: yours if there is one, or en.")
+    ] = "",
 ) -> None:
     """Open your copies of the notebooks in JupyterLab, for this machine only.
 
@@ -92,7 +105,7 @@ def lab(
 
     folder = course()
     try:
-        jupyter.serve_course(folder, port, browser)
+        jupyter.serve_course(folder, port, browser, spoken(language))
     except jupyter.CannotServe as error:
         end(CANNOT, str(error))
 
@@ -278,7 +291,7 @@ def reset(
 
 @app.command(
     short_help="Build the exercises from the solutions.",
-    epilog="Examples: fewshot build; fewshot build 03_prototypes; fewshot build --check",
+    epilog="Examples: fewshot build; fewshot build --check; fewshot build --language zh_CN",
 )
 def build(
     names: Annotated[
@@ -287,15 +300,33 @@ def build(
     check: Annotated[
         bool, typer.Option("--check", help="Run and write nothing; say which are stale.")
     ] = False,
+    language: Annotated[
+        str, typer.Option(help="Build the notebooks and exercises of a language, as zh_CN.")
+    ] = "",
 ) -> None:
-    """Run every solution, take the solutions out, run what is left, and save both."""
+    """Run every solution, take the solutions out, run what is left, and save both.
+
+    With --language: make that language's notebooks and exercises from the English ones and its
+    catalogues, run and save them. --check also holds every complete language to the English text.
+    """
     from fewshot_lib.tools import build as building
+    from fewshot_lib.tools.language import editions
 
     folder = course()
+    if language:
+        if check:
+            end(WRONG_USE, "--check takes no --language: it looks at every complete language.")
+        try:
+            status = editions.build_edition(folder, spoken(language), names or [])
+        except editions.NoSuchNotebook as error:
+            end(WRONG_USE, str(error))
+        raise typer.Exit(status)
     if not (folder / "solutions").is_dir():
         end(CANNOT, "There is no folder solutions here: clone the course, and run this there.")
     try:
         status = building.build(folder, names or [], check)
+        if check and not names:
+            status = editions.check(folder) or status
     except building.BadSolution as error:
         end(WRONG_USE, str(error))
     if status:

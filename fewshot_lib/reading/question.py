@@ -430,7 +430,8 @@ def as_html(asked: Question) -> str:
     )
     return (
         f'<div class="fewshot-question" style="{_FRAME}"><b>{_("Question.")}</b> '
-        f'{inline(asked.text)}{choices}<div style="font-size:90%">{" ".join([*notes, run.format(how=how)])}</div></div>'
+        f"{inline(asked.text)}{choices}"
+        f'<div style="font-size:90%">{" ".join([*notes, run.format(how=how)])}</div></div>'
     )
 
 
