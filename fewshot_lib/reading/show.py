@@ -114,6 +114,7 @@ def picture_bundle(
 
 def picture_html(picture: Picture, alt: str, caption: str = "", details: str = "") -> str:
     """Return an HTML figure: picture with alt text, caption under it, details under that."""
+    caption = translated(caption, "captions")
     below = f'<figcaption style="max-width:44em">{html.escape(caption)}</figcaption>'
     return (
         f'<figure class="fewshot-figure" style="margin:0">{card(picture, alt)}'
