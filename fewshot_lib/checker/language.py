@@ -170,17 +170,17 @@ def read(text: str) -> dict[str, str]:
     {'one': 'yi'}
     """
     found: dict[str, str] = {}
-    for entry in re.split(r"\n\s*\n", text):
+    for entry in re.split(r"\n[ \t]*\n", text.replace("\r\n", "\n")):
         parts: dict[str, list[str]] = {}
         key, fuzzy = "", False
-        for line in entry.splitlines():
+        for line in entry.split("\n"):
             if line.startswith("#"):
                 fuzzy |= line.startswith("#,") and "fuzzy" in line
                 continue
             word, quote, rest = line.partition('"')
             key = word.strip() or key
             if quote:
-                parts.setdefault(key, []).append(json.loads(quote + rest.rstrip()))
+                parts.setdefault(key, []).append(json.loads(quote + rest.rstrip(), strict=False))
         source, said = ("".join(parts.get(key, [])) for key in ("msgid", "msgstr"))
         if source and said and not fuzzy:
             found[source] = said

@@ -201,9 +201,14 @@ def words() -> tuple[str, ...]:
     )
 
 
-@cache
 def place(word: str) -> tuple[int, str]:
     """Give the number and the title of the notebook that a question file belongs to."""
+    number, title = _place(word)
+    return number, speech.translated(title, "questions")
+
+
+@cache
+def _place(word: str) -> tuple[int, str]:
     file = resources.files("fewshot_lib.reading") / "questions" / f"{word}.toml"
     head = tomllib.loads(file.read_text(encoding="utf-8"))
     if not isinstance(head.get("number"), int) or not isinstance(head.get("title"), str):

@@ -34,15 +34,15 @@ def merged(text: str, units: list[Unit], language: str) -> str:
         language: "zh_CN"; a name that Babel does not know is taken, too.
 
     Returns:
-        The new text: what is new has no translation, what was changed is marked as fuzzy and has
-        the old words above it, what is gone is gone.
+        The new text: what is new has no translation, what was changed has its old one and is marked
+        as fuzzy, what is gone is gone.
     """
     known = read_po(BytesIO(text.encode())) if text else Catalog()
     known.fuzzy = False
     known.header_comment = f"# {language}: `python -m fewshot_lib.tools.language {language}`"
     known.update(template(units), no_fuzzy_matching=not text)
     out = BytesIO()
-    write_po(out, known, width=96, no_location=True, ignore_obsolete=True, include_previous=True)
+    write_po(out, known, width=96, no_location=True, ignore_obsolete=True)
     return NOISE.sub("", out.getvalue().decode())
 
 

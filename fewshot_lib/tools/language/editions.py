@@ -160,8 +160,7 @@ def check(course: Path, say: Callable[[str], None] = print) -> int:
 def problems(course: Path, language: str) -> list[str]:
     """List all that a language's edition falls short of, a line each."""
     found = []
-    start = next((name for name in names(course) if name.startswith("notebooks/00")), "")
-    terms = _glossary(course, start, language) if start else {}
+    terms = terms_of(course, language)
     for name in names(course):
         known = speech.catalogue(language, name)
         missing = guards.untranslated(extract(course, name), known)
@@ -208,8 +207,11 @@ def _kind(output: nbformat.NotebookNode) -> tuple[str, ...]:
     return (output.output_type, *sorted(output.get("data", {})), output.get("name", ""))
 
 
-def _glossary(course: Path, notebook: str, language: str) -> dict[str, tuple[str, ...]]:
-    """Read the glossary from the cell of that name."""
+def terms_of(course: Path, language: str) -> dict[str, tuple[str, ...]]:
+    """Read a language's terms from the glossary, the cell of that name in notebook 00."""
+    notebook = next((name for name in names(course) if name.startswith("notebooks/00")), "")
+    if not notebook:
+        return {}
     cells = nbformat.read(course / f"{notebook}.ipynb", as_version=4).cells
     rows = [u for cell in cells if cell.id == "glossary" for u in units(source_of(cell))]
     table = [row for row in rows if row.startswith("|")][1:]
