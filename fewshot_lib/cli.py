@@ -15,6 +15,10 @@ from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
+from fewshot_lib.checker.language import speaking, words
+
+_ = words("cli")  # what a learner is told; help, and what teachers and authors are told, is English
+
 app = typer.Typer(
     name="fewshot",
     help="A course on few-shot medical image segmentation: read it, check it, teach it.",
@@ -61,7 +65,7 @@ def course() -> Path:
     if folder is None:
         end(
             CANNOT,
-            "The notebooks are not beside the library: clone the course, and run this there.",
+            _("The notebooks are not beside the library: clone the course, and run this there."),
         )
     return folder
 
@@ -105,7 +109,8 @@ def lab(
 
     folder = course()
     try:
-        jupyter.serve_course(folder, port, browser, spoken(language))
+        with speaking(spoken(language)) as chosen:
+            jupyter.serve_course(folder, port, browser, chosen)
     except jupyter.CannotServe as error:
         end(CANNOT, str(error))
 
@@ -261,7 +266,7 @@ def check(
     try:
         status = selfcheck.check_notebook(notebook)
     except (ImportError, selfcheck.CannotRun) as error:
-        end(CANNOT, f"The notebook cannot be run on this machine: {error}")
+        end(CANNOT, _("The notebook cannot be run on this machine: {error}").format(error=error))
     if status:
         raise typer.Exit(status)
 
@@ -282,11 +287,12 @@ def reset(
     except copies.NoSuchNotebook as error:
         end(WRONG_USE, str(error))
     except OSError as error:
-        end(CANNOT, f"The copy cannot be written: {error}")
-    print(f"Fresh: {fresh.relative_to(folder).as_posix()}")
-    print(
-        f"Yours: {kept.relative_to(folder).as_posix()}" if kept else "There was nothing of yours."
-    )
+        end(CANNOT, _("The copy cannot be written: {error}").format(error=error))
+    print(_("Fresh: {file}").format(file=fresh.relative_to(folder).as_posix()))
+    if kept:
+        print(_("Yours: {file}").format(file=kept.relative_to(folder).as_posix()))
+    else:
+        print(_("There was nothing of yours."))
 
 
 @app.command(
@@ -355,17 +361,18 @@ def progress(
         end(WRONG_USE, "--reset needs a name, as prototypes, or all.")
     try:
         if reset is not None:
-            if reset == "all" and not yes and not typer.confirm("Reset all of your progress?"):
-                end(WANTING, "Nothing was reset.")
+            if reset == "all" and not yes and not typer.confirm(_("Reset all of your progress?")):
+                end(WANTING, _("Nothing was reset."))
             known = [item.key for item in standing.items()]
             rows = record.reset("" if reset == "all" else reset, known)
-            print(f"Reset {rows} entr{'y' if rows == 1 else 'ies'}.")
+            said = _("Reset 1 entry.") if rows == 1 else _("Reset {rows} entries.")
+            print(said.format(rows=rows))
     except record.NothingOfThatName as error:
         end(WRONG_USE, f"{str(error)[:1].upper()}{str(error)[1:]}")
     except record.ProgressNotSaved as error:
         end(CANNOT, str(error))
     print(standing.panel())
-    print(f"(kept in {record.path()})")
+    print(_("(kept in {file})").format(file=record.path()))
 
 
 # ----------------------------------------------------------------------------------------- grading

@@ -109,16 +109,16 @@ def readers() -> str:
 
 
 @contextlib.contextmanager
-def speaking(language: str) -> Iterator[None]:
-    """Speak a language for the length of a ``with`` block.
+def speaking(language: str) -> Iterator[str]:
+    """Speak a language for the length of a ``with`` block; gives its name.
 
-    >>> with speaking("en"):
+    >>> with speaking("en_GB"):
     ...     language()
     'en'
     """
     token = _SPOKEN.set(known(language))
     try:
-        yield
+        yield known(language)
     finally:
         _SPOKEN.reset(token)
 

@@ -17,8 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fewshot_lib.checker.language import PARTS, SOURCE, language, short
+from fewshot_lib.checker.language import PARTS, SOURCE, language, short, words
 from fewshot_lib.checker.notebook import read
+
+_ = words("cli")
 
 #: The folder of the copies, in the course's folder; git ignores it.
 FOLDER = "work"
@@ -42,14 +44,18 @@ class Update:
         said = []
         notebooks = [name for name in self.made if name.endswith(".ipynb")]
         if notebooks:
-            said.append(f"Your copies of {len(notebooks)} notebooks are in {FOLDER}/.")
+            made = _("Your copies of {n} notebooks are in {folder}/.")
+            said.append(made.format(n=len(notebooks), folder=FOLDER))
         if self.refreshed:
-            said.append(f"Brought up to date: {', '.join(self.refreshed)}.")
+            fresh = _("Brought up to date: {files}.")
+            said.append(fresh.format(files=", ".join(self.refreshed)))
         if self.newer:
-            said.append(
-                f"The course has newer versions of {', '.join(self.newer)}; yours stay as they are"
-                f" (fewshot reset {Path(self.newer[0]).stem} takes the new one, and keeps yours)."
+            newer = _(
+                "The course has newer versions of {files}; yours stay as they are "
+                "(fewshot reset {first} takes the new one, and keeps yours)."
             )
+            first = Path(self.newer[0]).stem
+            said.append(newer.format(files=", ".join(self.newer), first=first))
         return "\n".join(said)
 
 

@@ -21,7 +21,7 @@ from types import FrameType
 from typing import IO, Any
 from urllib.parse import quote
 
-from fewshot_lib.checker.language import SOURCE, short
+from fewshot_lib.checker.language import SOURCE, short, words
 from fewshot_lib.tools import copies
 from fewshot_lib.tools.machine import has_display, is_root
 
@@ -29,6 +29,8 @@ from fewshot_lib.tools.machine import has_display, is_root
 #: of the panels of nbgrader, which are for teachers (`jupyter lab` has them).
 JUPYTER_SETTINGS = Path(__file__).with_name("jupyter")
 HOST = "127.0.0.1"
+
+_ = words("cli")
 
 
 class CannotServe(RuntimeError):
@@ -205,18 +207,19 @@ def serve_course(
         try:
             address = server.address(first_notebook(folder, language))
             if is_root():
-                print("Running as root, so JupyterLab was started with --allow-root.")
+                print(_("Running as root, so JupyterLab was started with --allow-root."))
             if server.port != port:
-                print(f"Port {port} is taken: using {server.port}.")
+                print(
+                    _("Port {port} is taken: using {other}.").format(port=port, other=server.port)
+                )
             wanted = has_display() if browser is None else browser
             opened = wanted and webbrowser.open(address)
-            print("The course is open in your browser:" if opened else "Open in a browser:")
-            print(
-                f"\n    {address}\n\nIt answers to this machine only. Ctrl-C ends it.", flush=True
-            )
+            print(_("The course is open in your browser:") if opened else _("Open in a browser:"))
+            ends = _("It answers to this machine only. Ctrl-C ends it.")
+            print(f"\n    {address}\n\n{ends}", flush=True)
             server.process.wait()
         except KeyboardInterrupt:
-            print("\nEnding JupyterLab.")
+            print(f"\n{_('Ending JupyterLab.')}")
         finally:
             server.stop()
         if server.process.returncode not in (0, -2, -15):

@@ -155,7 +155,8 @@ def extract(course: Path, name: str) -> list[Unit]:
     elif name == "claims":
         files = [(toml_words, [reading / "claims.toml"])]
     else:
-        sources = [library / "cli.py"] if name == "cli" else sorted((library / name).glob("*.py"))
+        learners = [library / "cli.py", library / "tools/lab.py", library / "tools/copies.py"]
+        sources = learners if name == "cli" else sorted((library / name).glob("*.py"))
         files = [(spoken, sources)]
     found: dict[str, Unit] = {}
     for extractor, paths in files:
