@@ -73,7 +73,7 @@ def show(
             f"{type(data).__name__}; the functions of fewshot_lib.figures return both: "
             "show(*figures.lines(…))"
         )
-    caption = translated(data.finding if caption is None else caption, "captions")
+    caption = data.finding if caption is None else caption
     text = picture_text(data, caption)
     if varies:
         text = _(
@@ -85,6 +85,7 @@ def show(
         own = _("Your prediction: {given}.").format(given=predicted.rstrip("."))
     if own and choose_form() == "text":
         text = f"{wrap(own)}\n{text}"
+    caption = translated(caption, "captions")
     alt, caption = (f"{words} {own}".strip() for words in (data.alt, caption))
     table = table_html(data.columns, data.rows)
     emit(*picture_bundle(picture(figure), alt, caption, text, table))
@@ -157,7 +158,7 @@ def table_html(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 def picture_text(data: PlotData, caption: str) -> str:
     """Return caption, alt text and numbers as lines of text."""
-    parts = [wrap(caption), wrap(_("Picture: {alt}").format(alt=data.alt))]
+    parts = [wrap(translated(caption, "captions")), wrap(_("Picture: {alt}").format(alt=data.alt))]
     if data.rows:
         parts.append(table_text(data.columns, data.rows))
     return "\n".join(part for part in parts if part)
