@@ -344,6 +344,10 @@ def test_a_third_language_is_a_folder_of_catalogues_and_no_code(
     assert [cell.id for cell in made.cells] == [cell.id for cell in english.cells]
     assert made.metadata["fewshot"] == {"language": "xx_YY"}
 
+    made.cells[1].outputs[0].data["text/plain"] = "3"
+    wanted = editions.edition(english, "notebooks/00_a", "xx_YY", ["notebooks/00_a"])
+    assert editions.unlike(english, made, wanted) == ["cell sum puts out other numbers: 2, 3"]
+
     copies.update(toy, "xx_YY")
     assert (toy / "work" / "notebooks" / "xx" / "00_a.ipynb").is_file()
     assert not (toy / "work" / "notebooks" / "00_a.ipynb").exists()
