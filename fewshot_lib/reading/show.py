@@ -17,18 +17,20 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fewshot_lib.checker.frontend import choose_form, emit
+from fewshot_lib.checker.language import translated, words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from fewshot_lib.figures import Picture, PlotData
 
+_ = words("reading")
+
 HOLE = "<!-- here -->"
 ONCE = 20_000  # bytes: a larger PNG is saved in the HTML only
 LEAST = 0.85  # of its width to which a page may shrink a picture; then it scrolls in its box
 WIDTH = 96  # characters in a line of text/plain
 MOST_ROWS = 24  # of a table; more are counted
-VARIES = "Its numbers differ a little from machine to machine and are not part of this text."
 
 
 def show(
@@ -74,10 +76,16 @@ def show(
     caption = data.finding if caption is None else caption
     text = picture_text(data, caption)
     if varies:
-        text = f"Picture: {data.what}. {VARIES}"
-    own = f"Your prediction: {predicted.rstrip('.')}." if predicted else data.predicted
+        text = _(
+            "Picture: {what}. "
+            "Its numbers differ a little from machine to machine and are not part of this text."
+        ).format(what=data.what)
+    own = data.predicted
+    if predicted:
+        own = _("Your prediction: {given}.").format(given=predicted.rstrip("."))
     if own and choose_form() == "text":
         text = f"{wrap(own)}\n{text}"
+    caption = translated(caption, "captions")
     alt, caption = (f"{words} {own}".strip() for words in (data.alt, caption))
     table = table_html(data.columns, data.rows)
     emit(*picture_bundle(picture(figure), alt, caption, text, table))
@@ -107,6 +115,7 @@ def picture_bundle(
 
 def picture_html(picture: Picture, alt: str, caption: str = "", details: str = "") -> str:
     """Return an HTML figure: picture with alt text, caption under it, details under that."""
+    caption = translated(caption, "captions")
     below = f'<figcaption style="max-width:44em">{html.escape(caption)}</figcaption>'
     return (
         f'<figure class="fewshot-figure" style="margin:0">{card(picture, alt)}'
@@ -142,14 +151,14 @@ def table_html(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     body = "".join(line(row, "td") for row in rows[:MOST_ROWS])
     more = f"<p>and {len(rows) - MOST_ROWS} more rows</p>" if len(rows) > MOST_ROWS else ""
     return (
-        "<details><summary>The numbers in this picture</summary>"
+        f"<details><summary>{html.escape(_('The numbers in this picture'))}</summary>"
         f"<table><thead>{line(columns, 'th')}</thead><tbody>{body}</tbody></table>{more}</details>"
     )
 
 
 def picture_text(data: PlotData, caption: str) -> str:
     """Return caption, alt text and numbers as lines of text."""
-    parts = [wrap(caption), wrap(f"Picture: {data.alt}")]
+    parts = [wrap(translated(caption, "captions")), wrap(_("Picture: {alt}").format(alt=data.alt))]
     if data.rows:
         parts.append(table_text(data.columns, data.rows))
     return "\n".join(part for part in parts if part)

@@ -26,6 +26,7 @@ import nbformat
 
 import fewshot_lib.course  # noqa: F401 - whose exercises are built
 from fewshot_lib.checker import catalogue
+from fewshot_lib.checker.language import SOURCE, VARIABLE
 from fewshot_lib.checker.notebook import (
     TEACHERS_ONLY,
     BadSolution,
@@ -287,6 +288,7 @@ def _run(notebook: nbformat.NotebookNode, folder: Path) -> None:
             **os.environ,
             "FEWSHOT_PROGRESS": str(Path(scratch) / "progress.json"),
             "OMP_NUM_THREADS": "1",
+            VARIABLE: SOURCE,
         }
         folder.mkdir(exist_ok=True)
         execute(notebook, folder, environment=environment)

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import nbformat
 
+from fewshot_lib.checker.language import SOURCE, VARIABLE
 from fewshot_lib.tools import install_cell
 from fewshot_lib.tools.machine import course_folder
 
@@ -144,7 +145,7 @@ def private_cache(folder: Path) -> dict[str, str]:
         folder: an empty or missing folder.
 
     Returns:
-        This process's environment with ``FEWSHOT_CACHE`` pointing there.
+        This process's environment with ``FEWSHOT_CACHE`` pointing there, and English spoken.
     """
     from fewshot_lib.data.cache import cache_dir
 
@@ -152,7 +153,7 @@ def private_cache(folder: Path) -> dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
     if scans.is_dir():
         shutil.copytree(scans, folder / "scans", dirs_exist_ok=True)
-    return {**os.environ, "FEWSHOT_CACHE": str(folder)}
+    return {**os.environ, "FEWSHOT_CACHE": str(folder), VARIABLE: SOURCE}
 
 
 def rerun(paths: list[Path], address: str | None = None) -> int:
