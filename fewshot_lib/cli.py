@@ -15,6 +15,10 @@ from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
+from fewshot_lib.checker.language import speaking, words
+
+_ = words("cli")  # what a learner is told; help, and what teachers and authors are told, is English
+
 app = typer.Typer(
     name="fewshot",
     help="A course on few-shot medical image segmentation: read it, check it, teach it.",
@@ -61,9 +65,19 @@ def course() -> Path:
     if folder is None:
         end(
             CANNOT,
-            "The notebooks are not beside the library: clone the course, and run this there.",
+            _("The notebooks are not beside the library: clone the course, and run this there."),
         )
     return folder
+
+
+def spoken(name: str = "") -> str:
+    """Give the language of that name, or the reader's; end the command if there is none."""
+    from fewshot_lib.checker import language
+
+    try:
+        return language.known(name) if name else language.language()
+    except language.NoSuchLanguage as error:
+        end(WRONG_USE, f"--language: {error}")
 
 
 # ---------------------------------------------------------------------------------------- reading
@@ -83,6 +97,9 @@ def lab(
             "--browser/--no-browser", help="Open a browser; default: only where there is a screen."
         ),
     ] = None,
+    language: Annotated[
+        str, typer.Option(help="Of the notebooks, as zh_CN; default: yours if there is one, or en.")
+    ] = "",
 ) -> None:
     """Open your copies of the notebooks in JupyterLab, for this machine only.
 
@@ -92,7 +109,8 @@ def lab(
 
     folder = course()
     try:
-        jupyter.serve_course(folder, port, browser)
+        with speaking(spoken(language)) as chosen:
+            jupyter.serve_course(folder, port, browser, chosen)
     except jupyter.CannotServe as error:
         end(CANNOT, str(error))
 
@@ -176,16 +194,30 @@ def _show_data() -> None:
     "--query bert.nii.gz --out bert_liver.nii.gz",
 )
 def segment(
-    support: Annotated[Path, typer.Option(help="A scan, NIfTI.")],
-    mask: Annotated[Path, typer.Option(help="Its labels: whole numbers, 0 background.")],
+    support: Annotated[
+        list[Path],
+        typer.Option(help="A scan: a file, or a folder of a DICOM series; repeat it for more."),
+    ],
+    mask: Annotated[
+        list[Path], typer.Option(help="Its labels: whole numbers, 0 background; one per support.")
+    ],
     query: Annotated[Path, typer.Option(help="Another scan, of any grid and orientation.")],
-    out: Annotated[Path, typer.Option(help="Where its labels go: .nii.gz or .nii.")],
+    out: Annotated[
+        Path, typer.Option(help="Where its labels go: .nii.gz or .nii; .png for a picture.")
+    ],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+    resample: Annotated[
+        bool, typer.Option("--resample", help="Bring a mask on another grid to its scan's.")
+    ] = False,
+    overlay: Annotated[
+        Path | None, typer.Option(help="A .png for a picture of the labels on slices of QUERY.")
+    ] = None,
 ) -> None:
     """Label a scan like another one, without training; for learning, not for patients.
 
-    Only slices with a label count as labelled. OUT keeps the query's grid, place and header, and
-    the numbers of the mask. Nothing leaves this machine.
+    NIfTI, DICOM, MetaImage, NRRD, MGH and grey pictures are read. Only slices with a label count
+    as labelled. OUT keeps the query's grid, place and header, and the numbers of the mask. Nothing
+    leaves this machine.
     """
     from tqdm import tqdm
 
@@ -199,7 +231,14 @@ def segment(
 
         try:
             outcome = segmenting.segment_files(
-                support, mask, query, out, overwrite=overwrite, progress=show
+                support,
+                mask,
+                query,
+                out,
+                overwrite=overwrite,
+                resample=resample,
+                overlay=overlay,
+                progress=show,
             )
         except segmenting.VolumeError as error:
             bar.close()
@@ -227,7 +266,7 @@ def check(
     try:
         status = selfcheck.check_notebook(notebook)
     except (ImportError, selfcheck.CannotRun) as error:
-        end(CANNOT, f"The notebook cannot be run on this machine: {error}")
+        end(CANNOT, _("The notebook cannot be run on this machine: {error}").format(error=error))
     if status:
         raise typer.Exit(status)
 
@@ -248,16 +287,17 @@ def reset(
     except copies.NoSuchNotebook as error:
         end(WRONG_USE, str(error))
     except OSError as error:
-        end(CANNOT, f"The copy cannot be written: {error}")
-    print(f"Fresh: {fresh.relative_to(folder).as_posix()}")
-    print(
-        f"Yours: {kept.relative_to(folder).as_posix()}" if kept else "There was nothing of yours."
-    )
+        end(CANNOT, _("The copy cannot be written: {error}").format(error=error))
+    print(_("Fresh: {file}").format(file=fresh.relative_to(folder).as_posix()))
+    if kept:
+        print(_("Yours: {file}").format(file=kept.relative_to(folder).as_posix()))
+    else:
+        print(_("There was nothing of yours."))
 
 
 @app.command(
     short_help="Build the exercises from the solutions.",
-    epilog="Examples: fewshot build; fewshot build 03_prototypes; fewshot build --check",
+    epilog="Examples: fewshot build; fewshot build --check; fewshot build --language zh_CN",
 )
 def build(
     names: Annotated[
@@ -266,15 +306,33 @@ def build(
     check: Annotated[
         bool, typer.Option("--check", help="Run and write nothing; say which are stale.")
     ] = False,
+    language: Annotated[
+        str, typer.Option(help="Build the notebooks and exercises of a language, as zh_CN.")
+    ] = "",
 ) -> None:
-    """Run every solution, take the solutions out, run what is left, and save both."""
+    """Run every solution, take the solutions out, run what is left, and save both.
+
+    With --language: make that language's notebooks and exercises from the English ones and its
+    catalogues, run and save them. --check also holds every complete language to the English text.
+    """
     from fewshot_lib.tools import build as building
+    from fewshot_lib.tools.language import editions
 
     folder = course()
+    if language:
+        if check:
+            end(WRONG_USE, "--check takes no --language: it looks at every complete language.")
+        try:
+            status = editions.build_edition(folder, spoken(language), names or [])
+        except editions.NoSuchNotebook as error:
+            end(WRONG_USE, str(error))
+        raise typer.Exit(status)
     if not (folder / "solutions").is_dir():
         end(CANNOT, "There is no folder solutions here: clone the course, and run this there.")
     try:
         status = building.build(folder, names or [], check)
+        if check and not names:
+            status = editions.check(folder) or status
     except building.BadSolution as error:
         end(WRONG_USE, str(error))
     if status:
@@ -288,7 +346,7 @@ def build(
 def progress(
     reset: Annotated[
         str | None,
-        typer.Option(help="Forget an exercise, one answer or question, or all (asks first)."),
+        typer.Option(help="Reset an exercise, one answer or question, or all (asks first)."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="With --reset all: do not ask.")] = False,
 ) -> None:
@@ -303,24 +361,25 @@ def progress(
         end(WRONG_USE, "--reset needs a name, as prototypes, or all.")
     try:
         if reset is not None:
-            if reset == "all" and not yes and not typer.confirm("Forget all of your progress?"):
-                end(WANTING, "Nothing was reset.")
+            if reset == "all" and not yes and not typer.confirm(_("Reset all of your progress?")):
+                end(WANTING, _("Nothing was reset."))
             known = [item.key for item in standing.items()]
             rows = record.reset("" if reset == "all" else reset, known)
-            print(f"Reset {rows} entr{'y' if rows == 1 else 'ies'}.")
+            said = _("Reset 1 entry.") if rows == 1 else _("Reset {rows} entries.")
+            print(said.format(rows=rows))
     except record.NothingOfThatName as error:
         end(WRONG_USE, f"{str(error)[:1].upper()}{str(error)[1:]}")
     except record.ProgressNotSaved as error:
         end(CANNOT, str(error))
     print(standing.panel())
-    print(f"(kept in {record.path()})")
+    print(_("(kept in {file})").format(file=record.path()))
 
 
 # ----------------------------------------------------------------------------------------- grading
 
 
 class Isolation(enum.StrEnum):
-    """What strangers' code is kept in."""
+    """What untrusted code is run in."""
 
     BUBBLEWRAP = "bubblewrap"
     NONE = "none"
@@ -336,7 +395,7 @@ def grade(
         typer.Argument(help="<student>/<exercise>.ipynb, nbgrader's tree, or a zip of an LMS."),
     ] = None,
     results: Annotated[
-        Path | None, typer.Option(help="Folder of the results; goes on there.")
+        Path | None, typer.Option(help="Results folder; resumes an interrupted run.")
     ] = None,
     exercise: Annotated[str, typer.Option(help="Only this one, as 03_prototypes.")] = "",
     seed: Annotated[
@@ -377,7 +436,7 @@ def grade(
         Path | None, typer.Option(help="Repeat every row of this results folder and compare.")
     ] = None,
 ) -> None:
-    """Grade notebooks of strangers in a sandbox; an interrupted run goes on where it stood.
+    """Grade untrusted notebooks in a sandbox; an interrupted run continues where it stopped.
 
     Of one student and exercise the last submission counts; its earlier marks stay in the report.
     --due, --late-per-day and --roster are remembered. Exit status 1: something could not be graded

@@ -155,7 +155,7 @@ class Interval:
 
     def __str__(self) -> str:
         """Write it as 0.71 [0.65, 0.77]."""
-        return f"{self.estimate:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        return f"{self.estimate:z.2f} [{self.low:z.2f}, {self.high:z.2f}]"
 
 
 def bootstrap_interval(

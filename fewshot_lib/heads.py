@@ -65,10 +65,9 @@ class Head:
         similarity: s, "cosine" or "squared_euclidean" (−‖·−·‖²).
         scale: α ≥ 0, *multiplies*.
 
-    Methods of every head:
-        compute_prototypes: features (…, S, D, H', W'), masks (…, S, K, H, W) → prototypes.
-        match_features: queries (…, Q, D, H', W'), prototypes → logits (…, Q, K, H', W'), −inf where
-            a class cannot be predicted.
+    Every head has ``compute_prototypes``: features (…, S, D, H', W'), masks (…, S, K, H, W) →
+    prototypes; and ``match_features``: queries (…, Q, D, H', W'), prototypes → logits
+    (…, Q, K, H', W'), −inf where a class cannot be predicted.
 
     Raises:
         ValueError, TypeError: a setting, also of the heads below, that is unknown or out of range.

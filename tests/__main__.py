@@ -26,14 +26,22 @@ STRANGERS = ["tests/honest", "tests/hostile"]
 REPORT = ROOT / "build" / "nbval.xml"
 PARTS = ("notebooks", "exercises", "solutions")
 SAVED = [part for part in PARTS if any((ROOT / part).glob("*.ipynb"))] or ["notebooks"]
-ELSEWHERE = (*LAST, *GRADER, *STRANGERS, "tests/benchmarks", "tests/__main__.py")
+#: Other languages' editions: `build --check` compares them with the English notebooks.
+EDITIONS = [
+    f"--ignore={folder.relative_to(ROOT).as_posix()}"
+    for part in PARTS
+    for folder in sorted((ROOT / part).glob("*/"))
+    if any(folder.glob("*.ipynb"))
+]
+SPHINX = "fewshot_lib/tools/book/conf.py"  # is read by Sphinx, beside what a build writes
+ELSEWHERE = (*LAST, *GRADER, *STRANGERS, "tests/benchmarks", "tests/__main__.py", SPHINX)
 
 STAGES: dict[str, list[str]] = {
     "lint": [sys.executable, "-m", "ruff", "check", "."],
     "format": [sys.executable, "-m", "ruff", "format", "--check", "."],
     "types": [sys.executable, "-m", "mypy"],
     "build": [sys.executable, "-m", "fewshot_lib.cli", "build", "--check"],
-    "nbval": [*PYTEST, "--nbval", *SAVED, f"--junitxml={REPORT}"],
+    "nbval": [*PYTEST, "--nbval", *SAVED, *EDITIONS, f"--junitxml={REPORT}"],
     "grader": [*PYTEST, *GRADER],
     "unit": [
         *PYTEST, "tests", "fewshot_lib", "--doctest-modules",

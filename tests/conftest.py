@@ -15,6 +15,7 @@ from fewshot_lib.grader.bubblewrap import bubblewrap_problem
 from fewshot_lib.tools.machine import find_chromium, find_postgresql
 
 ROOT = Path(__file__).resolve().parents[1]
+os.environ["LANGUAGE"] = "en"  # whatever the tester's own language is
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 MAY_SKIP_IN_CI = ("no GPU",)  # a skip in CI is a failure unless its reason begins so
 TABLES: pytest.StashKey[list[tuple[str, str]]] = pytest.StashKey()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata as metadata
+import os
 import re
 import sys
 import tomllib
@@ -16,6 +17,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+
+from fewshot_lib.tools import setup
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -61,12 +64,12 @@ def constraints() -> dict[str, str]:
     return {canonicalize_name(name): version for name, version in pairs}
 
 
-def conda() -> dict[str, str]:
-    """Read environment.yml: name as pip has it → range, for conda's and pip's part together."""
-    lists = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+def conda(file: str) -> dict[str, str]:
+    """Read an environment.yml: name as pip has it → range, for conda's and pip's part together."""
+    lists = yaml.safe_load((ROOT / file).read_text(encoding="utf-8"))["dependencies"]
     [pip_part] = [entry["pip"] for entry in lists if isinstance(entry, dict)]
-    assert pip_part.pop() == "-e ."  # the course itself, last
-    lines = [entry for entry in lists if isinstance(entry, str)] + pip_part
+    lines = [entry.replace("python=3", "python==3") for entry in lists if isinstance(entry, str)]
+    lines += [line for line in pip_part if line != "-e ."]  # the course itself
     found = {}
     for line in lines:
         requirement = Requirement(line)
@@ -77,11 +80,26 @@ def conda() -> dict[str, str]:
 
 def test_conda_and_pip_install_the_same_packages_in_the_same_ranges() -> None:
     wanted = {canonicalize_name(r.name): str(r.specifier) for r in declared()}
-    offered = conda()
+    offered = conda("environment.yml")
     python = offered.pop("python")
     assert set(python.split(",")) == set(PROJECT["requires-python"].split(","))
     assert offered.pop("pip") == ""
     assert offered == wanted
+
+
+def test_binder_installs_what_readers_need_and_then_the_course() -> None:
+    """Repo2docker reads .binder/environment.yml and runs .binder/postBuild; here neither is run."""
+    readers = {canonicalize_name(name) for name in setup.direct_dependencies(ROOT, setup.READERS)}
+    ranges = {canonicalize_name(r.name): str(r.specifier) for r in declared()}
+    offered = conda(".binder/environment.yml")
+    python = re.fullmatch(r"==(3\.\d+)", offered.pop("python"))
+    assert python, "the one form that repo2docker understands"
+    assert SpecifierSet(PROJECT["requires-python"]).contains(f"{python[1]}.0")
+    assert offered.pop("pip") == ""
+    assert offered == {name: ranges[name] for name in readers}
+    script = ROOT / ".binder" / "postBuild"
+    assert "pip install --no-deps -e .\nfewshot data fetch\n" in script.read_text(encoding="utf-8")
+    assert os.access(script, os.X_OK) or os.name == "nt"
 
 
 @pytest.mark.parametrize("requirement", declared(), ids=lambda requirement: requirement.name)

@@ -7,14 +7,18 @@ import re
 import shutil
 import stat
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
+
+from fewshot_lib.tools import install_cell, setup
 
 ROOT = Path(__file__).resolve().parents[1]
 TOP_LEVEL = {
     "README.md", "environment.yml", "pyproject.toml", "constraints.txt", "Makefile", "LICENSE",
-    "CHANGELOG.md", "CONTRIBUTING.md", ".gitignore", ".ci",
+    "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", ".gitignore", ".ci", ".binder", "Dockerfile",
     "notebooks", "exercises", "solutions", "fewshot_lib", "tests",
 }  # fmt: skip
 NAMES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE")
@@ -93,8 +97,6 @@ def test_the_readme_shows_a_picture_on_its_first_screen_and_every_link_leads_som
 
 def test_every_command_that_the_readme_shows_exists() -> None:
     """``make X`` is a target, ``fewshot X`` a command, ``.[a,b]`` extras that exist."""
-    import tomllib
-
     from typer.main import get_command
 
     from fewshot_lib.cli import app
@@ -111,3 +113,44 @@ def test_every_command_that_the_readme_shows_exists() -> None:
             assert command in commands, f"{name}: fewshot {command}"
         for extras in re.findall(r"\.\[([a-z,]+)\]", shown):
             assert set(extras.split(",")) <= set(project["optional-dependencies"]), extras
+
+
+def test_the_readme_shows_what_a_check_really_says(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice, since cases are drawn: what is printed must not depend on luck."""
+    import torch
+
+    from fewshot_lib.course import check
+
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## What a check says")[1]
+    code, reply = re.findall(r"```(?:python|text)\n(.*?)```", section, re.S)[:2]
+    for run in range(2):
+        monkeypatch.setenv("FEWSHOT_PROGRESS", str(tmp_path / f"{run}.json"))
+        exec(code, {"torch": torch, "check": check})
+        assert capsys.readouterr().out == reply
+
+
+def test_what_is_cited_is_this_version_of_this_course() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = setup.project(ROOT)
+    assert {"cff-version", "message", "title", "authors"} <= set(cited), "the format requires them"
+    assert cited["version"] == project["version"]
+    assert cited.get("repository-code") == install_cell.repository(ROOT)
+    licence = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert licence.startswith(f"{cited['license']} License")
+    assert all(author["name"] in licence for author in cited["authors"])
+    assert (ROOT / "README.md").read_text(encoding="utf-8").startswith(f"# {cited['title']}\n")
+
+
+def test_the_dockerfile_takes_what_is_there_and_installs_it_as_the_readme_says() -> None:
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    copied = [line.split()[2:-1] for line in text.splitlines() if line.startswith("COPY")]
+    assert [name for names in copied for name in names if not (ROOT / name).exists()] == []
+    python = re.search(r"^FROM python:3\.(\d+)-", text, re.M)
+    assert python
+    assert setup.OLDEST <= (3, int(python[1])) <= setup.NEWEST
+    assert '-c constraints.txt -e ".[lab]"' in text
+    opened = re.search(r"default_url=/lab/tree/([^\"]+)", text)
+    assert opened
+    assert (ROOT / opened[1]).exists()

@@ -9,7 +9,9 @@ from functools import cache
 from pathlib import Path
 
 from fewshot_lib.checker.course import course
+from fewshot_lib.checker.language import language
 from fewshot_lib.checker.spec import Answer, Exercise
+from fewshot_lib.checker.specification import in_language
 
 
 class NoSuchExercise(LookupError):
@@ -36,7 +38,13 @@ def exercise(name: str) -> Exercise:
         near = difflib.get_close_matches(word, names(), 1)
         guess = f"; did you mean {near[0]!r}?" if near else ""
         raise NoSuchExercise(f"no exercise {name!r}; there are {', '.join(names())}{guess}")
-    return _made(course().exercises, course().fixtures, word)
+    return _said(course().exercises, course().fixtures, word, language())
+
+
+@cache
+def _said(package: str, fixtures: str, word: str, spoken: str) -> Exercise:
+    found = _made(package, fixtures, word)
+    return in_language(found, spoken)
 
 
 @cache

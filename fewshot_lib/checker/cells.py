@@ -23,6 +23,7 @@ from fewshot_lib.checker.judge import (
     expected_results,
     judge,
 )
+from fewshot_lib.checker.language import words
 from fewshot_lib.checker.markup import inline, plain
 from fewshot_lib.checker.notebook import without_markers
 from fewshot_lib.checker.report import Message, Report, number
@@ -31,6 +32,8 @@ from fewshot_lib.checker.spec import Answer, Exercise, Prose
 from fewshot_lib.checker.specification import cell
 from fewshot_lib.checker.values import revive
 from fewshot_lib.checker.withheld import released, withheld
+
+_ = words("checker")
 
 #: The seed of the reader's cases. Grading draws its own.
 PUBLIC_SEED = 0
@@ -109,9 +112,10 @@ def check(name: str, answer: Any = None, *, seed: int = PUBLIC_SEED) -> Points:
     except BaseException as error:  # our own fault: say so, and let the notebook go on
         show(
             Message(
-                f"This check itself failed, which is our fault, not yours: "
-                f"{type(error).__name__}: {error}",
-                "Please report it, with what `fewshot doctor` prints.",
+                _("This check itself failed, which is our fault, not yours: {error}").format(
+                    error=f"{type(error).__name__}: {error}"
+                ),
+                _("Please report it, with what `fewshot doctor` prints."),
             )
         )
         return Points(0, specification.points)
@@ -144,11 +148,15 @@ def examine(
     if function is None:
         return missing, ""
     if isinstance(function, StandIn):
-        return missing, "the library's function stands in here: run the cell of your answer first"
+        return missing, _(
+            "the library's function stands in here: run the cell of your answer first"
+        )
     if function is answer.reference or _is_the_librarys(function):
-        return missing, "this is the library's own function; write yours"
+        return missing, _("this is the library's own function; write yours")
     if not callable(function):
-        return missing, f"{answer.name} is not a function but a {type(function).__name__}"
+        return missing, _("{answer} is not a function but a {kind}").format(
+            answer=answer.name, kind=type(function).__name__
+        )
     # the reference runs here, before anything is withheld
     cases = expected_results(answer, seed).flat
     with withheld(exercise):
@@ -163,16 +171,19 @@ def remember(key: str, verdict: Verdict, answer: Answer) -> list[str]:
     try:
         row = progress.attempt(key, verdict.points, verdict.max_points)
     except progress.ProgressNotSaved as error:
-        return [f"your progress could not be saved: {error}"]
+        return [_("your progress could not be saved: {error}").format(error=error)]
     if verdict.status == PASSED:
-        return [f'compare with our solution: `solution("{key}")`']
+        return [_('compare with our solution: `solution("{key}")`').format(key=key)]
     suggestions = []
     if any(line.case for line in verdict.checks):
-        suggestions.append(f'the input that failed, to try it: `{answer.name}(*example("{key}"))`')
+        tried = _('the input that failed, to try it: `{answer}(*example("{key}"))`')
+        suggestions.append(tried.format(answer=answer.name, key=key))
     if row.hints < len(answer.hints):
-        suggestions.append(f'a hint (step {row.hints + 1} of {len(answer.hints)}): `hint("{key}")`')
+        offered = _('a hint (step {step} of {steps}): `hint("{key}")`')
+        suggestions.append(offered.format(step=row.hints + 1, steps=len(answer.hints), key=key))
     if row.attempts >= ATTEMPTS_BEFORE_SOLUTION:
-        suggestions.append(f'you can now view our solution: `solution("{key}")`')
+        opened = _('you can now view our solution: `solution("{key}")`')
+        suggestions.append(opened.format(key=key))
     return suggestions
 
 
@@ -205,12 +216,21 @@ def carry_on(name: str, answer: Any) -> Any:
     )
     if verdict.status == PASSED:
         return answer
-    reason = "is not written yet" if verdict.status == MISSING else "does not pass its check yet"
+    if verdict.status == MISSING:
+        reason = "is not written yet"
+        said = _("{answer} is not written yet: from here on the course's own stands in for it.")
+    else:
+        reason = "does not pass its check yet"
+        said = _(
+            "{answer} does not pass its check yet: from here on the course's own stands in for it."
+        )
     show(
         Message(
-            f"{specification.name} {reason}: from here on the course's own stands in for it.",
-            "What follows is computed with the course's function, not with yours. "
-            "Run your cell, its check and this cell again when it is right.",
+            said.format(answer=specification.name),
+            _(
+                "What follows is computed with the course's function, not with yours. "
+                "Run your cell, its check and this cell again when it is right."
+            ),
             colour="#b58900",
         )
     )
@@ -260,8 +280,14 @@ def hint(name: str, step: int | None = None) -> None:
         if progress.recording():
             progress.hint_read(key, number_)
     except progress.ProgressNotSaved as error:
-        number_, remark = step or 1, f"\n(your progress could not be saved: {error})"
-    show(Message(f"Hint {number_} of {count} to {answer.name}", answer.hints[number_ - 1] + remark))
+        number_, remark = (
+            step or 1,
+            "\n" + _("(your progress could not be saved: {error})").format(error=error),
+        )
+    title = _("Hint {step} of {steps} to {answer}").format(
+        step=number_, steps=count, answer=answer.name
+    )
+    show(Message(title, answer.hints[number_ - 1] + remark))
 
 
 def solution(name: str) -> None:
@@ -275,22 +301,23 @@ def solution(name: str) -> None:
     row = progress.load().get(key, progress.Row(key))
     left = ATTEMPTS_BEFORE_SOLUTION - row.attempts
     if not row.passed and left > 0:
-        show(
-            Message(
-                f"{answer.name}: the solution opens when yours passes, or after {left} more "
-                f"attempt{'' if left == 1 else 's'}.",
-                f'Until then: `hint("{key}")`.',
-            )
+        opens = (
+            _("{answer}: the solution opens when yours passes, or after 1 more attempt.")
+            if left == 1
+            else _("{answer}: the solution opens when yours passes, or after {left} more attempts.")
         )
+        until = _('Until then: `hint("{key}")`.').format(key=key)
+        show(Message(opens.format(answer=answer.name, left=left), until))
         return
     source, origin = _solution_source(exercise, answer)
-    show(Message(f"{answer.name}, {origin}", code=source))
+    show(Message(_("{answer}, {origin}").format(answer=answer.name, origin=origin), code=source))
 
 
 def _solution_source(exercise: Exercise, answer: Answer) -> tuple[str, str]:
     if answer.solution is None:
-        return textwrap.dedent(inspect.getsource(answer.reference)), "as the library has it"
-    return without_markers(cell(answer.solution)), f"as in solutions/{exercise.stem}.ipynb"
+        return textwrap.dedent(inspect.getsource(answer.reference)), _("as the library has it")
+    origin = _("as in {file}").format(file=f"solutions/{exercise.stem}.ipynb")
+    return without_markers(cell(answer.solution)), origin
 
 
 def rubric(name: str, show_model: bool = False, form: str | None = None) -> None:
@@ -304,7 +331,7 @@ def rubric(name: str, show_model: bool = False, form: str | None = None) -> None
         show_model: after you have written yours.
         form: "live", "static" or "text"; chosen by the front end when omitted.
     """
-    word, _, wanted = name.partition(".")
+    word, wanted = (*name.split(".", 1), "")[:2]
     try:
         texts = {text.name: text for text in catalogue.exercise(word).prose}
         if wanted not in texts:
@@ -316,7 +343,9 @@ def rubric(name: str, show_model: bool = False, form: str | None = None) -> None
     ticked = _ticked(name, text)
     said = _saved_rubric(name, text, show_model, ticked)
     if choose_form(form) == "live":
-        sentence = f"{name}: run this cell to tick what your text says; the points are below."
+        sentence = _(
+            "{name}: run this cell to tick what your text says; the points are below."
+        ).format(name=name)
         data = {"text/plain": repr(said), "text/html": said._repr_html_()}
         emit_live(_live_rubric(name, text, show_model, ticked), name, sentence, data, {})
     else:
@@ -337,19 +366,21 @@ def _saved_rubric(name: str, text: Prose, show_model: bool, ticked: Sequence[int
         f"{'☑' if place in ticked else '☐'} {line}" for place, line in enumerate(text.rubric)
     )
     if show_model:
-        points += f"\n\nA model answer. {text.model}"
+        points += "\n\n" + _("A model answer. {model}").format(model=text.model)
     else:
         module = course().module
         how = f'import {module}; {module}.rubric("{name}", show_model=True)'
-        points += f"\nWrite first; then this line shows a model answer, in any cell:\n`{how}`"
-    return Message("Does your text say this? (To tick the points, run this cell.)", points)
+        first = _("Write first; then this line shows a model answer, in any cell:")
+        points += f"\n{first}\n`{how}`"
+    return Message(_("Does your text say this? (To tick the points, run this cell.)"), points)
 
 
 def _live_rubric(name: str, text: Prose, show_model: bool, ticked: Sequence[int]) -> Any:
     """Make the rubric as boxes to tick; the ticks are remembered."""
     import ipywidgets as widgets
 
-    title = widgets.HTML(f"{LOOK}<b>Write first. Then tick what your text says.</b>")
+    first = html.escape(_("Write first. Then tick what your text says."))
+    title = widgets.HTML(f"{LOOK}<b>{first}</b>")
     boxes = [
         widgets.Checkbox(description=plain(line), value=place in ticked, indent=False)
         for place, line in enumerate(text.rubric)
@@ -357,23 +388,24 @@ def _live_rubric(name: str, text: Prose, show_model: bool, ticked: Sequence[int]
     for box in boxes:
         box.layout.width = "auto"
         box.add_class("fewshot-option")
-    button = widgets.Button(description="Show a model answer")
+    button = widgets.Button(description=_("Show a model answer"))
     button.layout.width = "14em"
     below = widgets.HTML()
 
-    def remember(_: Any) -> None:
+    def remember(change: Any) -> None:
         chosen = [place for place, box in enumerate(boxes) if box.value]
         points = text.points * len(chosen) / len(boxes)
         try:
             if progress.recording():
                 progress.tick(name, chosen, points, text.points)
         except progress.ProgressNotSaved as error:
-            below.value = html.escape(f"Your progress could not be saved: {error}")
+            said = _("Your progress could not be saved: {error}").format(error=error)
+            below.value = html.escape(said)
 
-    def reveal(_: Any) -> None:
+    def reveal(button: Any) -> None:
         below.value = (
-            f'<div style="line-height:1.45;max-width:50em"><b>A model answer.</b> '
-            f"{inline(text.model)}</div>"
+            f'<div style="line-height:1.45;max-width:50em"><b>{html.escape(_("A model answer."))}'
+            f"</b> {inline(text.model)}</div>"
         )
 
     for box in boxes:

@@ -21,11 +21,13 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 from fewshot_lib.checker.console import say
+from fewshot_lib.checker.language import words
 
 #: Of the file. 2: the ticks of a rubric. 3: predictions. Older files are read; newer ones are left
 #: alone.
 VERSION = 3
 LOCK_SECONDS = 3.0
+_ = words("checker")
 
 
 @dataclass(frozen=True)
@@ -347,14 +349,15 @@ class Panel:
             for item in members:
                 if not item.is_question:
                     mark, words = _state(self.row(item))
-                    lines.append(Line(mark, item.title, f"{item.minutes} min", words, item.file))
+                    minutes = _("{minutes} min").format(minutes=item.minutes)
+                    lines.append(Line(mark, item.title, minutes, words, item.file))
             asked = [item for item in members if item.is_question]
             if asked:
                 right = sum(bool(self.row(item).passed) for item in asked)
                 marks = "".join(_state(self.row(item))[0] for item in asked)
                 mark = "●" if right == len(asked) else "◐" if set(marks) - {"○"} else "○"
-                words = f"{marks} {right} of {len(asked)} answered"
-                lines.append(Line(mark, "questions", "", words, asked[0].file))
+                words = _("{right} of {asked} answered").format(right=right, asked=len(asked))
+                lines.append(Line(mark, _("questions"), "", f"{marks} {words}", asked[0].file))
         return lines
 
     @property
@@ -362,18 +365,20 @@ class Panel:
         """What to do next, in a line, and the notebook it is in: the first thing not yet passed."""
         left = [item for item in self.items if not self.row(item).passed]
         if not left:
-            return "Everything is done." if self.items else "", ""
+            return _("Everything is done.") if self.items else "", ""
         item = next((item for item in left if not item.is_question), left[0])
         if item.is_question:
-            return f"Next: the questions of {item.group}", item.file
-        return f"Next: {item.title} in {item.group} ({item.minutes} min)", item.file
+            return _("Next: the questions of {group}").format(group=item.group), item.file
+        said = _("Next: {title} in {group} ({minutes} min)")
+        return said.format(title=item.title, group=item.group, minutes=item.minutes), item.file
 
     def _score(self, items: Sequence[Item]) -> str:
         answers = [item for item in items if not item.is_question]
         if not answers:
             return ""
         got = sum(self.row(item).points for item in answers)
-        return f"{got:g} of {sum(item.points for item in answers):g} points"
+        most = sum(item.points for item in answers)
+        return _("{points} of {most} points").format(points=f"{got:g}", most=f"{most:g}")
 
     @property
     def total(self) -> str:
@@ -381,16 +386,19 @@ class Panel:
         answers = [item for item in self.items if not item.is_question]
         asked = [item for item in self.items if item.is_question]
         said = []
-        for things, what in ((answers, "answers passed"), (asked, "questions answered")):
+        passed, answered = _("{n} of {all} answers passed"), _("{n} of {all} questions answered")
+        for things, told in ((answers, passed), (asked, answered)):
             if things:
                 done = sum(bool(self.row(item).passed) for item in things)
-                said.append(f"{done} of {len(things)} {what}")
-        return ", ".join([*said, self._score(self.items)]) if said else "there are no exercises"
+                said.append(told.format(n=done, all=len(things)))
+        if not said:
+            return _("there are no exercises")
+        return _(", ").join([*said, self._score(self.items)])
 
     def __repr__(self) -> str:
         lines = self.lines()
         width = max((len(line.title) for line in lines if line.mark), default=0)
-        text = [f"Your progress: {self.total}"]
+        text = [_("Your progress: {total}").format(total=self.total)]
         for line in lines:
             if line.mark:
                 start = f"  {line.mark} {line.title:<{width}} {line.minutes:>7}"
@@ -399,7 +407,7 @@ class Panel:
                 text.append(f"{line.title}  {line.words}".rstrip())
         said, file = self.next
         if said:
-            text.append(f"{said}: {file}" if file else said)
+            text.append(_("{said}: {file}").format(said=said, file=file) if file else said)
         return "\n".join(text)
 
     def _repr_html_(self) -> str:
@@ -422,8 +430,8 @@ class Panel:
         said, file = self.next
         return (
             '<table style="border-collapse:collapse"><caption style="text-align:left">'
-            f"<b>Your progress</b>: {html.escape(self.total)}<br>{_linked(said, file)}<br>"
-            "● passed, ◐ begun, ○ not started</caption>"
+            + _("<b>Your progress</b>: {total}").format(total=html.escape(self.total))
+            + f"<br>{_linked(said, file)}<br>{_('● passed, ◐ begun, ○ not started')}</caption>"
             f"<tbody>{''.join(rows)}</tbody></table>"
         )
 
@@ -450,18 +458,23 @@ def _linked(title: str, file: str) -> str:
 
 
 def _state(row: Row) -> tuple[str, str]:
-    hints = f", {_times(row.hints, 'hint')}" if row.hints else ""
+    hints, day = "", row.passed[:10] if row.passed else ""
+    if row.hints:
+        read = _(", 1 hint") if row.hints == 1 else _(", {n} hints")
+        hints = read.format(n=row.hints)
     if row.passed and row.ticked:
-        return "●", f"all points ticked {row.passed[:10]}"
+        return "●", _("all points ticked {day}").format(day=day)
     if row.passed:
-        return "●", f"passed {row.passed[:10]}, attempt {row.attempts_to_pass}{hints}"
-    score = f"{row.points:g} of {row.max_points:g} points"
+        said = _("passed {day}, attempt {n}").format(day=day, n=row.attempts_to_pass)
+        return "●", said + hints
+    points = {"points": f"{row.points:g}", "most": f"{row.max_points:g}"}
     if row.ticked:
-        return "◐", f"{score} ticked"
+        return "◐", _("{points} of {most} points ticked").format(**points)
     if row.attempts:
-        return "◐", f"{score} after {_times(row.attempts, 'attempt')}{hints}"
-    return "○", f"not started{hints}"
-
-
-def _times(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+        once, often = (
+            _("{points} of {most} points after 1 attempt"),
+            _("{points} of {most} points after {n} attempts"),
+        )
+        said = once if row.attempts == 1 else often
+        return "◐", said.format(**points, n=row.attempts) + hints
+    return "○", _("not started") + hints

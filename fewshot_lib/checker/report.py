@@ -14,8 +14,12 @@ from dataclasses import dataclass
 
 from fewshot_lib.checker.compare import first_difference, how_many
 from fewshot_lib.checker.judge import FAILED, MISSING, PASSED, CheckVerdict, Verdict
+from fewshot_lib.checker.language import translated, words
 from fewshot_lib.checker.markup import NEUTRAL, RIGHT, WRONG, badge, code_block, inline
 from fewshot_lib.checker.spec import Answer
+from fewshot_lib.checker.specification import words_of
+
+_ = words("checker")
 
 MARKS = {PASSED: "✓", FAILED: "✗", MISSING: "·"}
 ASCII_MARKS = {PASSED: "ok", FAILED: "--", MISSING: ".."}
@@ -49,22 +53,30 @@ class Report:
     def title(self) -> str:
         """Name and score in one line."""
         verdict = self.verdict
-        score = f"{number(verdict.points)} of {number(verdict.max_points)} points"
+        score = _("{points} of {most} points").format(
+            points=number(verdict.points), most=number(verdict.max_points)
+        )
         if verdict.status == MISSING:
-            return f"{verdict.exercise}.{verdict.answer}: not attempted, {score}"
-        return f"{verdict.exercise}.{verdict.answer}: {score}"
+            score = _("not attempted, {score}").format(score=score)
+        return _("{answer}: {score}").format(
+            answer=f"{verdict.exercise}.{verdict.answer}", score=score
+        )
+
+    def name_of(self, check: CheckVerdict) -> str:
+        """Say what a check looks at, in the reader's language."""
+        return translated(check.name, f"exercises/{words_of(self.answer, self.verdict.exercise)}")
 
     @property
     def causes(self) -> list[tuple[str, str]]:
         """What is to be said first, above the lines: (what it is, sentence)."""
         verdict = self.verdict
-        names = ("likely cause", "and another")
+        names = (_("likely cause"), _("and another"))
         causes = [
             (name, mistake.says) for name, mistake in zip(names, verdict.mistakes, strict=False)
         ]
-        causes += [("what we see", verdict.relation)] if verdict.relation else []
+        causes += [(_("what we see"), verdict.relation)] if verdict.relation else []
         return causes + (
-            [("in numbers", said)] if self.numbers and (said := self._number()) else []
+            [(_("in numbers"), said)] if self.numbers and (said := self._number()) else []
         )
 
     def _number(self) -> str:
@@ -78,24 +90,28 @@ class Report:
         if found is None:
             return ""
         where, wanted, yours = found
-        return f"yours {yours}, expected {wanted}{where} [{case.name}]"
+        return _("yours {yours}, expected {wanted}{where} [{case}]").format(
+            yours=yours, wanted=wanted, where=where, case=case.name
+        )
 
     @property
     def advice(self) -> list[tuple[str, str]]:
         """What is to be said below the lines: (what it is, sentence)."""
         verdict = self.verdict
-        said = [("note", note) for note in verdict.notes]
-        suggestions = [("next", offer) for offer in self.suggestions]
+        said = [(_("note"), note) for note in verdict.notes]
+        suggestions = [(_("next"), offer) for offer in self.suggestions]
         if verdict.status == MISSING:
-            write = "write the answer in its cell, then run the notebook from its top to this cell"
-            return suggestions or [("next", write)]
+            write = _(
+                "write the answer in its cell, then run the notebook from its top to this cell"
+            )
+            return suggestions or [(_("next"), write)]
         if verdict.status == PASSED:
             return said + suggestions
         pointers = [mistake.pointer for mistake in verdict.mistakes[:2] if mistake.pointer]
         if not verdict.mistakes:
             first = next(check for check in verdict.checks if check.status != PASSED)
             pointers += [first.pointer] if first.pointer else []
-        said.append(("read again", "; ".join(dict.fromkeys(pointers)) or self.answer.section))
+        said.append((_("read again"), "; ".join(dict.fromkeys(pointers)) or self.answer.section))
         return said + suggestions
 
     def lines(self, marks: dict[str, str] | None = None, width: int = 92) -> list[str]:
@@ -104,13 +120,17 @@ class Report:
         arrow = "  → " if marks is MARKS else "  -> "
         lines = [self.title]
         for kind, sentence in self.causes:
-            lines += _wrapped(f"{kind}: {sentence}", arrow, width)
+            lines += _wrapped(
+                _("{kind}: {sentence}").format(kind=kind, sentence=sentence), arrow, width
+            )
         for check in self.verdict.checks:
-            lines.append(f"  {marks[check.status]} {check.name}  ({_score(check)})")
+            lines.append(f"  {marks[check.status]} {self.name_of(check)}  ({_score(check)})")
             if check.status == FAILED:
                 lines += _wrapped(f"{check.sentence}{_in_case(check)}", "      ", width)
         for kind, sentence in self.advice:
-            lines += _wrapped(f"{kind}: {sentence}", arrow, width)
+            lines += _wrapped(
+                _("{kind}: {sentence}").format(kind=kind, sentence=sentence), arrow, width
+            )
         return lines
 
     def __repr__(self) -> str:
@@ -139,7 +159,7 @@ class Report:
     def _repr_html_(self) -> str:
         verdict = self.verdict
         border = _COLOURS[verdict.status]
-        rows = "".join(_html_row(check) for check in verdict.checks)
+        rows = "".join(_html_row(check, self.name_of(check)) for check in verdict.checks)
         causes, advice = _html_said(self.causes), _html_said(self.advice)
         return (
             f'<div class="fewshot-check" style="border-left:4px solid {border};padding:.3em 1em;'
@@ -162,13 +182,16 @@ class Report:
                     case = html.escape(check.drawn[0].name)
                     return (
                         f'<figure style="margin:.4em 0">{drawn}<figcaption style="font-size:90%">'
-                        f"the case «{case}»</figcaption></figure>"
+                        + _("the case «{case}»").format(case=case)
+                        + "</figcaption></figure>"
                     )
         return ""
 
 
 def _score(check: CheckVerdict) -> str:
-    return f"{number(check.points)} of {number(check.max_points)}"
+    return _("{points} of {most}").format(
+        points=number(check.points), most=number(check.max_points)
+    )
 
 
 def _in_case(check: CheckVerdict) -> str:
@@ -194,13 +217,16 @@ def _capital(words: str) -> str:
 
 def _html_said(said: list[tuple[str, str]]) -> str:
     return "".join(
-        f'<div style="margin:.25em 0"><b>{html.escape(_capital(kind))}.</b> '
-        f"{inline(_capital(sentence))}</div>"
+        '<div style="margin:.25em 0">'
+        + _("<b>{kind}.</b> {sentence}").format(
+            kind=html.escape(_capital(kind)), sentence=inline(_capital(sentence))
+        )
+        + "</div>"
         for kind, sentence in said
     )
 
 
-def _html_row(check: CheckVerdict) -> str:
+def _html_row(check: CheckVerdict, name: str) -> str:
     colour = _COLOURS[check.status]
     below = ""
     if check.status == FAILED:
@@ -213,7 +239,7 @@ def _html_row(check: CheckVerdict) -> str:
         f'<tr style="background:none"><td style="vertical-align:top;text-align:center;'
         f'padding:.1em .6em .1em 0">{badge(MARKS[check.status], colour)}</td>'
         f'<td style="text-align:left;padding:.1em 1.2em .1em 0;white-space:normal">'
-        f"{html.escape(check.name)}{below}</td>"
+        f"{html.escape(name)}{below}</td>"
         f'<td style="vertical-align:top;text-align:right;padding:.1em 0;white-space:nowrap">'
         f"{_score(check)}</td></tr>"
     )

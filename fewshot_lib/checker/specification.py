@@ -69,6 +69,7 @@ from typing import Any
 
 import torch
 
+from fewshot_lib.checker.language import SOURCE, catalogue
 from fewshot_lib.checker.spec import (
     Answer,
     Case,
@@ -212,6 +213,59 @@ def read(text: str, names: dict[str, Any], name: str, file: str = "<words>") -> 
             for key, table in words.items()
         ],
         prose=[_prose(key, table, f"{file}: {key}") for key, table in texts.items()],
+    )
+
+
+def in_language(exercise: Exercise, language: str) -> Exercise:
+    """Give an exercise with its words in another language; names stay, they are keys.
+
+    Arguments:
+        exercise: in English.
+        language: "zh_CN"; "en" changes nothing.
+    """
+    if language == SOURCE:
+        return exercise
+    own = catalogue(language, f"exercises/{exercise.name}")
+
+    def say(text: str) -> str:
+        return own.get(text, text)
+
+    return replace(
+        exercise,
+        title=say(exercise.title),
+        answers=[
+            _answer_in(answer, catalogue(language, f"exercises/{words_of(answer, exercise.name)}"))
+            for answer in exercise.answers
+        ],
+        prose=[
+            replace(text, rubric=[say(point) for point in text.rubric], model=say(text.model))
+            for text in exercise.prose
+        ],
+    )
+
+
+def words_of(answer: Answer, exercise: str) -> str:
+    """Name the exercise in whose file an answer's words stand: another's where it is shared."""
+    module = getattr(answer.solution, "__module__", "")
+    return module.rpartition(".")[2] if "." in module else exercise
+
+
+def _answer_in(answer: Answer, words: Mapping[str, str]) -> Answer:
+    def say(text: str) -> str:
+        return words.get(text, text)
+
+    return replace(
+        answer,
+        hints=[say(hint) for hint in answer.hints],
+        section=say(answer.section),
+        mistakes=[
+            replace(mistake, says=say(mistake.says), pointer=say(mistake.pointer))
+            for mistake in answer.mistakes
+        ],
+        checks=[
+            replace(check, says=say(check.says), pointer=say(check.pointer))
+            for check in answer.checks
+        ],
     )
 
 

@@ -1,154 +1,124 @@
-"""The reader's own scans: folders of NIfTI files or DICOM series with masks (notebook 08).
+"""The reader's own scans: images with their masks, from whatever format and layout (notebook 08).
 
-Nothing leaves this machine: files are read, nothing is written or sent.
-
-Three layouts are understood, one pair (image, mask) a subject:
-
-- ``<subject>_image.nii.gz`` beside ``<subject>_mask.nii.gz`` (``.nii`` works too);
-- ``imagesTr/<subject>_0000.nii.gz`` (or without ``_0000``) and ``labelsTr/<subject>.nii.gz``;
-- ``<subject>/image.nii.gz``, or ``<subject>/image/`` full of DICOM files, and
-  ``<subject>/mask.nii.gz``.
+Nothing leaves this machine: files are read, nothing is written or sent. What is read: NIfTI, MGH,
+MetaImage, NRRD, DICOM series, grey pictures; as masks also DICOM segmentations and structure sets.
+The layouts of folders stand in `fewshot_lib.data.layouts`.
 
 Names of the labels come from ``labels.json`` or ``dataset.json`` in the folder: {"liver": 1, …},
-{"1": "liver", …} or nnU-Net's {"labels": {…}}. Without one they are ``label_1``, ``label_2``, ….
+{"1": "liver", …} or nnU-Net's {"labels": {…}}; else from the layout, where it names them. Without
+a name they are ``label_1``, ``label_2``, ….
 """
 
 from __future__ import annotations
 
 import json
-import warnings
-from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import torch
-from nibabel.filebasedimages import ImageFileError
+from numpy.typing import NDArray
+from scipy.ndimage import affine_transform
 
-from fewshot_lib.data.dicom import VolumeError, is_dicom, read_series
+from fewshot_lib.data.dicom import describe_series, is_dicom, open_dicom, read_series
+from fewshot_lib.data.dicom_masks import read_dicom_mask
+from fewshot_lib.data.formats import TOLERANCE_MM, read_file, stem, suffix_of
 from fewshot_lib.data.grid import axial
+from fewshot_lib.data.layouts import CHAOS_NAMES, Pair, find_pairs
+from fewshot_lib.data.report import Report, VolumeError, reporting
 from fewshot_lib.data.resize import pad_square, resize_volume
 from fewshot_lib.episodes import Volume
 
-__all__ = ["VolumeError", "read_folder", "read_image", "read_pair"]
+__all__ = ["Report", "VolumeError", "read_folder", "read_image", "read_pair"]
 
 ANISOTROPY = 3.0  # warn when slices are this many times thicker than pixels are wide
-TOLERANCE_MM = 0.1  # image and mask may disagree this much about where they are
-SUFFIXES = (".nii.gz", ".nii")
+ROUNDING = 1e-3  # a label may be this far from a whole number
+CHAOS_VALUES = {1: (55, 70), 2: (110, 135), 3: (175, 200), 4: (240, 255)}
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Where one subject's image and mask lie."""
-
-    subject: str
-    image: Path
-    mask: Path
-
-
-def read_folder(path: str | Path, size: int | None = None) -> list[Volume]:
-    """Read every subject of a folder: NIfTI pairs or DICOM series with a NIfTI mask.
+def read_folder(
+    path: str | Path,
+    size: int | None = None,
+    *,
+    resample: bool = False,
+    report: Report | None = None,
+) -> list[Volume]:
+    """Read every subject of a folder.
 
     Arguments:
-        path: a folder in one of the layouts of this module's page.
+        path: a folder in one of the layouts of `fewshot_lib.data.layouts`.
         size: None keeps each scan's grid; a number pads slices to a square and resamples them to
             size × size, so that subjects of different shapes can be used together.
+        resample: bring a mask on another grid to its image's, nearest neighbour.
+        report: takes what was ignored, changed or assumed; without one each is a warning.
 
     Returns:
-        One volume a subject, sorted by name, all with the same class names: images (Z, 1, H, W)
+        One volume per subject, sorted by name, all with the same class names: images (Z, 1, H, W)
         float32 in the file's units, labels (Z, H, W) int64; axial, slice 0 inferior, image left the
         patient's right, top anterior.
 
     Raises:
         VolumeError: anything that would make the result wrong, one sentence each: no such folder,
             nothing in it, a file without its partner, an unreadable file, an image that is not 3-D,
-            no pixel data, unknown orientation, NaN or one intensity everywhere, image and mask of
+            no pixel data, unknown orientation, one intensity everywhere, image and mask of
             different shape or place, masks that are not whole numbers, negative, or empty, labels
             without a name, subjects without a common label, missing slices.
 
     Warns:
-        UserWarning: slices more than three times thicker than pixels are wide.
+        UserWarning: each remark of the reading, if there is no report.
 
     Source: data card "volumes"; notebook 08.
 
     >>> read_folder("no/such/folder")
     Traceback (most recent call last):
-    fewshot_lib.data.dicom.VolumeError: there is no folder no/such/folder
+    fewshot_lib.data.report.VolumeError: there is no folder no/such/folder
     """
     folder = Path(path).expanduser()
-    if not folder.is_dir():
+    if not folder.exists():
         raise VolumeError(f"there is no folder {folder}")
-    pairs = find_pairs(folder)
-    table = _label_names(folder)
-    numbered = [read_pair(pair.image, pair.mask, subject=pair.subject) for pair in pairs]
-    common = set.intersection(*(_numbers(v) for v in numbered))
-    if not common:
-        raise VolumeError(
-            f"the {len(pairs)} masks in {folder} have no label in common; support and query must "
-            "show the same organ: check the numbering "
-            f"({pairs[0].subject} has {sorted(_numbers(numbered[0]))}, "
-            f"{pairs[-1].subject} has {sorted(_numbers(numbered[-1]))})"
-        )
-    return [
-        _square(volume, size)
-        for volume in _share_names(numbered, table, [pair.mask for pair in pairs])
-    ]
+    if not folder.is_dir():
+        raise VolumeError(f"{folder} is a file; name the folder that holds images and masks")
+    with reporting(report) as found:
+        pairs = find_pairs(folder, found)
+        table = _label_names(folder)
+        organs = sorted({name for pair in pairs for name in pair.organs})
+        if organs:
+            table = table or dict(enumerate(organs, 1))
+        table = table or {n: name for pair in pairs for n, name in pair.names.items()} or None
+        numbered = [
+            _read_pair(pair, resample, found, {} if table is None else table) for pair in pairs
+        ]
+        common = set.intersection(*(_numbers(v) for v in numbered))
+        if not common:
+            raise VolumeError(
+                f"the {len(pairs)} masks in {folder} have no label in common; support and query "
+                "must show the same organ: check the numbering "
+                f"({pairs[0].subject} has {sorted(_numbers(numbered[0]))}, "
+                f"{pairs[-1].subject} has {sorted(_numbers(numbered[-1]))})"
+            )
+        return [
+            _square(volume, size)
+            for volume in _share_names(numbered, table, [pair.mask for pair in pairs])
+        ]
 
 
-def find_pairs(folder: Path) -> list[Pair]:
-    """Match images with masks by name.
-
-    Arguments:
-        folder: in one of the layouts of this module's page.
-
-    Returns:
-        Pairs, sorted by subject.
-
-    Raises:
-        VolumeError: nothing to read, or a file without its partner.
-    """
-    entries = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
-    if not entries:
-        raise VolumeError(f"{folder} is empty; put images and masks into it")
-    if (folder / "imagesTr").is_dir() or (folder / "labelsTr").is_dir():
-        images = {stem.removesuffix("_0000"): p for stem, p in _niftis(folder / "imagesTr").items()}
-        masks = _niftis(folder / "labelsTr")
-    else:
-        images, masks = {}, {}
-        for stem, p in _niftis(folder).items():
-            for ending, found in (("_image", images), ("_mask", masks)):
-                if stem.endswith(ending):
-                    found[stem.removesuffix(ending)] = p
-        for sub in (p for p in entries if p.is_dir()):
-            inside = _niftis(sub)
-            if "mask" in inside:
-                masks[sub.name] = inside["mask"]
-            if "image" in inside:
-                images[sub.name] = inside["image"]
-            elif (sub / "image").is_dir():
-                images[sub.name] = sub / "image"
-    if not images and not masks:
-        raise VolumeError(
-            f"{folder} holds no pair that this course understands (it has {entries[0].name!r}, …); "
-            "name files <subject>_image.nii.gz and <subject>_mask.nii.gz"
-        )
-    lonely = sorted(set(images) ^ set(masks))
-    if lonely:
-        has, lacks = ("an image", "mask") if lonely[0] in images else ("a mask", "image")
-        raise VolumeError(
-            f"{lonely[0]} has {has} but no {lacks} in {folder}; add the {lacks} or move the file "
-            "away"
-        )
-    return [Pair(subject, images[subject], masks[subject]) for subject in sorted(images)]
-
-
-def read_pair(image: str | Path, mask: str | Path, subject: str = "") -> Volume:
+def read_pair(
+    image: str | Path,
+    mask: str | Path,
+    subject: str = "",
+    *,
+    resample: bool = False,
+    report: Report | None = None,
+) -> Volume:
     """Read one image with its mask.
 
     Arguments:
-        image: a NIfTI file or a folder with one DICOM series.
-        mask: a NIfTI file on the image's grid (stored in whatever orientation).
+        image: a file, or a folder with one DICOM series.
+        mask: a file on the image's grid (stored in whatever orientation): whole numbers, or a
+            channel of 0 and 1 per class; or a folder of PNG files, one per slice.
         subject: the person's name; default the image's file name.
+        resample: bring a mask on another grid to the image's, nearest neighbour.
+        report: takes what was ignored, changed or assumed; without one each is a warning.
 
     Returns:
         A volume whose names are ``label_<number>``, with all numbers up to the largest.
@@ -158,20 +128,17 @@ def read_pair(image: str | Path, mask: str | Path, subject: str = "") -> Volume:
 
     Source: notebook 08.
     """
-    image, mask = Path(image), Path(mask)
-    picture = _read_dicom_folder(image) if image.is_dir() else read_nifti(image)
-    marked = read_nifti(mask)
-    _require_same_grid(picture, marked, image, mask)
-    labels = _whole_numbers(axial(marked)[0], mask)
-    return _volume(picture, labels, image, subject)
+    with reporting(report) as found:
+        return _read_pair(Pair(subject, Path(image), Path(mask)), resample, found, {})
 
 
-def read_image(path: str | Path, subject: str = "") -> Volume:
+def read_image(path: str | Path, subject: str = "", *, report: Report | None = None) -> Volume:
     """Read one image that nobody has labelled.
 
     Arguments:
-        path: a NIfTI file or a folder with one DICOM series.
+        path: a file, or a folder with one DICOM series.
         subject: the person's name; default the file's name.
+        report: takes what was ignored, changed or assumed; without one each is a warning.
 
     Returns:
         A volume whose labels are all 0 and whose names are ("background",).
@@ -181,19 +148,65 @@ def read_image(path: str | Path, subject: str = "") -> Volume:
 
     Source: notebook 08; the command ``fewshot segment``.
     """
-    path = Path(path)
-    picture = _read_dicom_folder(path) if path.is_dir() else read_nifti(path)
-    return _volume(picture, None, path, subject)
+    with reporting(report) as found:
+        return _volume(load_image(Path(path), found), None, Path(path), subject, found)
+
+
+def load_image(path: Path, report: Report) -> nib.Nifti1Image:
+    """Read a file or a folder with one DICOM series, in the order in which it is stored."""
+    return _dicom_folder(path, report) if path.is_dir() else read_file(path, report)
+
+
+def mask_type(path: Path) -> np.dtype | None:
+    """Give the type of whole numbers in which a mask is stored; None if it is another."""
+    if path.is_dir() or is_dicom(path):
+        return None
+    own = np.asanyarray(read_file(path, Report(), channels=True).dataobj).dtype
+    return own if own.kind in "iu" and own.itemsize <= 4 else None
+
+
+def _read_pair(pair: Pair, resample: bool, report: Report, names: dict[int, str]) -> Volume:
+    picture = load_image(pair.image, report)
+    if pair.organs:
+        marked = _organs(pair, picture, resample, report, names)
+    else:
+        marked = _mask(pair.mask, pair.image, picture, report)
+        marked = _on_grid(picture, marked, pair.image, pair.mask, resample, report)
+    labels = axial(marked)[0].astype(np.int64)
+    labels = _renumbered(labels, pair.mask, report, names)
+    return _volume(picture, labels, pair.image, pair.subject, report)
+
+
+def _mask(path: Path, image: Path, picture: nib.Nifti1Image, report: Report) -> nib.Nifti1Image:
+    """Read a mask as whole numbers, on its own grid."""
+    if path.is_dir():
+        return _png_slices(path, image, picture, report)
+    if suffix_of(path) in (".jpg", ".jpeg"):
+        raise VolumeError(f"{path}: JPEG changes the numbers of a mask; save it as PNG")
+    if path.is_file() and path.stat().st_size and is_dicom(path):
+        return read_dicom_mask(path, picture, report)
+    marked = read_file(path, report, channels=True)
+    array = _whole(np.asanyarray(marked.dataobj), path, report)
+    if array.ndim == 4:
+        array = _one_hot(array, picture, path, report)
+    if array.max(initial=0) > 65535:
+        raise VolumeError(f"{path} goes up to {array.max()}: is it an image instead of a mask?")
+    return nib.Nifti1Image(array.astype(np.int32), marked.affine)
 
 
 def _volume(
-    picture: nib.Nifti1Image, labels: np.ndarray | None, image: Path, subject: str
+    picture: nib.Nifti1Image,
+    labels: NDArray | None,
+    image: Path,
+    subject: str,
+    report: Report,
 ) -> Volume:
     """Make a volume of an image and its labels (None: all 0), after a look at its intensities."""
-    intensities, spacing = axial(picture)
-    intensities = intensities.astype(np.float32)
-    if not np.isfinite(intensities).all():
-        raise VolumeError(f"{image} holds NaN or infinite intensities; replace them by air first")
+    intensities, (slice_mm, row_mm, column_mm) = axial(picture)
+    upright = float(abs(np.linalg.det(picture.affine[:3, :3]))) / (row_mm * column_mm)
+    if upright < 0.999 * slice_mm:  # sheared: what counts is how thick a slice is
+        slice_mm = upright
+    intensities = _without_padding(intensities.astype(np.float32), image, report)
     if intensities.min() == intensities.max():
         raise VolumeError(
             f"{image} has the intensity {intensities.flat[0]:g} everywhere, so there is nothing to "
@@ -201,125 +214,311 @@ def _volume(
         )
     if labels is None:
         labels = np.zeros(intensities.shape, np.int64)
-    slice_mm, row_mm, column_mm = spacing
     if slice_mm > ANISOTROPY * max(row_mm, column_mm):
-        warnings.warn(
-            f"{image}: slices are {slice_mm:.1f} mm thick and pixels {row_mm:.1f} mm wide; "
+        report.add(
+            "beware",
+            image,
+            f"slices are {slice_mm:.1f} mm thick and pixels {row_mm:.1f} mm wide; "
             "slice-wise lessons work, but neighbouring slices share little",
-            UserWarning,
-            stacklevel=3,
         )
     return Volume(
         images=torch.from_numpy(intensities)[:, None],
         labels=torch.from_numpy(labels),
         names=("background", *(f"label_{n}" for n in range(1, int(labels.max()) + 1))),
-        subject=subject or _stem(image),
-        spacing=spacing,
+        subject=subject or stem(image),
+        spacing=(slice_mm, row_mm, column_mm),
         site=image.parent.name,
     )
 
 
-def _stem(path: Path) -> str:
-    for suffix in SUFFIXES:
-        if path.name.endswith(suffix):
-            return path.name.removesuffix(suffix)
-    return path.name
-
-
-def _niftis(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        return {}
-    files = (p for p in folder.iterdir() if p.name.endswith(SUFFIXES) and p.name[0] != ".")
-    return {_stem(p): p for p in sorted(files)}
-
-
-def read_nifti(path: Path) -> nib.Nifti1Image:
-    """Read a NIfTI file that holds one grey 3-D volume and says how the patient lies.
-
-    Raises:
-        VolumeError: it is not there, not readable, or not such a volume.
-    """
-    if not path.exists():
-        raise VolumeError(f"there is no file {path}; look at its name and folder")
-    if path.is_dir():
-        raise VolumeError(f"{path} is a folder, not a NIfTI file; name one file in it")
-    try:
-        image = nib.load(path)
-        if not isinstance(image, nib.Nifti1Image):
-            raise VolumeError(f"{path} is not NIfTI but {type(image).__name__}; convert it")
-        if image.ndim == 4 and image.shape[3] == 1:
-            image = image.slicer[..., 0]  # one "time point": still a 3-D scan
-        array = np.asanyarray(image.dataobj)
-    except VolumeError:
-        raise
-    except (ImageFileError, OSError, EOFError, ValueError, KeyError) as error:
-        raise VolumeError(
-            f"{path} cannot be read as NIfTI ({type(error).__name__}: {error}); it may be cut off "
-            "or another format, copy or convert it again"
-        ) from error
-    if array.dtype.names:
-        raise VolumeError(f"{path} is a colour image; scans are grey, masks are numbers")
-    if array.ndim != 3:
-        what = "a time series or several channels" if array.ndim > 3 else "a single slice"
-        raise VolumeError(
-            f"{path} is {array.ndim}-D, shape {array.shape} ({what}); save one 3-D volume"
+def _without_padding(intensities: NDArray, image: Path, report: Report) -> NDArray:
+    """Fill what no scanner measured with air: NaN, and one low number far below all others."""
+    if np.isposinf(intensities).any():
+        raise VolumeError(f"{image} holds infinite intensities; export it again")
+    missing = ~np.isfinite(intensities)
+    if missing.all():
+        raise VolumeError(f"{image} holds no intensity at all (NaN everywhere); export it again")
+    if missing.any():
+        air = intensities[~missing].min()
+        intensities[missing] = air
+        report.add(
+            "changed", image, f"{missing.sum()} voxels are NaN or padding; read as air ({air:g})"
         )
-    header = image.header
-    if int(header["sform_code"]) == 0 and int(header["qform_code"]) == 0:
-        raise VolumeError(
-            f"{path} does not say how the patient lies (sform and qform codes are 0), so left and "
-            "right are unknown; export it again with its orientation"
+    low = intensities.min()
+    if low < 0:
+        padding = intensities == low
+        rest = intensities[~padding]
+        # CT reaches down to −1024 in steps of 1; MR does not go below 0
+        is_padding = rest.size and (
+            low < -1100 <= rest.min() - 1 or (low <= -100 and rest.min() >= 0)
         )
-    if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine[:3, :3])) < 1e-6:
-        raise VolumeError(f"{path} has a voxel of no volume in its header; export it again")
-    return image
+        if is_padding and padding.sum() > 1:
+            intensities[padding] = rest.min()
+            report.add(
+                "changed",
+                image,
+                f"{padding.sum()} voxels are {low:g}, far below the rest (padding); read as air "
+                f"({rest.min():g})",
+            )
+    return intensities
 
 
-def _read_dicom_folder(folder: Path) -> nib.Nifti1Image:
-    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-    if not files:
+# --- folders of DICOM files
+
+
+def _dicom_folder(folder: Path, report: Report) -> nib.Nifti1Image:
+    """Read the one series of a folder, or of the tree below it."""
+    here = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    if not here:
         raise VolumeError(f"{folder} is empty; put the series' DICOM files into it")
-    dicoms = [p for p in files if is_dicom(p)]
+    inside = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+    dicoms = [p for p in inside if is_dicom(p)]
+    for other in inside:
+        if other not in dicoms and dicoms:
+            report.add("ignored", other, "no DICOM file, left out")
     if not dicoms:
-        raise VolumeError(f"{folder} holds no DICOM file ({files[0].name} is none)")
-    return read_series({str(p): p for p in dicoms})
-
-
-def _require_same_grid(
-    picture: nib.Nifti1Image, marked: nib.Nifti1Image, image: Path, mask: Path
-) -> None:
-    one, other = nib.as_closest_canonical(picture), nib.as_closest_canonical(marked)
-    if one.shape != other.shape:
-        raise VolumeError(
-            f"{image} has {' × '.join(map(str, one.shape))} voxels and {mask} "
-            f"{' × '.join(map(str, other.shape))} (right, anterior, superior); image and mask must "
-            "be on one grid: resample the mask to the image, nearest neighbour"
+        raise VolumeError(f"{folder} holds no DICOM file ({here[0].name} is none)")
+    folders = sorted({p.parent for p in dicoms if p.name.upper() != "DICOMDIR"})
+    if len(folders) > 1:
+        listed = [(f, [p for p in dicoms if p.parent == f]) for f in folders]
+        told = "; ".join(
+            f"{f.relative_to(folder)}: {describe_series([_header(p) for p in files])}"
+            for f, files in listed[:8]
         )
-    corners = np.array(np.meshgrid(*((0, n - 1) for n in one.shape))).reshape(3, -1)
-    places = [nib.affines.apply_affine(i.affine, corners.T) for i in (one, other)]
+        raise VolumeError(
+            f"{folder} holds {len(folders)} folders of DICOM files ({told}"
+            f"{'; …' if len(listed) > 8 else ''}); name one of them"
+        )
+    if folders and folders[0] != folder:
+        report.add("header", folder, f"the series in {folders[0].relative_to(folder)} is read")
+    return read_series({str(p): p for p in dicoms}, report, padding=True)
+
+
+def _header(path: Path) -> object:
+    return open_dicom(str(path), path)
+
+
+def _png_slices(
+    folder: Path, image: Path, picture: nib.Nifti1Image, report: Report
+) -> nib.Nifti1Image:
+    """Read a folder of PNG masks beside a DICOM series, matched by the order of file names."""
+    masks = sorted(p for p in folder.iterdir() if suffix_of(p) == ".png" and p.name[0] != ".")
+    slices = sorted(p for p in image.rglob("*") if p.is_file() and is_dicom(p))
+    if not image.is_dir() or len(masks) != len(slices) or not masks:
+        raise VolumeError(
+            f"{folder} holds {len(masks)} PNG masks for {len(slices)} DICOM slices of {image}; "
+            "give one mask per slice"
+        )
+    if {p.stem for p in masks} == {p.stem for p in slices}:
+        report.add("header", folder, "masks are matched with slices by name")
+    else:
+        report.add("assumed", folder, "masks are matched with slices by the order of their names")
+    to_voxels = np.linalg.inv(picture.affine)
+    labels = np.zeros(picture.shape, np.int64)
+    for mask, path in zip(masks, slices, strict=True):
+        own = Report()  # that a picture says neither size nor side does not matter here
+        array = np.asarray(read_file(mask, own).dataobj)[..., 0]
+        origin = np.array(open_dicom(str(path), path).ImagePositionPatient, float) * (-1, -1, 1)
+        place = round(float((to_voxels @ [*origin, 1])[2]))
+        if array.shape != labels.shape[:2]:
+            raise VolumeError(f"{mask} has another size than the slices of {image}; export again")
+        labels[..., place] = array
+    values = set(np.unique(labels).tolist()) - {0}
+    ranges = CHAOS_VALUES.items()
+    if values and values != {255} and all(any(a <= v <= b for _, (a, b) in ranges) for v in values):
+        grey = labels.copy()
+        for number, (a, b) in ranges:
+            labels[(grey >= a) & (grey <= b)] = number
+        told = ", ".join(f"{n} {name}" for n, name in CHAOS_NAMES.items())
+        report.add("changed", folder, f"grey levels are read as CHAOS writes them: {told}")
+    return nib.Nifti1Image(labels.astype(np.int32), picture.affine)
+
+
+def _organs(
+    pair: Pair,
+    picture: nib.Nifti1Image,
+    resample: bool,
+    report: Report,
+    names: dict[int, str],
+) -> nib.Nifti1Image:
+    """Put the masks of single organs into one."""
+    numbers = {name: number for number, name in names.items()}
+    labels = np.zeros(picture.shape, np.int32)
+    for organ, path in pair.organs.items():
+        if organ not in numbers:
+            report.add("ignored", path, "the label table does not name it")
+            continue
+        marked = _on_grid(
+            picture, _mask(path, pair.image, picture, report), pair.image, path, resample, report
+        )
+        here = np.asarray(marked.dataobj) != 0
+        overlap = int((labels[here] > 0).sum())
+        if overlap:
+            raise VolumeError(
+                f"{path} overlaps another organ in {overlap} voxels; a voxel has one label here: "
+                "leave one of the two masks out"
+            )
+        labels[here] = numbers[organ]
+    return nib.Nifti1Image(labels, picture.affine)
+
+
+# --- masks
+
+
+def _on_grid(
+    picture: nib.Nifti1Image,
+    marked: nib.Nifti1Image,
+    image: Path,
+    mask: Path,
+    resample: bool,
+    report: Report,
+) -> nib.Nifti1Image:
+    """Bring a mask to its image's voxels: exactly, if it lies on them, or else by resampling.
+
+    A DICOM segmentation or one of 3D Slicer may cover a part of the image's voxels; the rest is
+    background.
+    """
+    to_mask = np.linalg.inv(marked.affine) @ picture.affine  # the image's voxels → the mask's
+    whole = np.round(to_mask)
+    one, other = (nib.affines.apply_affine(m, _corners(picture.shape)) for m in (to_mask, whole))
+    apart = float(
+        np.linalg.norm((one - other) @ marked.affine[:3, :3].T, axis=1).max()
+    )  # mm, at the corners
+    turns = np.abs(whole[:3, :3])
+    exact = (turns.sum(0) == 1).all() and (turns.sum(1) == 1).all()
+    half = float(nib.affines.voxel_sizes(marked.affine).min()) / 2
+    if exact and apart < half:
+        back = np.linalg.inv(whole)
+        ends = np.array([[0, 0, 0], [n - 1 for n in marked.shape]])
+        places = nib.affines.apply_affine(back, ends)
+        inside = (places >= -0.5).all() and (places < np.array(picture.shape) - 0.5).all()
+        cut_out = suffix_of(mask) == ".seg.nrrd" or (
+            mask.is_file() and is_dicom(mask)
+        )  # those may leave out slices
+        whole_grid = int(np.prod(marked.shape)) == int(np.prod(picture.shape))
+        if inside and (cut_out or whole_grid):
+            if apart > TOLERANCE_MM:
+                report.add(
+                    "header", mask, f"lies {apart:.2f} mm beside the image; its voxels are used"
+                )
+            if not whole_grid:
+                shape = " × ".join(map(str, marked.shape))
+                report.add("assumed", mask, f"covers {shape} voxels; the rest is background")
+            return _nearest(picture, marked, whole)
+    if resample:
+        result = _nearest(picture, marked, to_mask)
+        kept = int((np.asarray(result.dataobj) != 0).sum())
+        if not kept:
+            raise VolumeError(f"{mask} marks nothing inside {image}; it belongs to another scan")
+        report.add("resampled", mask, f"to the grid of {image}, nearest neighbour; {kept} voxels")
+        return result
+    shapes = [nib.as_closest_canonical(i).shape for i in (picture, marked)]
+    if shapes[0] != shapes[1]:
+        raise VolumeError(
+            f"{image} has {' × '.join(map(str, shapes[0]))} voxels and {mask} "
+            f"{' × '.join(map(str, shapes[1]))} (right, anterior, superior); image and mask must "
+            "be on one grid: resample the mask to the image, nearest neighbour (--resample, or "
+            "resample=True)"
+        )
+    upright = [nib.as_closest_canonical(i).affine for i in (picture, marked)]
+    places = [nib.affines.apply_affine(affine, _corners(shapes[0])) for affine in upright]
     apart = float(np.linalg.norm(places[0] - places[1], axis=1).max())
-    if apart > TOLERANCE_MM:
-        axes = ["".join(nib.aff2axcodes(i.affine)) for i in (picture, marked)]
-        raise VolumeError(
-            f"{image} and {mask} have one shape but lie up to {apart:.1f} mm apart (axes "
-            f"{axes[0]} and {axes[1]}); their headers disagree: resample the mask to the image, or "
-            "copy the header if you are sure that the voxels match"
-        )
+    axes = ["".join(nib.aff2axcodes(i.affine)) for i in (picture, marked)]
+    raise VolumeError(
+        f"{image} and {mask} have one shape but lie up to {apart:.1f} mm apart (axes "
+        f"{axes[0]} and {axes[1]}); their headers disagree: resample the mask to the image "
+        "(--resample, or resample=True), or copy the header if you are sure that the voxels match"
+    )
 
 
-def _whole_numbers(mask: np.ndarray, path: Path) -> np.ndarray:
-    if not np.isfinite(mask).all() or not np.array_equal(mask, np.round(mask)):
+def _corners(shape: tuple[int, ...]) -> NDArray:
+    return np.array(np.meshgrid(*((0, n - 1) for n in shape))).reshape(3, -1).T
+
+
+def _nearest(
+    picture: nib.Nifti1Image, marked: nib.Nifti1Image, to_mask: NDArray
+) -> nib.Nifti1Image:
+    array = np.pad(np.asarray(marked.dataobj), 1)  # the outer half of the outer voxels counts, too
+    there = affine_transform(
+        array, to_mask[:3, :3], to_mask[:3, 3] + 1, picture.shape, order=0, mode="constant", cval=0
+    )
+    return nib.Nifti1Image(there, picture.affine, dtype=there.dtype)
+
+
+def _whole(mask: NDArray, path: Path, report: Report) -> NDArray[np.int64]:
+    """Give a mask's whole numbers: NaN is background, rounding noise is rounded."""
+    if mask.dtype.kind in "iu":
+        return mask.astype(np.int64)
+    empty = np.isnan(mask)
+    if empty.any():
+        report.add("changed", path, f"{empty.sum()} voxels are NaN; read as background")
+        mask = np.where(empty, 0, mask)
+    whole = np.round(mask)
+    with np.errstate(invalid="ignore"):  # of infinities
+        off = ~(np.abs(mask - whole) <= ROUNDING)
+    if off.any() or np.abs(whole).max() > 2**31:
+        such = float(mask[off].flat[0]) if off.any() else float(np.abs(whole).max())
         raise VolumeError(
-            f"{path} holds fractions (such as {float(mask[mask != np.round(mask)].flat[0]):.3g}); "
+            f"{path} holds fractions (such as {such:.3g}); "
             "a mask holds whole label numbers: threshold probabilities first"
         )
-    labels = mask.astype(np.int64)
-    if labels.min() < 0:
-        raise VolumeError(f"{path} holds the negative label {labels.min()}; use 0, 1, 2, …")
-    if labels.max() == 0:
+    noise = float(np.abs(mask - whole).max())
+    if noise:
+        report.add("changed", path, f"labels are up to {noise:.1e} off whole numbers; rounded")
+    return whole.astype(np.int64)
+
+
+def _one_hot(
+    array: NDArray, picture: nib.Nifti1Image, path: Path, report: Report
+) -> NDArray[np.int64]:
+    """Turn a channel of 0 and 1 per class into label numbers."""
+    sizes = sorted(picture.shape)
+    axes = [axis for axis in (3, 0) if sorted(np.delete(array.shape, axis).tolist()) == sizes]
+    if not axes or not np.isin(array, (0, 1)).all():
+        raise VolumeError(
+            f"{path} is 4-D, shape {array.shape}, but no channel of 0 and 1 per class on the "
+            "image's grid; save one 3-D volume of label numbers"
+        )
+    if len(axes) == 2:
+        raise VolumeError(
+            f"{path}, shape {array.shape}: its channels may be the first or the last axis; save "
+            "one 3-D volume of label numbers"
+        )
+    array = np.moveaxis(array, axes[0], 0)
+    at_once = array.sum(0)
+    if at_once.max() > 1:
+        raise VolumeError(
+            f"{path}: {(at_once > 1).sum()} voxels belong to several classes at once; a voxel has "
+            "one label here: save the classes one by one"
+        )
+    where = "last" if axes[0] == 3 else "first"
+    if at_once.min() == 1:
+        report.add("changed", path, f"one-hot, channels {where}; channel 0 is the background")
+        return array.argmax(0)
+    report.add("changed", path, f"one-hot, channels {where}; the first channel is label 1")
+    return (array * np.arange(1, len(array) + 1)[:, None, None, None]).sum(0)
+
+
+def _renumbered(
+    labels: NDArray[np.int64], path: Path, report: Report, names: dict[int, str]
+) -> NDArray[np.int64]:
+    """Read 255 or −1 of a binary mask as its foreground; refuse what cannot be a label."""
+    values = set(np.unique(labels).tolist()) - {0}
+    if not values:
         raise VolumeError(f"{path} marks nothing (all 0); label at least one organ")
-    if labels.max() > 65535:
-        raise VolumeError(f"{path} goes up to {labels.max()}: is it an image instead of a mask?")
+    if values in ({255}, {-1}) and not values & set(names):
+        report.add("changed", path, f"{values.pop()} is the foreground of a binary mask, label 1")
+        return (labels != 0).astype(np.int64)
+    if min(values) < 0:
+        raise VolumeError(
+            f"{path} holds the negative label {min(values)} beside others, which often means "
+            "'do not look here'; use 0, 1, 2, …"
+        )
+    if 255 in values and 255 not in names and max(values - {255}) < 200:
+        raise VolumeError(
+            f"{path} holds 255 beside other labels, which often means 'do not look here'; set it "
+            "to 0, or name it in labels.json"
+        )
     return labels
 
 
@@ -334,7 +533,7 @@ def _label_names(folder: Path) -> dict[int, str] | None:
         if not path.is_file():
             continue
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_bytes())  # UTF-8 or -16, with or without its mark
             content = content.get("labels", content)
             pairs = [
                 (int(k), str(v)) if str(k).lstrip("-").isdigit() else (int(v), str(k))

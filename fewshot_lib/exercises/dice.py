@@ -31,9 +31,10 @@ def dice(prediction, target, empty):
     """Measure 2 |P ∩ T| / (|P| + |T|), slice by slice.
 
     Arguments:
-        prediction: (…, H, W), boolean, or 0 and 1 in any type; leading dimensions are slices.
+        prediction: (…, H, W), boolean, or 0 and 1 in any type; leading
+            dimensions are slices.
         target: (…, H, W) likewise.
-        empty: the value of a slice in which both masks are empty (NaN, 0, 1, …).
+        empty: the value of a slice in which both masks are empty (NaN, 0, …).
 
     Returns:
         (…) float in [0, 1], or `empty`.
@@ -119,10 +120,11 @@ def _zeros_and_ones(g: Generator) -> Iterator[Case]:
 
 @answer(reference=evaluation.volume_dice, withhold=GIVEN_AWAY)
 def volume_dice(prediction, target, empty):
-    """Measure the Dice of a volume: one overlap and one sum of sizes for all its slices.
+    """Measure the Dice of a volume: one overlap, one sum of sizes.
 
     Arguments:
-        prediction: (…, Z, H, W), boolean, or 0 and 1; leading dimensions are volumes.
+        prediction: (…, Z, H, W), boolean, or 0 and 1; leading dimensions are
+            volumes.
         target: (…, Z, H, W) likewise.
         empty: the value of a volume that is empty in both.
 
@@ -187,15 +189,18 @@ def bootstrap_interval(values, confidence, n_resamples, generator):
     """Give the percentile bootstrap interval of a mean.
 
     Arguments:
-        values: (N,) float; NaN (a slice without a score) is left out before anything else.
-        confidence: the share of the resampled means that lies inside, in (0, 1).
+        values: (N,) float; NaN (a slice without a score) is left out before
+            anything else.
+        confidence: the share of the resampled means that lies inside, in
+            (0, 1).
         n_resamples: how many resamples.
         generator: the torch.Generator that everything random comes from.
 
     Returns:
-        low, high: the quantiles (1 − confidence)/2 and (1 + confidence)/2 of the resampled means.
+        low, high: the quantiles (1 − confidence)/2 and (1 + confidence)/2 of
+            the resampled means.
     """
-    ### BEGIN SOLUTION: draw with replacement, average each resample, take two quantiles
+    ### BEGIN SOLUTION: draw with replacement, average, take two quantiles
     values = values[~values.isnan()]
     n = len(values)
     drawn = torch.randint(n, (n_resamples, n), generator=generator)
@@ -298,7 +303,7 @@ def _twice(g: Generator) -> Iterator[Case]:
 
 @answer(withhold=GIVEN_AWAY)
 def mean_dice(prediction, target, n_classes):
-    """Average the Dice over the organs that at least one of two label maps shows.
+    """Average the Dice over the organs that at least one map shows.
 
     Arguments:
         prediction: (H, W) int64 in 0 … n_classes−1; 0 is background.
@@ -306,10 +311,10 @@ def mean_dice(prediction, target, n_classes):
         n_classes: number of classes, background included.
 
     Returns:
-        One number in [0, 1]: an organ that neither map shows is left out, one that only one of
-        them shows counts as 0; NaN if no organ is shown.
+        One number in [0, 1]: an organ that neither map shows is left out, one
+        that only one of them shows counts as 0; NaN if no organ is shown.
     """
-    ### BEGIN SOLUTION: what mean_dice_as_found means to do, without its three faults
+    ### BEGIN SOLUTION: mean_dice_as_found without its three faults
     organs = torch.arange(1, n_classes)[:, None, None]  # (n_classes−1, 1, 1)
     return dice(prediction == organs, target == organs, math.nan).nanmean()
     ### END SOLUTION

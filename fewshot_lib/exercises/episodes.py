@@ -36,7 +36,7 @@ def _of_the_library(
     ],
 )
 def draw_episode(labels, n_way, k_shot, n_query, generator):
-    """Draw one N-way K-shot episode: classes first, then examples of each, nothing twice.
+    """Draw one N-way K-shot episode, nothing twice.
 
     Arguments:
         labels: (N,) int64, the class of each example; any values.
@@ -51,9 +51,10 @@ def draw_episode(labels, n_way, k_shot, n_query, generator):
         classes: (n_way,) int64, the label of each row.
 
     Raises:
-        ValueError: fewer than n_way classes, or a class with fewer than k_shot + n_query examples.
+        ValueError: fewer than n_way classes, or a class with fewer than
+            k_shot + n_query examples.
     """
-    ### BEGIN SOLUTION: draw distinct classes, then distinct examples of each, and cut them in two
+    ### BEGIN SOLUTION: draw classes, then examples of each; cut them in two
     values, counts = labels.unique(return_counts=True)
     if len(values) < n_way:
         raise ValueError(f"{n_way} ways need as many classes; there are {len(values)}")
@@ -277,21 +278,24 @@ def _impossible(g: Generator) -> Iterator[Case]:
 
 @answer()
 def find_leaks(train_classes, test_classes, support, query, gap):
-    """Find what an evaluation should not have seen: classes, subjects, neighbouring slices.
+    """Find the classes, subjects and neighbouring slices that leak.
 
     Arguments:
         train_classes: (A,) int64, possibly with repetitions.
         test_classes: (B,) int64, likewise.
-        support: (S, 2) int64; column 0 is the subject, column 1 the number of the slice.
+        support: (S, 2) int64; column 0 is the subject, column 1 the number of
+            the slice.
         query: (Q, 2) int64, likewise.
-        gap: slices of one subject that are at most so far apart are neighbours; 0 or more.
+        gap: slices of one subject that are at most so far apart are
+            neighbours; 0 or more.
 
     Returns:
         classes: the classes in both lists, ascending, each once.
         subjects: (Q,) bool, True where the query's subject is in the support.
-        neighbours: (Q,) bool, True where a support slice of the same subject is a neighbour.
+        neighbours: (Q,) bool, True where a support slice of the same subject
+            is a neighbour.
     """
-    ### BEGIN SOLUTION: classes in both; compare each query with each support slice, pair by pair
+    ### BEGIN SOLUTION: compare each query with each support slice
     shared = train_classes[torch.isin(train_classes, test_classes)].unique()
     same = query[:, None, 0] == support[None, :, 0]  # (Q, S)
     near = (query[:, None, 1] - support[None, :, 1]).abs() <= gap
@@ -350,7 +354,7 @@ def _clean(g: Generator) -> Iterator[Case]:
 
 @answer()
 def expected_coverage(n_classes, n_way, n_episodes):
-    """Give the expected number of different classes that a number of episodes has shown.
+    """Give the expected number of classes that so many episodes have shown.
 
     Arguments:
         n_classes: N, how many there are.
@@ -360,7 +364,7 @@ def expected_coverage(n_classes, n_way, n_episodes):
     Returns:
         One float, or a tensor of T's shape.
     """
-    ### BEGIN SOLUTION: N times the probability that one class is not missed by all episodes
+    ### BEGIN SOLUTION: N times the probability that a class is not missed
     return n_classes * (1 - (1 - n_way / n_classes) ** n_episodes)
     ### END SOLUTION
 
@@ -395,13 +399,15 @@ def accuracy(log_p):
     """Give the share of queries whose most probable class is the right one.
 
     Arguments:
-        log_p: (…, n_way, n_query, n_way) float; row i holds queries of class i, the last axis the
-            log-probabilities; leading dimensions are episodes.
+        log_p: (…, n_way, n_query, n_way) float; row i holds queries of class
+            i, the last axis the log-probabilities; leading dimensions are
+            episodes.
 
     Returns:
-        (…) float in [0, 1], one number per episode; a query with a NaN is never right.
+        (…) float in [0, 1], one number per episode; a query with a NaN is
+        never right.
     """
-    ### BEGIN SOLUTION: what accuracy_as_found means to do, without its three faults
+    ### BEGIN SOLUTION: accuracy_as_found without its three faults
     targets = torch.arange(log_p.shape[-1])[:, None]  # (n_way, 1)
     right = (log_p.argmax(dim=-1) == targets) & ~log_p.isnan().any(dim=-1)
     return right.double().mean(dim=(-2, -1))

@@ -204,7 +204,7 @@ def posterior(squared, variance=0.5, log_prior=None):
     Returns:
         (…, Q, K) in 0 … 1; sums to one over the last axis.
     """
-    ### BEGIN SOLUTION: softmax over the classes of what is left after cancelling
+    ### BEGIN SOLUTION: softmax over the classes of what is left
     logits = -squared / (2 * variance)
     if log_prior is not None:
         logits = logits + log_prior
@@ -294,7 +294,7 @@ def linear_form(prototypes, variance=0.5, log_prior=None):
     Returns:
         weights (…, K, M) and biases (…, K), by the expansion above.
     """
-    ### BEGIN SOLUTION: w_k is the factor of z, b_k is what has an index k but no z
+    ### BEGIN SOLUTION: w_k is the factor of z, b_k has an index k but no z
     weights = prototypes / variance
     biases = -prototypes.square().sum(dim=-1) / (2 * variance)
     if log_prior is not None:
@@ -347,13 +347,13 @@ def mean_direction(embeddings):
     """Return the maximum-likelihood direction of one class.
 
     Arguments:
-        embeddings: (…, N, M) float, the support of one class, no vector zero; leading dimensions
-            are classes or episodes.
+        embeddings: (…, N, M) float, the support of one class, no vector zero;
+            leading dimensions are classes or episodes.
 
     Returns:
         (…, M), of length 1.
     """
-    ### BEGIN SOLUTION: normalise each example, sum over the examples, normalise the sum
+    ### BEGIN SOLUTION: normalise each example, sum, normalise the sum
     unit = F.normalize(embeddings, dim=-1)
     return F.normalize(unit.sum(dim=-2), dim=-1)
     ### END SOLUTION
@@ -399,7 +399,7 @@ def _of_classes(g: Generator) -> Iterator[Case]:
     withhold=GIVEN_AWAY,
 )
 def vmf_log_posterior(queries, directions, kappa, log_prior=None):
-    """Return log p(y = k | z) for von Mises–Fisher classes of one concentration.
+    """Return log p(y = k | z) for von Mises–Fisher classes, one concentration.
 
     Arguments:
         queries: (…, Q, M) float, z; only their directions matter.
@@ -474,7 +474,8 @@ def variance_from_scale(scale, distance="squared_euclidean"):
         σ² > 0, a number.
 
     Raises:
-        ValueError: any other distance; "euclidean" (un-squared) has no Gaussian reading.
+        ValueError: any other distance; "euclidean" (un-squared) has no
+            Gaussian reading.
     """
     ### BEGIN SOLUTION: solve for σ² in both cases; refuse every other distance
     if distance == "squared_euclidean":
@@ -530,9 +531,10 @@ def support_size_correction(counts, variance, dimension):
         (K,) float.
 
     Raises:
-        ValueError: a count that is not positive; such a class has no prototype.
+        ValueError: a count that is not positive; such a class has no
+            prototype.
     """
-    ### BEGIN SOLUTION: refuse empty supports; return the mean squared length of ε_k
+    ### BEGIN SOLUTION: refuse empty supports; mean squared length of ε_k
     if (counts <= 0).any():
         raise ValueError("every class needs at least one support example")
     return variance * dimension / counts
@@ -583,7 +585,7 @@ def quadratic_log_posterior(queries, prototypes, variances, priors):
     Returns:
         (…, Q, K), all ≤ 0 and finite; exp sums to one over the last axis.
     """
-    ### BEGIN SOLUTION: what log_posterior_as_found means to do, without its three faults
+    ### BEGIN SOLUTION: log_posterior_as_found without its three faults
     squared = squared_euclidean(queries, prototypes)  # (…, Q, K)
     log_volume = queries.shape[-1] / 2 * variances.log()  # (K,)
     logits = priors.log() - squared / (2 * variances) - log_volume

@@ -95,17 +95,20 @@ def ep1(predictions, support_mask, query_mask, chunks):
     """Put a volume together chunk by chunk, as EP1 does, and give its Dice.
 
     Arguments:
-        predictions: (S, Z, H, W) bool; [s, z] is query slice z as support slice s segments it.
+        predictions: (S, Z, H, W) bool; [s, z] is query slice z as support
+            slice s segments it.
         support_mask: (S, H, W) bool.
         query_mask: (Z, H, W) bool.
         chunks: how many; 1 or more.
 
     Returns:
         volume: (Z, H, W) bool; empty outside the query's extent.
-        dice: one number, 2 |P ∩ T| / (|P| + |T|) over all voxels; NaN if both are empty.
+        dice: one number, 2 |P ∩ T| / (|P| + |T|) over all voxels; NaN if both
+            are empty.
 
     Raises:
-        ValueError: the support's extent has fewer slices than there are chunks.
+        ValueError: the support's extent has fewer slices than there are
+            chunks.
     """
     ### BEGIN SOLUTION: cut both extents; copy each query slice from the centre of its chunk
     labelled = support_mask.any(dim=(-2, -1)).nonzero().flatten()
@@ -179,10 +182,11 @@ def _ep2_by_the_library(predictions: Tensor, support_mask: Tensor, query_mask: T
 
 @answer(reference=_ep2_by_the_library, withhold=GIVEN_AWAY)
 def ep2(predictions, support_mask, query_mask):
-    """Let the centre support slice segment every query slice, and give the volume's Dice.
+    """Let the centre support slice segment all query slices; give the Dice.
 
     Arguments:
-        predictions: (S, Z, H, W) bool; [s, z] is query slice z as support slice s segments it.
+        predictions: (S, Z, H, W) bool; [s, z] is query slice z as support
+            slice s segments it.
         support_mask: (S, H, W) bool.
         query_mask: (Z, H, W) bool.
 
@@ -247,13 +251,15 @@ def choose_slice(predictions, mask):
     """Choose the slice that segments the other slices of its own volume best.
 
     Arguments:
-        predictions: (S, S, H, W) bool; [s, t] is slice t as slice s segments it.
+        predictions: (S, S, H, W) bool; [s, t] is slice t as slice s segments
+            it.
         mask: (S, H, W) bool, the labels of the same volume.
 
     Returns:
-        slice: the number of a slice that shows the organ; the lowest of equals.
-        dice: its volume Dice over all slices but itself, those without the organ too; NaN if that
-            is 0/0.
+        slice: the number of a slice that shows the organ; the lowest of
+            equals.
+        dice: its volume Dice over all slices but itself, those without the
+            organ too; NaN if that is 0/0.
 
     Raises:
         ValueError: no slice shows the organ.
@@ -322,7 +328,7 @@ def _none_shown(g: Generator) -> Iterator[Case]:
 
 @answer()
 def find_fold_leaks(train, support, query):
-    """Find scans that folds never query, query twice, train on, or support themselves with.
+    """Find scans that folds never query, query twice, or see beforehand.
 
     Arguments:
         train: (F, N) bool; fold f trains on scan n.
@@ -332,7 +338,8 @@ def find_fold_leaks(train, support, query):
     Returns:
         never: (N,) bool, scans that no fold queries.
         twice: (N,) bool, scans that more than one fold queries.
-        trained: (F, N) bool, where a fold queries a scan that this very fold trains on.
+        trained: (F, N) bool, where a fold queries a scan that this very fold
+            trains on.
         own: (F, N) bool, where a fold queries the scan that supports it.
     """
     ### BEGIN SOLUTION: count over the folds; compare within each fold
@@ -410,11 +417,12 @@ def make_folds(n_scans, n_folds):
 
     Arguments:
         n_scans: scans 0 … n_scans−1.
-        n_folds: folds 0 … n_folds−1; the numbers of scans that they query differ by 1 at most.
+        n_folds: folds 0 … n_folds−1; the numbers of scans that they query
+            differ by 1 at most.
 
     Returns:
-        (n_scans, 3) int64, rows (fold, support, query) in any order; all rows of a fold have the
-        same support, which that fold does not query.
+        (n_scans, 3) int64, rows (fold, support, query) in any order; all rows
+        of a fold have the same support, which that fold does not query.
 
     Raises:
         ValueError: fewer than two folds, or more folds than scans.

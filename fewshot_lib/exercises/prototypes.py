@@ -30,7 +30,9 @@ def _prototype_picture(case: Case, expected: Any, got: Any) -> str | None:
 
 @answer(reference=library.class_prototypes, picture=_prototype_picture, withhold=GIVEN_AWAY)
 def class_prototypes(embeddings, labels, n_way):
-    """Average each class's support embeddings: c_k = 1/|S_k| Σ f(x_i) over the i with y_i = k.
+    """Average each class's support embeddings.
+
+    c_k = 1/|S_k| Σ f(x_i) over the i with y_i = k
 
     Arguments:
         embeddings: (…, N, D) float; leading dimensions are episodes.
@@ -41,9 +43,9 @@ def class_prototypes(embeddings, labels, n_way):
         (…, n_way, D); row k is c_k.
 
     Raises:
-        ValueError: a label outside 0 … n_way−1, or a class without any example.
+        ValueError: a label outside 0 … n_way−1, or a class without example.
     """
-    ### BEGIN SOLUTION: average each class's embeddings, one row per class; refuse senseless labels
+    ### BEGIN SOLUTION: average per class, a row each; refuse invalid labels
     if ((labels < 0) | (labels >= n_way)).any():
         raise ValueError(f"labels must lie in 0 … {n_way - 1}")
     member = labels[..., None] == torch.arange(n_way)  # (…, N, n_way)
@@ -127,10 +129,12 @@ def squared_euclidean(queries, prototypes):
         prototypes: (…, K, D) float, the same leading dimensions.
 
     Returns:
-        (…, Q, K), never negative, also when a large offset is common to all vectors.
+        (…, Q, K), never negative, also when a large offset is common to all
+        vectors.
     """
-    ### BEGIN SOLUTION: subtract every prototype from every query, square, sum over the features
-    difference = queries[..., :, None, :] - prototypes[..., None, :, :]  # (…, Q, K, D)
+    ### BEGIN SOLUTION: subtract each from each, square, sum over features
+    # (…, Q, K, D)
+    difference = queries[..., :, None, :] - prototypes[..., None, :, :]
     return difference.square().sum(dim=-1)
     ### END SOLUTION
 
@@ -186,7 +190,7 @@ def _of_the_library(queries: Tensor, prototypes: Tensor, scale: float = 1.0) -> 
     withhold=GIVEN_AWAY,
 )
 def log_posterior(queries, prototypes, scale=1.0):
-    """Return log p(y = k | z): log-softmax over the classes of −scale · ‖z − c_k‖².
+    """Return log p(y = k | z): log-softmax over k of −scale · ‖z − c_k‖².
 
     Arguments:
         queries: (…, Q, D) float.
@@ -196,7 +200,7 @@ def log_posterior(queries, prototypes, scale=1.0):
     Returns:
         (…, Q, K), all ≤ 0 and finite; exp sums to one over the last axis.
     """
-    ### BEGIN SOLUTION: normalise minus scale times the squared distances over the classes, in logs
+    ### BEGIN SOLUTION: log-softmax of minus scaled squared distances
     return torch.log_softmax(-scale * squared_euclidean(queries, prototypes), dim=-1)
     ### END SOLUTION
 

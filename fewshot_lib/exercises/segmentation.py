@@ -50,11 +50,14 @@ def _of_the_library(features: Tensor, masks: Tensor) -> Tensor:
 
 @answer(reference=_of_the_library, picture=pictures.matrix, withhold=GIVEN_AWAY)
 def note_prototypes(features, masks):
-    """Compute the note's prototypes: c_k(p) = Σ_s M_sk(p) f_s(p) / (Σ_s M_sk(p) + 1e-5).
+    """Compute the note's prototypes, a vector per class and position.
+
+    c_k(p) = Σ_s M_sk(p) f_s(p) / (Σ_s M_sk(p) + 1e-5)
 
     Arguments:
         features: (S, D, H', W') float, of S support images.
-        masks: (S, K, H, W) bool or float, of K classes; shrunk to (H', W') with mode "nearest".
+        masks: (S, K, H, W) bool or float, of K classes; shrunk to (H', W')
+            with mode "nearest".
 
     Returns:
         (K, D, H', W'); exactly zero where no support image shows the class.
@@ -114,17 +117,21 @@ def shift_test(segment, image, mask, shift):
     """Move the object and measure whom the prediction follows.
 
     Arguments:
-        segment: (support image (H, W), support mask (H, W) bool, query image (H, W)) → (H, W) bool.
+        segment: (support image (H, W), support mask (H, W) bool, query image
+            (H, W)) → (H, W) bool.
         image: (H, W) float, the support image.
         mask: (H, W) bool, its object.
-        shift: (rows, columns), down and to the right; what leaves comes back on the other side.
+        shift: (rows, columns), down and to the right; what leaves comes back
+            on the other side.
 
     Returns:
-        dice: 2 |P ∩ T| / (|P| + |T|) of the prediction P and the query's mask T, in 0 … 1.
-        agreement: share of all pixels where P equals the support mask, in 0 … 1.
+        dice: 2 |P ∩ T| / (|P| + |T|) of the prediction P and the query's mask
+            T, in 0 … 1.
+        agreement: share of all pixels where P equals the support mask.
 
     Raises:
-        ValueError: the shift leaves the mask as it was: no network could fail such a test.
+        ValueError: the shift leaves the mask as it was: no network could fail
+            such a test.
     """
     ### BEGIN SOLUTION: roll image and mask, refuse if nothing moved, segment, measure both
     query = torch.roll(image, shift, dims=(-2, -1))
@@ -209,14 +216,15 @@ def _pooled_by_the_library(features: Tensor, masks: Tensor) -> tuple[Tensor, Ten
     withhold=GIVEN_AWAY,
 )
 def compute_prototypes(features, masks):
-    """Average features under each class's masks: one prototype per class from all support images.
+    """Average features under each class's masks, over all support images.
 
     Arguments:
         features: (…, S, D, H', W') float; leading dimensions are episodes.
         masks: (…, S, K, H, W) bool, or float weights in 0 … 1; H ≥ H', W ≥ W'.
 
     Returns:
-        prototypes: (…, K, D); zeros for a class whose masks are zero everywhere.
+        prototypes: (…, K, D); zeros for a class whose masks are zero
+            everywhere.
         valid: (…, K) bool; False for such a class.
     """
     ### BEGIN SOLUTION: upsample the features, average under the masks, flag empty classes
@@ -306,16 +314,18 @@ def _pooled_episodes(g: Generator) -> Iterator[Case]:
 
 @answer(tolerance=Tolerance(rtol=1e-4, atol=1e-4), picture=pictures.matrix, withhold=GIVEN_AWAY)
 def match_features(queries, prototypes, valid, scale=20.0):
-    """Compare every position of every query with every class: α · cos(q(p), c_k).
+    """Compare every query position with every class: α · cos(q(p), c_k).
 
     Arguments:
         queries: (…, Q, D, H', W') float; leading dimensions are episodes.
         prototypes: (…, K, D) float.
-        valid: (…, K) bool; a class that is not valid has no prototype, only a placeholder.
+        valid: (…, K) bool; a class that is not valid has no prototype, only a
+            placeholder.
         scale: α, multiplies the cosine.
 
     Returns:
-        (…, Q, K, H', W'); −inf for a class that is not valid, 0 where a feature is zero.
+        (…, Q, K, H', W'); −inf for a class that is not valid, 0 where a
+        feature is zero.
     """
     ### BEGIN SOLUTION: normalise, multiply each query with each class, fill with −inf
     directions = F.normalize(prototypes, dim=-1)
@@ -383,10 +393,11 @@ def _match_episodes(g: Generator) -> Iterator[Case]:
 
 @answer(withhold=GIVEN_AWAY)
 def predict(logits, size):
-    """Label every pixel: bring the logits to the image's size (bilinear), take the largest class.
+    """Label every pixel: upsample the logits (bilinear), take the largest.
 
     Arguments:
-        logits: (…, Q, K, H', W') float; a class that is never predicted is −inf at all positions.
+        logits: (…, Q, K, H', W') float; a class that is never predicted is
+            −inf at all positions.
         size: (H, W) of the image.
 
     Returns:

@@ -35,16 +35,17 @@ def _formulas(
 
 @answer(reference=_formulas, withhold=GIVEN_AWAY)
 def key_formulas(support, labels, queries, n_way):
-    """Compute the three cards: c_k = mean of class k; d = ‖z − c_k‖²; p = softmax_k(−d).
+    """Compute the three cards: c_k, d = ‖z − c_k‖² and p = softmax_k(−d).
 
     Arguments:
         support: (N, D) float, embeddings.
-        labels: (N,) int64 in 0 … n_way−1, in any order; every class has at least one.
+        labels: (N,) int64 in 0 … n_way−1, in any order; every class has at
+            least one.
         queries: (Q, D) float, embeddings.
         n_way: number of classes.
 
     Returns:
-        prototypes: (n_way, D).
+        prototypes: (n_way, D), the mean of each class.
         distances: (Q, n_way), squared Euclidean.
         probabilities: (Q, n_way), rows sum to one, however far a query is.
     """
@@ -116,18 +117,19 @@ def _in_three_lines(
 
 @answer(reference=_in_three_lines, withhold=GIVEN_AWAY)
 def mixture_proof(queries, prototypes, variance=0.5, log_prior=None):
-    """Write the proof in three lines: the log joint, the part without any k in it, the posterior.
+    """Write the proof in three lines: joint, common part, posterior.
 
     Arguments:
         queries: (Q, M) float, z.
         prototypes: (K, M) float, c_k.
-        variance: σ², of every class in every direction; ½ gives the note's softmax.
+        variance: σ², of every class in every direction; ½ gives the note's
+            softmax.
         log_prior: (K,) float, log π_k; None: all classes equally probable.
 
     Returns:
         joint: (Q, K), log π_k + log N(z; c_k, σ²I), with its normaliser.
-        common: (Q,), everything in the joint that is the same for all classes of this model: no
-            c_k and no π_k stands in it.
+        common: (Q,), everything in the joint that is the same for all classes
+            of this model: no c_k and no π_k stands in it.
         posterior: (Q, K), rows sum to one, however far a query is.
     """
     ### BEGIN SOLUTION: write the log joint, collect what has no k in it, take the softmax
@@ -198,7 +200,9 @@ EMPTY = "notebook 05b, «A class that nobody showed»"
     withhold=GIVEN_AWAY,
 )
 def segment(features, masks, queries, scale=20.0):
-    """Segment queries by the support's prototypes: p_k(x) = softmax_k(α · cos(q, c_k) upsampled).
+    """Segment queries by the support's prototypes.
+
+    p_k(x) = softmax_k(α · cos(q, c_k) upsampled)
 
     Arguments:
         features: (S, D, H', W') float, of the support images.

@@ -12,7 +12,7 @@ finding in one sentence. ``fewshot_lib.reading.show(figure, data)`` puts both be
     protocols  ranks, folds
     diagrams   diagram_episode, diagram_pooling, diagram_network, diagram_protocols
     tiles      images in a grid with organs drawn over them
-    style      the look: sizes, palette and second cue, PNG
+    style      the look: sizes, palette and second cue; SVG and PNG
 """
 
 from __future__ import annotations
@@ -45,17 +45,30 @@ from fewshot_lib.figures.images import (
 from fewshot_lib.figures.protocols import folds, ranks
 from fewshot_lib.figures.regions import Mixture, Reading, compare_regions, mixtures
 from fewshot_lib.figures.spaces import embedding
-from fewshot_lib.figures.style import PALETTE, SIZES, PlotData, drawing, number, png
+from fewshot_lib.figures.style import (
+    PALETTE,
+    SIZES,
+    Picture,
+    PlotData,
+    counted,
+    drawing,
+    number,
+    picture,
+    png,
+    svg,
+)
 from fewshot_lib.figures.tiles import organ_looks
 
 __all__ = [
     "PALETTE",
     "SIZES",
     "Mixture",
+    "Picture",
     "PlotData",
     "Reading",
     "accuracy_against_shots",
     "compare_regions",
+    "counted",
     "diagram_episode",
     "diagram_network",
     "diagram_pooling",
@@ -78,11 +91,13 @@ __all__ = [
     "number",
     "organ_looks",
     "overlay",
+    "picture",
     "png",
     "ranks",
     "reliability",
     "score_histogram",
     "softmax_ceiling",
     "strip",
+    "svg",
     "target_and_yours",
 ]

@@ -16,10 +16,12 @@ from fewshot_lib.figures.style import (
     PlotData,
     drawing,
     interval,
+    legend_above,
     listing,
     luminance,
     number,
     numpy_of,
+    tint,
 )
 
 Interval = tuple[float, float, float]
@@ -95,8 +97,8 @@ def methods(
     finding = f"Best: {best}, {xlabel} {interval(others[best])}"
     if baseline is not None and best != baseline:
         gain = others[best][0] - triples[baseline][0]
-        sign = "+" if gain >= 0 else ""
-        finding += f"; {baseline} {number(triples[baseline][0])} (difference {sign}{number(gain)})"
+        level, gap = number(triples[baseline][0]), number(gain, sign=True)
+        finding += f"; {baseline} {level} (difference {gap})"
     listed = "; ".join(f"{name} {interval(t)}" for name, t in triples.items())
     return figure, PlotData(
         what=f"{xlabel} of {len(triples)} methods",
@@ -155,14 +157,14 @@ def reliability(
     with drawing("single") as figure:
         axes = figure.subplots()
         axes.bar(
-            middles[used], accuracy[used], width=0.9 / n_bins, color=PALETTE[0], alpha=0.35,
+            middles[used], accuracy[used], width=0.9 / n_bins, color=tint(PALETTE[0]),
             edgecolor=PALETTE[0], hatch="///", label="accuracy",
         )  # fmt: skip
         axes.plot(mean_sure[used], accuracy[used], color=PALETTE[1], marker="o", ls="-", ms=4,
                   label="accuracy at mean confidence")  # fmt: skip
         axes.plot([0, 1], [0, 1], color=QUIET, ls="--", lw=1.2, label="perfectly calibrated")
         axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
-        axes.legend(loc="upper left")
+        legend_above(axes)
     gap = float(sure.mean() - right.mean())
     manner = "Surer than right" if gap > 0.01 else "Less sure than right" if gap < -0.01 else (
         "As sure as right on average"
@@ -225,7 +227,7 @@ def score_histogram(
         panels = figure.subplots(len(kept), 1, sharex=True, squeeze=False)[:, 0]
         for i, (axes, (name, values)) in enumerate(zip(panels, kept.items(), strict=True)):
             colour = PALETTE[i % len(PALETTE)]
-            axes.hist(values, edges, color=colour, alpha=0.4, edgecolor=colour,
+            axes.hist(values, edges, color=tint(colour), edgecolor=colour,
                       hatch=HATCHES[(i + 1) % len(HATCHES)])  # fmt: skip
             axes.axvline(np.median(values), color=INK, lw=1.6, ls="--")
             axes.set_title(f"{name}: median {number(np.median(values))}", loc="left")

@@ -5,10 +5,11 @@ Every line is told from the others twice: by colour, and by marker and line styl
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
@@ -22,6 +23,7 @@ from fewshot_lib.figures.style import (
     Size,
     drawing,
     interval,
+    legend_above,
     listing,
     number,
     numpy_of,
@@ -69,10 +71,12 @@ def lines(
         series: name → (P,) means, or (means, low, high) with (P,) each.
         xlabel, ylabel: what the axes show, with units where there are any.
         what: names the picture; by default "<ylabel> against <xlabel>".
-        references: name → a level drawn as a horizontal line (chance, a ceiling).
+        references: name → a level drawn as a horizontal line (chance, a ceiling), named outside on
+            the right; with an arrow where the axis does not reach it.
         levels: what they are, and series → a level of its own, a thin line of its colour with the
             number outside on the right.
-        ylim: lowest and highest y shown; by default what the data need.
+        ylim: lowest and highest y shown; by default what the data need, and a reference that is no
+            farther from them than they are from each other.
         spacing: of the x axis; "equal" puts the same distance between any two neighbours.
         finding: what the picture shows, in a sentence; by default where each line begins and ends.
         size: of the figure.
@@ -110,22 +114,10 @@ def lines(
                 axes.fill_between(place, line.low, line.high, color=look["color"], alpha=0.18, lw=0)
             if name in own:
                 axes.axhline(own[name], color=look["color"], lw=1.2, ls=":", zorder=1)
-                axes.annotate(
-                    number(own[name]), (1.01, own[name]), xycoords=("axes fraction", "data"),
-                    va="center", color=look["color"], fontsize=8, annotation_clip=False,
-                )  # fmt: skip
         if own:
             axes.plot([], [], color=QUIET, lw=1.2, ls=":", label=kind)
-        for i, (name, level) in enumerate(references.items()):
-            axes.axhline(level, color=QUIET, lw=1.2, ls=LINES[(i + 1) % len(LINES)], zorder=1)
-            left = _nearest(drawn, 0, level) > _nearest(drawn, -1, level)
-            axes.annotate(
-                f"{name}: {number(level)}", (0.01 if left else 0.99, level), (0, 1.5),
-                xycoords=("axes fraction", "data"), textcoords="offset points",
-                ha="left" if left else "right",
-                va="bottom", color=QUIET, fontsize=8, zorder=5,
-                bbox={"fc": "white", "ec": "none", "alpha": 0.75, "pad": 0.6},
-            )  # fmt: skip
+        for i, level in enumerate(references.values()):
+            axes.axhline(level, color=QUIET, lw=1.4, ls=LINES[(i + 1) % len(LINES)], zorder=1)
         if own_points:
             px, py = zip(*own_points, strict=True)
             axes.plot(
@@ -137,12 +129,19 @@ def lines(
         if spacing != "linear" or len(where) <= 8:
             axes.set_xticks(place, [f"{value:g}" for value in where])
             axes.minorticks_off()
-        axes.set(xlabel=xlabel, ylabel=ylabel)
-        if ylim is not None:
-            axes.set_ylim(*ylim)
+        shown = [*np.concatenate([np.concatenate(line) for line in drawn.values()]), *own.values()]
+        bottom, top = ylim or _zoomed([*shown, *(py for _, py in own_points)], references.values())
+        axes.set(xlabel=xlabel, ylabel=ylabel, ylim=(bottom, top))
         axes.grid(axis="y")
-        if len(drawn) > 1 or references or own_points:
-            axes.legend(loc="best")
+        outside = [(level, f"{name} {number(level)}", QUIET) for name, level in references.items()]
+        outside += [
+            (own[name], number(own[name]), PALETTE[i % len(PALETTE)])
+            for i, name in enumerate(drawn)
+            if name in own
+        ]
+        _beside(axes, outside)
+        if len(drawn) > 1 or own or own_points:
+            legend_above(axes)
     alt = [f"Line chart: {what}."]
     alt += [_line_in_words(name, line, where) for name, line in drawn.items()]
     alt += [f"Level {name}: {number(level)}." for name, level in references.items()]
@@ -189,7 +188,6 @@ def accuracy_against_shots(
         xlabel="shots a class (k_shot)",
         ylabel=f"{n_way}-way accuracy",
         references={"chance": 1 / n_way} if chance else None,
-        ylim=(0, 1.02),
         spacing="equal",
     )
 
@@ -212,8 +210,6 @@ def dice_against_grid(
     """
     where = numpy_of(grid, "grid", 1)
     drawn = {name: _line(name, values, len(where)) for name, values in dice.items()}
-    tops = [np.nanmax(line.high) for line in drawn.values()]
-    highest = float(np.nanmax([*tops, *(copied or {}).values(), 0.1]))
     return lines(
         grid,
         dice,
@@ -221,7 +217,6 @@ def dice_against_grid(
         ylabel="Dice",
         what="Dice against pooling grid",
         levels=("copied mask", copied or {}),
-        ylim=(0, min(1.02, 1.35 * highest)),  # room for the legend above the curves
         spacing="equal",
         finding=_peaks(drawn, where, "Dice (by grid)"),
     )
@@ -245,7 +240,7 @@ def dice_against_shift(
     """
     return lines(
         shift, dice, xlabel="shift of the object (pixels)", ylabel="Dice",
-        what="Dice against shift", ylim=(-0.02, 1.02), predicted=predicted,
+        what="Dice against shift", predicted=predicted,
     )  # fmt: skip
 
 
@@ -273,7 +268,7 @@ def learning_curve(
     return lines(
         labelled, dice, xlabel="labelled slices", ylabel="Dice on unseen subjects",
         references=None if copied is None else {"copied mask": copied},
-        ylim=(0, 1.02), spacing="log", predicted=predicted,
+        spacing="log", predicted=predicted,
     )  # fmt: skip
 
 
@@ -309,7 +304,7 @@ def softmax_ceiling(
         alpha, ceiling, xlabel="scale α before the cosine", ylabel="highest probability",
         what="Ceiling of the softmax over scaled cosines"
         + (" (features ≥ 0)" if nonnegative else ""),
-        ylim=(0, 1.05), spacing="log",
+        spacing="log",
         finding=f"At α = {alpha[i]:g} no probability exceeds {told}.",
     )  # fmt: skip
 
@@ -336,7 +331,7 @@ def mask_shrinking(
     told = listing([f"{name} loses {percent(share)}" for name, share in first.items()])
     return lines(
         side, lost, xlabel="side of the square (pixels)",
-        ylabel="share of placements lost", ylim=(-0.02, 1.02),
+        ylabel="share of placements lost",
         what=f"Objects lost when masks are shrunk by {stride}",
         finding=f"Of squares of side {where[0]:g}, {told}.",
     )  # fmt: skip
@@ -385,11 +380,10 @@ def loss_curve(
             )  # fmt: skip
         longest = max(len(values) for values in arrays.values())
         axes.set(xlabel="episode", ylabel=ylabel, xlim=(0, max(total or longest, longest) + 1))
-        tops = [float(np.nanpercentile(v, 99.5)) for v in arrays.values()]
-        tops += [float(np.nanmax(mean)) for mean in means.values()]
-        axes.set_ylim(0, max(tops) * 1.1 or 1)
+        usual = [np.nanpercentile(v, (0.5, 99.5)) for v in arrays.values()]
+        axes.set_ylim(*_zoomed(np.concatenate([*usual, *means.values()])))
         axes.grid(axis="y")
-        axes.legend(loc="upper right")
+        legend_above(axes)
     sentences, rows = [], []
     for name, mean in means.items():
         first, last = float(arrays[name][: min(window, len(mean))].mean()), float(mean[-1])
@@ -452,10 +446,31 @@ def _predicted(points: Sequence[tuple[float, float]]) -> str:
     return f"Your prediction: {told}." if told else ""
 
 
-def _nearest(drawn: Mapping[str, Line], i: int, level: float) -> float:
-    """Return how near any line comes to ``level`` at its i-th point."""
-    gaps = [abs(float(line.mean[i]) - level) for line in drawn.values()]
-    return min(gap for gap in [*gaps, np.inf] if not np.isnan(gap))
+def _zoomed(values: Iterable[float], references: Iterable[float] = ()) -> tuple[float, float]:
+    """Return an axis that shows all values with a margin, and the references that lie near."""
+    finite = [float(value) for value in values if np.isfinite(value)] or [0.0]
+    low, high = min(finite), max(finite)
+    span = max(high - low, 0.02 * max(abs(low), abs(high)), 1e-6)
+    near = [level for level in references if low - span <= level <= high + span]
+    low, high = min(low, *near, high), max(high, *near, low)
+    margin = 0.06 * max(high - low, span)
+    return low - margin, high + margin
+
+
+def _beside(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
+    """Write labels (level, words, colour) right of the axes, apart, at their level or its end."""
+    bottom, top = axes.get_ylim()
+    apart = 0.065  # of the axes' height: a line of text
+    placed: list[float] = []
+    for level, words, colour in sorted(labels):
+        share = (level - bottom) / (top - bottom)
+        arrow = " ↓" if share < 0 else " ↑" if share > 1 else ""
+        share = min(max(share, 0.0), 1.0)
+        placed.append(max(share, placed[-1] + apart) if placed else share)
+        axes.text(
+            1.015, placed[-1], words + arrow, transform=axes.transAxes, va="center", color=colour,
+            fontsize=8,
+        )  # fmt: skip
 
 
 def _ends(drawn: Mapping[str, Line], x: NDArray[Any], score: str) -> str:

@@ -58,7 +58,7 @@ class Sketch:
         self, x: float, y: float, width: float, height: float, words: str = "", **how: Any
     ) -> None:
         """Draw a rectangle with its upper left corner at (x, y), and words inside."""
-        look: dict[str, Any] = {"fc": PALE, "ec": QUIET, "lw": 0.8} | how
+        look: dict[str, Any] = {"fc": PALE, "ec": QUIET, "lw": 0.8, "clip_on": False} | how
         self.axes.add_artist(Rectangle((x, y), width, height, **look))
         if words:
             self.text(x + width / 2, y + height / 2, words)

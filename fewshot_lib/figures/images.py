@@ -19,6 +19,7 @@ from fewshot_lib.episodes import Volume
 from fewshot_lib.figures.style import (
     PALETTE,
     PlotData,
+    counted,
     drawing,
     listing,
     number,
@@ -26,11 +27,12 @@ from fewshot_lib.figures.style import (
     percent,
 )
 from fewshot_lib.figures.tiles import (
+    black_and_white,
+    folded,
+    layout,
     legend_lines,
     organ_legend,
     organ_looks,
-    percentiles,
-    size_for,
     spoken,
     tiles,
 )
@@ -38,6 +40,7 @@ from fewshot_lib.figures.tiles import (
 Image = ArrayLike | torch.Tensor
 Window = tuple[float, float]
 
+SMALL = 1.0  # inches, the width of an example where there is room
 ROLES: dict[str, tuple[str, Any]] = {"support": (PALETTE[1], "-"), "query": (PALETTE[0], "--")}
 
 
@@ -55,7 +58,7 @@ def examples(
         images: (N, H, W) or (N, 1, H, W).
         titles: N titles (the class, say).
         roles: N of "support" or "query"; drawn as a solid or a dashed frame in another colour.
-        columns: images a row.
+        columns: images a row at most.
         what: names the picture.
 
     Returns:
@@ -79,9 +82,11 @@ def examples(
     if unknown:
         raise ValueError(f"a role is {' or '.join(ROLES)}, got {sorted(unknown)}")
     lines = {"above": int(titles is not None), "legend": int(roles is not None)}
-    with drawing(size_for(len(stack), columns, shrink=0.7, **lines)) as figure:
-        low, high = percentiles(stack)
-        grid = tiles(figure, len(stack), columns=columns, **lines)
+    aspect = stack.shape[1] / stack.shape[2]
+    placed = layout(len(stack), columns, aspect=aspect, gap=0.08, least=SMALL, **lines)
+    with drawing(placed.size, placed.height) as figure:
+        low, high = black_and_white(stack)
+        grid = tiles(figure, placed.boxes)
         for i, picture in enumerate(stack):
             title = str(titles[i]) if titles is not None else ""
             grid.image(i, picture, title, cmap="gray_r", vmin=low, vmax=high)
@@ -130,7 +135,7 @@ def overlay(
         names: the class names.
         title: above the image.
         aspect: height of a pixel over its width.
-        window: intensities drawn black and white; None: 1st and 99th percentile.
+        window: intensities drawn black and white; None: as ``black_and_white`` says.
 
     Returns:
         figure, and data with a row per organ: its pixels, its share, its centre. Notebooks 01, 05.
@@ -146,25 +151,28 @@ def overlay(
     picture, where = _image(image), _labels(labels, names)
     _same_shape(picture, where)
     looks = organ_looks(names)
-    with drawing("single") as figure:
-        grid = tiles(figure, 1, aspect=aspect * picture.shape[0] / picture.shape[1],
-                     above=bool(title), right=1.6)  # fmt: skip
-        low, high = window or percentiles(picture)
+    placed = layout(1, 1, aspect=aspect * picture.shape[0] / picture.shape[1], above=bool(title),
+                    right=1.6)  # fmt: skip
+    with drawing(placed.size, placed.height) as figure:
+        grid = tiles(figure, placed.boxes)
+        low, high = window or black_and_white(picture)
         grid.image(0, picture, title, cmap="gray", vmin=low, vmax=high)
         grid.organs(0, where, names, looks)
         organ_legend(figure, where, names, looks, "right")
     rows = _organ_rows(where, names)
-    seen = [f"{name} ({share} of the pixels, {place})" for name, _, share, place in rows]
+    seen = listing([f"{name} ({share} of the pixels, {place})" for name, _, share, place in rows])
     height, width = picture.shape
     return figure, PlotData(
         what=title or "labelled image",
         alt=f"Image of {height}×{width} pixels{f', {title},' if title else ''} with "
-        + (f"{len(rows)} outlined organs: {listing(seen)}." if rows else "no labelled organ."),
+        + (
+            f"{counted(len(rows), 'outlined organ')}: {listing(seen)}."
+            if rows
+            else "no labelled organ."
+        ),
         columns=("organ", "pixels", "share", "centre"),
         rows=rows,
-        finding=f"{len(rows)} organ{'s' * (len(rows) > 1)} labelled."
-        if rows
-        else "No organ labelled.",
+        finding=f"{counted(len(rows), 'organ')} labelled." if rows else "No organ labelled.",
         numbers={"image": picture, "labels": where},
     )
 
@@ -184,9 +192,9 @@ def strip(
         image: (H, W) or (1, H, W), the same in every panel; or one image per panel.
         labelled: title → (H, W) integer labels, indexing ``names``; 0 is background.
         names: the class names.
-        columns: panels per row.
+        columns: panels per row at most; fewer where one would be narrower than 240 px.
         aspect: height of a pixel over its width.
-        window: intensities drawn black and white; None: 1st and 99th percentile.
+        window: intensities drawn black and white; None: as ``black_and_white`` says.
 
     Returns:
         figure, and data with a row per panel: the pixels of each organ. Notebook 08.
@@ -208,12 +216,14 @@ def strip(
     for picture, where in zip(pictures, shown, strict=True):
         _same_shape(picture, where)
     looks, everything = organ_looks(names), np.stack(shown)
-    low, high = window or percentiles(np.stack(pictures))
+    low, high = window or black_and_white(np.stack(pictures))
     aspect *= everything.shape[1] / everything.shape[2]
     lines = legend_lines(everything)
-    with drawing(size_for(len(shown), columns, aspect=aspect, legend=lines)) as figure:
-        grid = tiles(figure, len(shown), columns=columns, aspect=aspect, legend=lines)
-        for i, title in enumerate(labelled):
+    headings, above = folded(list(labelled), len(shown), columns)
+    placed = layout(len(shown), columns, aspect=aspect, legend=lines, above=above)
+    with drawing(placed.size, placed.height) as figure:
+        grid = tiles(figure, placed.boxes)
+        for i, title in enumerate(headings):
             grid.image(i, pictures[i], title, cmap="gray", vmin=low, vmax=high)
             grid.organs(i, shown[i], names, looks)
         organ_legend(figure, everything, names, looks, "below")
@@ -254,10 +264,10 @@ def montage(
         volume: the subject.
         slices: which slices, or how many, spread evenly over the volume.
         labels: (Z, H, W) other labels for the same images (a prediction, say).
-        columns: slices a row.
+        columns: slices a row at most; fewer where one would be narrower than 240 px.
         organs: draw only these; None: all.
         window: intensities drawn black and white, (−160, 240) HU for soft tissue in CT, say; None:
-            1st and 99th percentile.
+            as ``black_and_white`` says.
         titles: one per slice shown; None: their numbers.
 
     Returns:
@@ -297,15 +307,17 @@ def montage(
         where = np.where(np.isin(where, keep), where, 0)
     looks = organ_looks(volume.names)
     pictures = numpy_of(volume.images, "images")[:, 0]
-    low, high = window or percentiles(pictures[list(slices)])
+    low, high = window or black_and_white(pictures[list(slices)])
     shown = where[list(slices)]
     height, width = pictures.shape[1:]
     aspect = height * volume.spacing[1] / (width * volume.spacing[2])
     lines = legend_lines(shown)
-    with drawing(size_for(len(slices), columns, aspect=aspect, legend=lines)) as figure:
-        grid = tiles(figure, len(slices), columns=columns, aspect=aspect, legend=lines)
+    headings, above = folded(titles, len(slices), columns)
+    placed = layout(len(slices), columns, aspect=aspect, legend=lines, above=above)
+    with drawing(placed.size, placed.height) as figure:
+        grid = tiles(figure, placed.boxes)
         for i, z in enumerate(slices):
-            grid.image(i, pictures[z], titles[i], cmap="gray", vmin=low, vmax=high)
+            grid.image(i, pictures[z], headings[i], cmap="gray", vmin=low, vmax=high)
             grid.organs(i, where[z], volume.names, looks)
         organ_legend(figure, shown, volume.names, looks, "below")
     rows = tuple(
@@ -313,14 +325,14 @@ def montage(
         for i, name in enumerate(volume.names)
         if i and (shown == i).any()
     )
-    what = f"{len(slices)} slices of {volume.subject}"
+    what = f"{counted(len(slices), 'slice')} of {volume.subject}"
     seen = listing([f"{name} in {count}" for name, count, _ in rows]) if rows else "none"
     return figure, PlotData(
         what=what,
         alt=f"{what} ({shown_as}), labels outlined. Organs by number of slices: {seen}.",
         columns=("organ", "slices", "pixels"),
         rows=rows,
-        finding=f"{len(rows)} organs are labelled in these slices.",
+        finding=f"{counted(len(rows), 'organ')} labelled in {what}.",
         numbers={"slices": np.array(slices), "labels": shown},
     )
 
@@ -345,7 +357,7 @@ def episode(
         support_labels, query_labels: (H, W) integer, indexing ``names``; 0 is background.
         predictions: method → (H, W) predicted labels, at most four.
         names: the class names.
-        window: intensities drawn black and white; None: 1st and 99th percentile.
+        window: intensities drawn black and white; None: as ``black_and_white`` says.
 
     Returns:
         figure, and data with a row a method: mean Dice over the query's organs and agreement, both
@@ -374,14 +386,13 @@ def episode(
     looks = organ_looks(names)
     shown = {"support": support_mask, "query, truth": query_mask} | guesses
     everything = np.stack(list(shown.values()))
-    layout: dict[str, Any] = {
-        "aspect": support.shape[0] / support.shape[1],
-        "below": 2,
-        "legend": legend_lines(everything),
-    }
-    with drawing(size_for(len(shown), **layout)) as figure:
-        low, high = window or percentiles(np.stack([support, query]))
-        grid = tiles(figure, len(shown), **layout)
+    placed = layout(
+        len(shown), 3, aspect=support.shape[0] / support.shape[1], below=2,
+        legend=legend_lines(everything),
+    )  # fmt: skip
+    with drawing(placed.size, placed.height) as figure:
+        low, high = window or black_and_white(np.stack([support, query]))
+        grid = tiles(figure, placed.boxes)
         for i, (name, mask) in enumerate(shown.items()):
             below = ""
             if name in guesses:
@@ -432,8 +443,11 @@ def target_and_yours(
     differs = ~np.isclose(wanted, given, rtol=1e-4, atol=1e-5, equal_nan=True)
     finite = np.concatenate([a[np.isfinite(a)] for a in (wanted, given)])
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
-    with drawing("strip") as figure:
-        grid = tiles(figure, 3, aspect=wanted.shape[0] / wanted.shape[1], right=0.6)
+    placed = layout(
+        3, 3, aspect=min(1.0, wanted.shape[0] / wanted.shape[1]), right=0.6, least=SMALL
+    )
+    with drawing(placed.size, placed.height) as figure:
+        grid = tiles(figure, placed.boxes)
         for i, (title, array) in enumerate((("target", wanted), ("yours", given))):
             if names is None:
                 drawn = grid.image(i, array, title, cmap="cividis", vmin=low, vmax=high)

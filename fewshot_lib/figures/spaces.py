@@ -12,6 +12,7 @@ from contourpy import contour_generator
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch
 from numpy.typing import ArrayLike, NDArray
 
 from fewshot_lib.figures.style import (
@@ -122,8 +123,12 @@ def embedding(
                 axes.plot(*centres[k], "*", ms=9, color="white", mec=INK, zorder=5)
         if before is not None and shown is not None:
             for start, end in zip(before, shown, strict=True):
-                if not np.allclose(start, end):
-                    axes.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": INK})
+                if not np.allclose(start, end):  # a ring where it was; the head ends at its marker
+                    axes.plot(*start, "o", ms=9, mfc="none", mec=INK, mew=1.4, zorder=6)
+                    axes.add_patch(FancyArrowPatch(
+                        start, end, arrowstyle="-|>", mutation_scale=16, color=INK, lw=1.6,
+                        shrinkA=5, shrinkB=9, zorder=6,
+                    ))  # fmt: skip
         axes.locator_params(nbins=5)  # every tick costs a moving slider a millisecond
         axes.set(xlabel=axis_names[0], ylabel=axis_names[1], xlim=(left, right), ylim=(bottom, top))
         _legend(figure, names[:n_way], shown is not None, centres is not None)

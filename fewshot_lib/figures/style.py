@@ -1,12 +1,13 @@
-"""One look for every picture: sizes, palette with a second cue, PNG, and what goes with it.
+"""One look for every picture: sizes, palette with a second cue, SVG or PNG, and their words.
 
-Nothing here changes matplotlib for others: the style applies inside ``drawing`` and ``png`` only,
-and figures are made without pyplot, so none has to be closed and no window opens.
+Nothing here changes matplotlib for others: the style applies inside ``drawing``, ``svg`` and
+``png`` only, and figures are made without pyplot, so none has to be closed and no window opens.
 """
 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from typing import Any, Literal
 import matplotlib as mpl
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
@@ -33,10 +36,11 @@ INK = "#222222"
 QUIET = "#767676"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)))
-HATCHES = ("", "///", "...", "xxx", "\\\\\\", "---", "ooo", "|||")
+HATCHES = ("", "///", "xxx", "---", "\\\\\\", "|||", "...", "ooo")  # dots fill an SVG: last
 
 Size = Literal["small", "single", "strip", "wide", "broad", "tall"]
-#: The closed vocabulary of sizes, in inches: (width, height).
+#: The closed vocabulary of sizes, in inches: (width, height). The widest fits a column of text, so
+#: that no browser shrinks a picture and its type: 9 points are 12 px on every page.
 SIZES: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
         "small": (3.6, 2.8),
@@ -48,6 +52,9 @@ SIZES: Mapping[str, tuple[float, float]] = MappingProxyType(
     }
 )
 DPI = 96
+SHARP = 2  # device pixels per CSS pixel of a PNG
+WELCOME = 50_000  # bytes: an SVG of this size is kept even where a PNG were smaller
+MOST_POINTS = 4000  # vertices and marks of an SVG; a picture with more is a PNG
 
 STYLE: Mapping[str, Any] = MappingProxyType(
     {
@@ -76,6 +83,8 @@ STYLE: Mapping[str, Any] = MappingProxyType(
         "figure.facecolor": "white",
         "savefig.facecolor": "white",
         "text.usetex": False,
+        "svg.fonttype": "path",  # a reader's machine may lack the font: widths would change
+        "svg.hashsalt": "fewshot",
     }
 )
 
@@ -116,11 +125,12 @@ class PlotData:
 
 
 @contextmanager
-def drawing(size: Size) -> Iterator[Figure]:
+def drawing(size: Size, height: float | None = None) -> Iterator[Figure]:
     """Give an empty figure of a named size, and the style while it is drawn.
 
     Arguments:
         size: a key of ``SIZES``.
+        height: in inches, for a grid of images, which is as high as its rows; None: the size's own.
 
     Returns:
         a context manager with a ``matplotlib.figure.Figure`` that pyplot does not know.
@@ -133,8 +143,114 @@ def drawing(size: Size) -> Iterator[Figure]:
     """
     if size not in SIZES:
         raise ValueError(f"no figure size {size!r}; there are {', '.join(SIZES)}")
+    width, usual = SIZES[size]
     with mpl.rc_context(dict[Any, Any](STYLE)):
-        yield Figure(figsize=SIZES[size], dpi=DPI, layout="constrained")
+        yield Figure(figsize=(width, height or usual), dpi=DPI, layout="constrained")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn figure, ready to be saved.
+
+    Arguments:
+        content: the file to be seen.
+        kind: "image/svg+xml" or "image/png".
+        png: the same picture for what reads no SVG.
+        width, height: on the page, in CSS pixels.
+    """
+
+    content: bytes
+    kind: str
+    png: bytes
+    width: int
+    height: int
+
+
+def picture(figure: Figure, *, quick: bool = False) -> Picture:
+    """Draw a figure in the form that suits it: lines as SVG, images as a PNG for sharp screens.
+
+    A PNG is ``SHARP`` times as wide as it is shown. It is chosen for a figure that holds an image
+    or a mesh, or more than ``MOST_POINTS`` points, and where an SVG over
+    ``WELCOME`` bytes would be the larger file.
+
+    Arguments:
+        figure: any matplotlib figure.
+        quick: for a picture that is shown and thrown away: always a ``quick`` PNG.
+
+    Returns:
+        the picture; the same figure gives the same bytes.
+
+    >>> with drawing("small") as figure:
+    ...     axes = figure.subplots()
+    >>> picture(figure).kind, picture(figure).width
+    ('image/svg+xml', 346)
+    """
+    width, height = (round(inches * DPI) for inches in figure.get_size_inches())
+    dots = png(figure, quick=quick)
+    if not quick and not _is_of_images(figure):
+        strokes = svg(figure)
+        if len(strokes) <= max(len(dots), WELCOME):
+            return Picture(strokes, "image/svg+xml", dots, width, height)
+    return Picture(dots, "image/png", dots, width, height)
+
+
+def _is_of_images(figure: Figure) -> bool:
+    """Say whether a figure holds an image, a mesh or too many points to be kept as strokes."""
+    from matplotlib.collections import PathCollection, QuadMesh
+    from matplotlib.image import AxesImage
+    from matplotlib.lines import Line2D
+
+    def held(artist: Any) -> bool:
+        return isinstance(artist, AxesImage | QuadMesh)
+
+    if figure.findobj(held):
+        return True
+    marks = sum(len(one.get_offsets()) for one in figure.findobj(PathCollection))  # type: ignore
+    lines = sum(len(one.get_xdata()) for one in figure.findobj(Line2D))  # type: ignore
+    return bool(marks + lines > MOST_POINTS)
+
+
+def svg(figure: Figure) -> bytes:
+    """Draw a figure as an SVG: letters as paths, coordinates rounded to a hundredth of a point.
+
+    Arguments:
+        figure: any matplotlib figure.
+
+    Returns:
+        the file's bytes, free of dates and versions: the same figure gives the same bytes.
+
+    >>> with drawing("small") as figure:
+    ...     svg(figure)[:4]
+    b'<svg'
+    """
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    file = io.StringIO()
+    nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    with mpl.rc_context(dict[Any, Any](STYLE)):
+        FigureCanvasSVG(figure).print_svg(file, metadata=nothing)
+    text = file.getvalue()
+    for pattern, shorter in SHORTER:
+        text = re.sub(pattern, shorter, text, flags=re.DOTALL)
+    return re.sub(r"(scale\([^)]*\))|-?\d+\.\d+", _rounded, text).encode("utf-8")
+
+
+#: What an SVG of matplotlib says at length, and the same in short.
+SHORTER = (
+    (r"^.*?(?=<svg)", ""),  # prolog
+    (r"<!--.*?-->|<metadata>.*?</metadata>", ""),
+    (r'<g id="[\w.]+">', "<g>"),  # names to which nothing refers
+    (r"\bDejaVuSans-", "g"),  # glyphs
+    (r' transform="translate\(([-\d.]+) 0\)"/>', r' x="\1"/>'),  # of glyphs in a row
+    (r"\s*\n\s*", "\n"),
+    (r"(?<=[\d\w])\n(?=[A-Za-z\d])(?!\w+=)", " "),  # within a path
+    (r"(?<=[:;,]) (?=[\w#])|(?<=[MLCQz]) (?=[-\d])", ""),
+)
+
+
+def _rounded(found: re.Match[str]) -> str:
+    """Shorten a coordinate; factors of scale stay."""
+    return found[1] or f"{float(found[0]):.2f}".rstrip("0").rstrip(".")
 
 
 def png(figure: Figure, *, quick: bool = False) -> bytes:
@@ -142,7 +258,7 @@ def png(figure: Figure, *, quick: bool = False) -> bytes:
 
     Arguments:
         figure: any matplotlib figure.
-        quick: for a picture that is shown and thrown away: larger, a little sooner.
+        quick: for a picture that is shown and thrown away: one dot per CSS pixel, sooner there.
 
     Returns:
         the file's bytes, free of dates and versions: the same figure gives the same bytes.
@@ -156,14 +272,43 @@ def png(figure: Figure, *, quick: bool = False) -> bytes:
 
     with mpl.rc_context(dict[Any, Any](STYLE)):
         canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+        usual = figure.dpi
+        try:
+            figure.dpi = DPI if quick else SHARP * DPI
+            canvas.draw()
+        finally:
+            figure.dpi = usual
+    drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     file = io.BytesIO()
     # 256 colours by octree stay within 15/255 of every pixel, where median cut would turn small
     # green marks blue; a third of the bytes.
-    small = picture.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    small.save(file, "png", compress_level=3 if quick else 9)
+    small = drawn.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    small.save(file, "png", compress_level=1 if quick else 9)
     return file.getvalue()
+
+
+def tint(colour: str, share: float = 0.35) -> tuple[float, ...]:
+    """Mix a colour with white: an SVG draws a hatch with its area's opacity, so areas have none.
+
+    >>> tint("#000000", 0.5)
+    (0.5, 0.5, 0.5)
+    """
+    return tuple(1 - share * (1 - part) for part in to_rgb(colour))
+
+
+def legend_above(axes: Axes) -> None:
+    """Name the series above the axes, in as many columns as fit: a legend inside covers data."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure = axes.get_figure(root=True)
+    if not labels or figure is None:
+        return
+    wide = 0.78 * figure.get_size_inches()[0]
+    each = 0.062 * max(map(len, labels)) + 0.5  # inches: letters of 8 points, line and gaps
+    columns = max(1, min(len(labels), int(wide / each)))
+    axes.legend(
+        handles, labels, loc="lower left", bbox_to_anchor=(0, 1.01), ncols=columns,
+        borderaxespad=0, columnspacing=1.2, handlelength=2.6,
+    )  # fmt: skip
 
 
 def numpy_of(values: ArrayLike | torch.Tensor, what: str, ndim: int | None = None) -> NDArray[Any]:
@@ -176,27 +321,49 @@ def numpy_of(values: ArrayLike | torch.Tensor, what: str, ndim: int | None = Non
     return array
 
 
-def number(value: float, digits: int = 2) -> str:
-    """Write a number for a reader: no more digits than are stable.
+def number(value: float, digits: int = 2, sign: bool = False) -> str:
+    """Write a number for a reader: no more digits than are stable, and no minus before a zero.
 
-    >>> number(0.5), number(1234.0), number(float("nan"))
-    ('0.50', '1234', '–')
+    Arguments:
+        value: any number; NaN is written as a dash.
+        digits: decimals of a number below 100.
+        sign: whether a gain is written with its plus.
+
+    >>> number(0.5), number(-1234.0), number(float("nan")), number(-0.001)
+    ('0.50', '−1234', '–', '0.00')
+    >>> number(0.1, sign=True), number(-0.1, sign=True), number(-0.001, sign=True)
+    ('+0.10', '−0.10', '0.00')
     """
     value = float(value)
     if np.isnan(value):
         return "–"
     if abs(value) >= 100 or (value == int(value) and abs(value) >= 10):
-        return f"{value:.0f}"
-    return f"{value:.{digits}f}".replace("-", "−")
+        digits = 0
+    size = f"{abs(value):.{digits}f}"
+    if float(size) == 0:
+        return size
+    return f"{'−' if value < 0 else '+' if sign else ''}{size}"
 
 
 def percent(share: float, digits: int = 0) -> str:
     """Write a share of one as a percentage.
 
-    >>> percent(0.998, 1)
-    '99.8 %'
+    >>> percent(0.998, 1), percent(-0.0001)
+    ('99.8 %', '0 %')
     """
-    return "–" if np.isnan(share) else f"{100 * share:.{digits}f} %"
+    if np.isnan(share):
+        return "–"
+    size = f"{abs(100 * share):.{digits}f}"
+    return f"{'−' if share < 0 and float(size) else ''}{size} %"
+
+
+def counted(count: int, noun: str) -> str:
+    """Write how many there are of what.
+
+    >>> counted(1, "slice"), counted(3, "slice")
+    ('1 slice', '3 slices')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def interval(triple: tuple[float, float, float]) -> str:

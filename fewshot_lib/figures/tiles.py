@@ -7,6 +7,7 @@ longer to make than a slider may wait, and tiles that are placed by hand do not 
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -21,14 +22,18 @@ from matplotlib.patches import Patch, PathPatch, Rectangle
 from matplotlib.path import Path
 from numpy.typing import NDArray
 
-from fewshot_lib.figures.style import HATCHES, INK, LINES, QUIET, SIZES, Size
+from fewshot_lib.figures.style import INK, LINES, QUIET, SIZES, Size
 
 #: Colours for outlines on grey images, brightest first; they stand out where PALETTE's blue sinks.
 OVERLAY = ("#F0E442", "#56B4E9", "#D55E00", "#CC79A7", "#009E73", "#E69F00", "#0072B2")
+#: Their second cue; as many as have no divisor in common with the colours: all pairs differ.
+HATCHES = ("", "///", "...", "xxx", "\\\\\\", "---", "ooo", "|||")
 #: Organs that keep their look whatever the order of a data set's names.
 FIXED = ("liver", "spleen", "stomach", "kidney_left", "kidney_right", "aorta", "vertebrae")
 SAME_AS = {"kidneys": "kidney_right", "left kidney": "kidney_left", "right kidney": "kidney_right"}
-LINE, GAP, MARGIN = 0.19, 0.1, 0.08  # inches: a line of text, between tiles, at the border
+LINE, GAP, MARGIN = 0.19, 0.03, 0.02  # inches: a line of text, between tiles, at the border
+IN_A_ROW = 4  # organs that a legend below the pictures names
+LEAST = 2.5  # inches: 240 px, the least width of a picture of anatomy
 
 
 class Look(NamedTuple):
@@ -102,79 +107,85 @@ class Tiles:
                 )  # fmt: skip
 
 
-def tiles(
-    figure: Figure,
+@dataclass(frozen=True)
+class Layout:
+    """Where the tiles of a picture lie, and the size of the figure that holds just them.
+
+    Arguments:
+        size, height: for ``drawing``.
+        boxes: of the tiles.
+    """
+
+    size: Size
+    height: float
+    boxes: tuple[Box, ...]
+
+
+def layout(
     count: int,
+    columns: int,
     *,
-    columns: int | None = None,
     aspect: float = 1.0,
     above: int = 1,
     below: int = 0,
     legend: int = 0,
     right: float = 0.0,
-) -> Tiles:
-    """Lay out tiles as large as the figure allows.
+    gap: float = GAP,
+    least: float = LEAST,
+) -> Layout:
+    """Lay out tiles: the narrowest figure in which they are wide enough, as high as its rows.
 
     Arguments:
-        figure: an empty figure.
-        count: number of tiles; columns: tiles a row, by default all in one.
+        count: number of tiles; columns: tiles a row at most, fewer where they would be too narrow.
         aspect: height of a tile over its width.
         above, below: lines of text over and under each tile; legend: under all of them.
         right: inches kept free at the right (a legend, a colour bar).
+        gap: inches between tiles.
+        least: inches, what a tile's width should be; for ``LEAST`` there are fewer columns.
 
-    Returns:
-        the tiles, empty.
+    >>> layout(8, 4, least=LEAST).size, round(96 * layout(8, 4, least=LEAST).boxes[0].width)
+    ('wide', 240)
     """
-    figure.set_layout_engine("none")
-    width, height = figure.get_size_inches()
-    columns = min(columns or count, count)
-    n_rows = math.ceil(count / columns)
-    room = (width - right - 2 * MARGIN - GAP * (columns - 1)) / columns
-    text = LINE * (above + below) + GAP
-    tall = (height - LINE * legend - 0.12 * bool(legend) - MARGIN) / n_rows - text
-    side = min(room, tall / aspect)
-    if side <= 0.1:
-        raise ValueError(f"{count} tiles in {columns} columns do not fit {width:g}×{height:g} in")
-    left = max(MARGIN, (width - right - columns * side - GAP * (columns - 1)) / 2)
+    if count < 1 or columns < 1:
+        raise ValueError(f"need a tile and a column at least, got {count} and {columns}")
+
+    def wide(size: Size, columns: int) -> float:
+        return (SIZES[size][0] - right - 2 * MARGIN - gap * (columns - 1)) / columns
+
+    columns = min(count, columns)
+    if least == LEAST:
+        while columns > 1 and wide("wide", columns) < least:
+            columns -= 1
+        if columns > 2 and math.ceil(count / columns) == math.ceil(count / (columns - 1)):
+            columns -= 1  # as many rows: four tiles make a square
+    least = min(least, wide("wide", columns))
+    narrow: tuple[Size, ...] = ("small", "single", "wide")
+    size = next(size for size in narrow if wide(size, columns) >= least)
+    side = wide(size, columns)
+    rows = math.ceil(count / columns)
+    text = LINE * (above + below) + gap
+    height = MARGIN + rows * (side * aspect + text) + LINE * legend * 1.25 + 0.12 * bool(legend)
     boxes = tuple(
         Box(
-            left + (i % columns) * (side + GAP),
+            MARGIN + (i % columns) * (side + gap),
             LINE * above + MARGIN / 2 + (i // columns) * (side * aspect + text),
             side,
             side * aspect,
         )
         for i in range(count)
     )
+    return Layout(size, height, boxes)
+
+
+def tiles(figure: Figure, boxes: tuple[Box, ...]) -> Tiles:
+    """Put empty tiles on an empty figure that was made for them."""
+    figure.set_layout_engine("none")
+    width, height = figure.get_size_inches()
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.set_autoscale_on(False)
     return Tiles(axes, boxes)
-
-
-def size_for(
-    count: int,
-    columns: int | None = None,
-    *,
-    aspect: float = 1.0,
-    above: int = 1,
-    below: int = 0,
-    legend: int = 0,
-    shrink: float = 0.88,
-) -> Size:
-    """Choose the lowest size in which tiles keep at least ``shrink`` of the width they could have.
-
-    Arguments: as ``tiles``.
-
-    >>> size_for(8, 4), size_for(4)
-    ('broad', 'strip')
-    """
-    columns = min(columns or count, count)
-    side = shrink * (SIZES["wide"][0] - 2 * MARGIN - GAP * (columns - 1)) / columns
-    row = side * aspect + LINE * (above + below) + GAP
-    needed = math.ceil(count / columns) * row + LINE * legend + 0.12 * bool(legend) + MARGIN
-    sizes: tuple[Size, ...] = ("strip", "wide", "broad")
-    return next((size for size in sizes if SIZES[size][1] >= needed), "tall")
 
 
 def organ_looks(names: Sequence[str]) -> dict[str, Look]:
@@ -225,23 +236,41 @@ def organ_legend(
     if place == "right":
         figure.legend(loc="center right", **how)
     else:
-        figure.legend(loc="lower center", ncols=legend_columns(len(handles)), **how)
-
-
-def legend_columns(count: int) -> int:
-    """Return how many organs a legend below the pictures names in a row."""
-    return min(count, 5)
+        figure.legend(loc="lower center", ncols=min(len(handles), IN_A_ROW), **how)
 
 
 def legend_lines(labels: NDArray[Any]) -> int:
     """Return how many lines the legend below the pictures takes."""
-    return math.ceil(int((np.unique(labels) > 0).sum()) / 5)
+    return math.ceil(int((np.unique(labels) > 0).sum()) / IN_A_ROW)
 
 
-def percentiles(image: NDArray[Any]) -> tuple[float, float]:
-    """Return the intensities to draw black and white: 1st and 99th percentile."""
+def black_and_white(image: NDArray[Any]) -> tuple[float, float]:
+    """Return the intensities to draw black and white.
+
+    Arguments:
+        image: Hounsfield units of a CT scan (air lies below −500), or any other intensities.
+
+    Returns:
+        the soft-tissue window of −160 to 240 HU for a CT scan; else the 1st and 99th percentile.
+
+    >>> black_and_white(np.array([-1000.0, 50.0]))
+    (-160.0, 240.0)
+    """
+    if image.size and image.min() < -500:
+        return -160.0, 240.0
     low, high = np.percentile(image, (1, 99))
     return (float(low), float(high)) if high > low else (float(low), float(low) + 1.0)
+
+
+def folded(titles: Sequence[str], count: int, columns: int) -> tuple[list[str], int]:
+    """Fold titles to the width of their tiles; return them and the most lines of one.
+
+    >>> folded(["short", "a title that is longer than a tile of 240 px is wide"], 2, 2)[1]
+    2
+    """
+    letters = round(layout(count, columns).boxes[0].width * 72 / 5.2)  # of 9 points
+    parts = [textwrap.wrap(title, letters) or [""] for title in titles]
+    return ["\n".join(lines) for lines in parts], max(map(len, parts))
 
 
 def spoken(name: str) -> str:

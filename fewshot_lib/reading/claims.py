@@ -13,14 +13,17 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from fewshot_lib.checker.frontend import emit
+from fewshot_lib.checker.language import catalogue, language, translated, words
 from fewshot_lib.reading.show import WIDTH, table_text, wrap
+
+_ = words("reading")
 
 #: Every status, with a sign beside its word so that colour is never needed.
 STATUSES: Mapping[str, str] = {
@@ -101,13 +104,31 @@ class Shown:
     count: int | None = None
 
 
-@cache
 def claims() -> Mapping[str, Claim]:
-    """Return the ledger: id → claim, in the order of the note.
+    """Return the ledger: id → claim, in the order of the note, in the reader's language.
 
     >>> claims()["2.2-prototype"].status
     'reproduced'
     """
+    return _claims_in(language())
+
+
+@cache
+def _claims_in(spoken: str) -> Mapping[str, Claim]:
+    said = catalogue(spoken, "claims")
+    return {
+        id: replace(
+            one,
+            section=said.get(one.section, one.section),
+            says=said.get(one.says, one.says),
+            why=said.get(one.why, one.why),
+        )
+        for id, one in _claims().items()
+    }
+
+
+@cache
+def _claims() -> Mapping[str, Claim]:
     text = resources.files("fewshot_lib.reading").joinpath("claims.toml").read_text("utf-8")
     found: dict[str, Claim] = {}
     for row in tomllib.loads(text)["claim"]:
@@ -152,19 +173,28 @@ def claim(id: str, observed: str = "", holds: bool | None = None) -> None:
             f"claim({id!r}) is {row.status!r} in the ledger and needs observed=, what the cell "
             "saw, and holds=, whether that supports the status"
         )
-    sentence = "Decided by reading; nothing was run for it." if row.read else ""
+    sentence = _("Decided by reading; nothing was run for it.") if row.read else ""
     if holds is not None:
         holds = _truth(holds)
-        sentence = f" Evidence supports this verdict: {'yes' if holds else 'NO'}."
+        supports = (
+            _("Evidence supports this verdict: yes."),
+            _("Evidence supports this verdict: NO."),
+        )
+        sentence = " " + supports[not holds]
     if seen:
-        sentence = f"Seen here: {seen}.{sentence}"
-    sign = f"{STATUSES[row.status]} {row.status}"
-    title = f"Claim {row.id} (note {_section(row)})"
-    lines = [f"The note: {row.says}", sentence.strip(), row.why]
-    text = "\n".join([f"{title}: {sign}", *(_indented(line) for line in lines if line)])
+        sentence = _("Seen here: {seen}.").format(seen=translated(seen, "captions")) + sentence
+    sign = f"{STATUSES[row.status]} {_told_status(row.status)}"
+    title = _("Claim {id} (note {section})").format(id=row.id, section=_section(row))
+    lines = [_("The note: {says}").format(says=row.says), sentence.strip(), row.why]
+    text = "\n".join(
+        [
+            _("{title}: {sign}").format(title=title, sign=sign),
+            *(_indented(line) for line in lines if line),
+        ]
+    )
     page = (
         '<aside class="fewshot-claim" style="border-left:4px solid #767676;padding:0.2em 0.8em">'
-        f"<p><b>{html.escape(title)}: {html.escape(sign)}</b></p>"
+        f"<p><b>{html.escape(_('{title}: {sign}').format(title=title, sign=sign))}</b></p>"
         f'<p><q lang="zh">{html.escape(row.quote)}</q><br>{html.escape(row.says)}</p>'
         + (f"<p>{html.escape(sentence.strip())}</p>" if sentence else "")
         + f"<p>{html.escape(row.why)}</p></aside>"
@@ -196,21 +226,21 @@ def ledger(notebook: str | None = None, folder: Path | str | None = None) -> Non
         numbers = sorted({one.notebook for one in claims().values()})
         raise ValueError(f"no claim is shown in notebook {notebook!r}; there are {numbers}")
     places = None if folder is None else {row.id: row for row in scan(folder)}
-    scope = "" if notebook is None else f", notebook {notebook}"
-    caption = f"The claim ledger{scope}: {summary(rows)}."
-    columns = ["claim", "note", "status", *(["shown in"] if places is not None else [])]
+    scope = "" if notebook is None else _(", notebook {notebook}").format(notebook=notebook)
+    caption = _("The claim ledger{scope}: {summary}.").format(scope=scope, summary=summary(rows))
+    columns = [_("claim"), _("note"), _("status"), *([_("shown in")] if places is not None else [])]
     cells = [
         [
             one.id,
             _section(one),
-            f"{STATUSES[one.status]} {one.status}",
+            f"{STATUSES[one.status]} {_told_status(one.status)}",
             *([_told(places.get(one.id))] if places is not None else []),
         ]
         for one in rows
     ]
     lines = [[*row, one.why] for row, one in zip(cells, rows, strict=True)]
-    text = table_text([*columns, "what became of it"], lines, most=len(lines))
-    head = "".join(f"<th>{c}</th>" for c in [*columns, "the note says", "what became of it"])
+    text = table_text([*columns, _("what became of it")], lines, most=len(lines))
+    head = "".join(f"<th>{c}</th>" for c in [*columns, _("the note says"), _("what became of it")])
     body = "".join(
         "<tr>"
         + "".join(
@@ -237,8 +267,11 @@ def summary(rows: list[Claim] | None = None) -> str:
     """
     rows = list(claims().values()) if rows is None else rows
     counts = Counter(one.status for one in rows)
-    told = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
-    return f"{len(rows)} claim{'s' * (len(rows) != 1)} ({told})"
+    told = _(", ").join(
+        f"{counts[status]} {_told_status(status)}" for status in STATUSES if counts[status]
+    )
+    said = _("1 claim ({told})") if len(rows) == 1 else _("{count} claims ({told})")
+    return said.format(count=len(rows), told=told)
 
 
 def scan(folder: Path | str) -> list[Shown]:
@@ -470,6 +503,18 @@ def _calls(source: str) -> Iterator[str]:
 def _section(row: Claim) -> str:
     """Write the section: "§2.2", or its name."""
     return f"§{row.section}" if row.section[0].isdigit() else row.section
+
+
+def _told_status(status: str) -> str:
+    """Say a status in the reader's language."""
+    said = {
+        "reproduced": _("reproduced"),
+        "corrected": _("corrected"),
+        "holds under conditions": _("holds under conditions"),
+        "cannot be tested here": _("cannot be tested here"),
+        "no source": _("no source"),
+    }
+    return said[status]
 
 
 def _indented(text: str) -> str:

@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from fewshot_lib.checker.frontend import Form, choose_form, emit
+from fewshot_lib.checker.language import words
 from fewshot_lib.reading.multiples import small_multiples, small_table
 from fewshot_lib.reading.parameters import Drawing, read_parameters
-from fewshot_lib.reading.show import VARIES
+
+_ = words("reading")
 
 PANELS = 6  # small multiples shown when nobody says how many
 
@@ -80,7 +82,10 @@ def explore(
         data, metadata = small_multiples(function, controls, title, _panels)
         if _varies:
             names = ", ".join(control.title for control in controls)
-            data["text/plain"] = f"{title}: small multiples over {names}. {VARIES}"
+            data["text/plain"] = _(
+                "{title}: small multiples over {names}. "
+                "Its numbers differ a little from machine to machine and are not part of this text."
+            ).format(title=title, names=names)
         emit(data, metadata)
     else:
         emit({"text/plain": small_table(function, controls, title, _panels)})

@@ -16,7 +16,7 @@ class live_picture:
     """Draw a growing list of numbers again and again in one place, while a training runs.
 
     In a live front end the picture is replaced every ``seconds`` and removed at the end, so that
-    the notebook keeps only what ``show`` then displays. DaskRunner nothing is drawn: a saved page
+    the notebook keeps only what ``show`` then displays. Otherwise nothing is drawn: a saved page
     has no use for it.
 
     Arguments:
@@ -55,11 +55,11 @@ class live_picture:
             return
         from IPython.display import display
 
-        from fewshot_lib.figures import png
+        from fewshot_lib.figures import picture
 
         figure, data = drawn(lambda: self.draw(numbers), {})
         text = picture_text(data, data.finding)
-        bundle, metadata = picture_bundle(png(figure, quick=True), data.alt, data.finding, text)
+        bundle, metadata = picture_bundle(picture(figure, quick=True), data.alt, data.finding, text)
         close(figure)
         if self._handle is None:
             self._handle = display(bundle, metadata=metadata, raw=True, display_id=True)

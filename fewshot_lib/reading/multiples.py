@@ -1,11 +1,9 @@
-"""Small multiples: one sheet of pictures over a selection of settings, with its table."""
+"""Small multiples: pictures of a selection of settings, as many in a row as fit, with a table."""
 
 from __future__ import annotations
 
 import html
-import io
 import math
-import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,14 +11,12 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from fewshot_lib.reading.parameters import Control, Drawing, Setting
-from fewshot_lib.reading.show import HOLE, close, picture_bundle, table_html, table_text, wrap
+from fewshot_lib.reading.show import HOLE, card, close, table_html, table_text, wrap
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from fewshot_lib.figures import PlotData
-
-SHEET_WIDTH = 1010  # pixels: two figures of size "single" beside each other
+    from fewshot_lib.figures import Picture, PlotData
 
 
 @dataclass(frozen=True)
@@ -31,7 +27,7 @@ class Sight:
     heading: str
     seen: str
     what: str = ""
-    png: bytes = b""
+    picture: Picture | None = None
 
 
 def small_multiples(
@@ -44,7 +40,7 @@ def small_multiples(
     forgive: type[Exception] = ValueError,
     around: str = HOLE,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return (data, metadata) of an output with one sheet of pictures and its table.
+    """Return (data, metadata) of an output with pictures side by side and their table.
 
     Arguments:
         function, controls, title, panels: as in ``explore``.
@@ -55,14 +51,30 @@ def small_multiples(
     sights = list(look(function, controls, panels, seconds=seconds, forgive=forgive))
     caption, table = summary(controls, sights, title)
     text = f"{wrap(caption)}\n{table_text(*table)}"
-    drawn = [sight for sight in sights if sight.png]
+    drawn = [sight for sight in sights if sight.picture]
     if not drawn:
         unfolded = table_html(*table).replace("<details>", "<details open>")
         page = around.replace(HOLE, f"<p>{html.escape(caption)}</p>{unfolded}")
         return {"text/plain": text, "text/html": page}, {}
     told = " ".join(f"{sight.heading}: {sight.seen}" for sight in sights)
-    alt = f"{len(drawn)} small pictures, {drawn[0].what}. {told}"
-    return picture_bundle(sheet(drawn), alt, caption, text, table_html(*table), around)
+    page = (
+        '<figure class="fewshot-figure" style="margin:0">'
+        '<div style="display:flex;flex-wrap:wrap;gap:8px 10px">'
+        f"{''.join(map(_panel, drawn))}</div>"
+        f'<figcaption style="max-width:44em">{html.escape(caption)}</figcaption>'
+        f"{table_html(*table)}</figure>"
+    )
+    data = {"text/plain": text, "text/html": around.replace(HOLE, page)}
+    return data, {"alt": f"{len(drawn)} small pictures, {drawn[0].what}. {told}"}
+
+
+def _panel(sight: Sight) -> str:
+    """Return one picture under its setting."""
+    if sight.picture is None:
+        return ""
+    heading = f'<div style="font-weight:bold;line-height:1.4">{html.escape(sight.heading)}</div>'
+    seen = card(sight.picture, f"{sight.heading}: {sight.seen}")
+    return f'<div style="max-width:100%">{heading}{seen}</div>'
 
 
 def small_table(function: Drawing, controls: Sequence[Control], title: str, panels: int) -> str:
@@ -86,7 +98,7 @@ def look(
     Raises:
         whatever ``function`` raises that is not forgiven, or at every setting.
     """
-    from fewshot_lib.figures import png
+    from fewshot_lib.figures import picture
 
     begun = time.perf_counter()
     problem: Exception | None = None
@@ -104,12 +116,22 @@ def look(
             continue
         succeeded = True
         seen = data.finding or data.alt
-        yield Sight(labels, heading, seen, data.what, png(figure, quick=True) if pictures else b"")
+        if pictures:
+            _halve(figure)
+        yield Sight(labels, heading, seen, data.what, picture(figure) if pictures else None)
         close(figure)
         if time.perf_counter() - begun > seconds:
             return
     if problem is not None and not succeeded and forgive is ValueError:
         raise problem
+
+
+def _halve(figure: Figure) -> None:
+    """Make room for two charts in a row: a chart is laid out anew, its type stays as it is."""
+    from fewshot_lib.figures import SIZES
+
+    if figure.get_layout_engine() is not None and figure.get_size_inches()[0] < SIZES["wide"][0]:
+        figure.set_size_inches(*SIZES["small"])
 
 
 def draw(function: Drawing, setting: Setting) -> tuple[Figure, PlotData]:
@@ -177,39 +199,3 @@ def summary(
         )
     columns = (*(control.title for control in controls), "what is seen")
     return caption, (columns, [(*sight.labels, sight.seen) for sight in sights])
-
-
-def sheet(sights: Sequence[Sight]) -> bytes:
-    """Put pictures with headings on one sheet, as many beside each other as fit.
-
-    Arguments:
-        sights: with pictures.
-
-    Returns:
-        one PNG.
-    """
-    from pathlib import Path
-
-    import matplotlib as mpl
-    from PIL import Image, ImageDraw, ImageFont
-
-    pictures = [Image.open(io.BytesIO(sight.png)).convert("RGB") for sight in sights]
-    width = max(picture.width for picture in pictures)
-    height = max(picture.height for picture in pictures)
-    columns = max(1, min(len(pictures), SHEET_WIDTH // width))
-    headings = [textwrap.wrap(sight.heading, max(20, width // 8)) for sight in sights]
-    top = 12 + 15 * max(len(lines) for lines in headings)
-    page = Image.new(
-        "RGB", (columns * width, math.ceil(len(pictures) / columns) * (height + top)), "white"
-    )
-    font_file = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"
-    font = ImageFont.truetype(str(font_file), 12)
-    pen = ImageDraw.Draw(page)
-    for i, (lines, picture) in enumerate(zip(headings, pictures, strict=True)):
-        left, upper = (i % columns) * width, (i // columns) * (height + top)
-        pen.text((left + 8, upper + 6), "\n".join(lines), fill="#222222", font=font)
-        page.paste(picture, (left, upper + top))
-    file = io.BytesIO()
-    small = page.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    small.save(file, "png", compress_level=9)
-    return file.getvalue()

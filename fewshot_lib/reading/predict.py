@@ -13,17 +13,20 @@ import re
 import string
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from itertools import pairwise
 from typing import Any
 
+from fewshot_lib.checker import language as speech
 from fewshot_lib.checker import progress
 from fewshot_lib.checker.frontend import LOOK, choose_form, emit, emit_live
 from fewshot_lib.checker.markup import NEUTRAL, badge, inline, plain
 from fewshot_lib.reading.expression import BadExpression, evaluate
 from fewshot_lib.reading.question import _FRAME, _soon
+
+_ = speech.words("reading")
 
 #: What a reader entered: a number, the words of an option, or the points (x, y) of a curve.
 Given = float | str | tuple[tuple[float, float], ...]
@@ -61,6 +64,7 @@ class Prediction:
         low, high: the least and the largest number that can be predicted.
         x: of a curve, where it is sketched, increasing.
         xlabel, ylabel: of a curve, what the axes show.
+        kept: the options in English, as which they are remembered in every language.
     """
 
     id: str
@@ -72,16 +76,18 @@ class Prediction:
     x: tuple[float, ...] = ()
     xlabel: str = ""
     ylabel: str = ""
+    kept: tuple[str, ...] = ()
 
     @property
     def wanted(self) -> str:
         """Say what can be entered."""
-        between = f"from {self.low:g} to {self.high:g}"
         if self.kind == "choice":
-            return f"one letter of {', '.join(string.ascii_uppercase[: len(self.options)])}"
-        if self.kind == "number":
-            return f"a number {between}"
-        return f"{len(self.x)} numbers {between}"
+            letters = ", ".join(string.ascii_uppercase[: len(self.options)])
+            return _("one letter of {letters}").format(letters=letters)
+        numbers = _("a number from {low} to {high}")
+        if self.kind == "curve":
+            numbers = _("{count} numbers from {low} to {high}")
+        return numbers.format(count=len(self.x), low=f"{self.low:g}", high=f"{self.high:g}")
 
 
 def read_predictions(text: str, word: str) -> dict[str, Prediction]:
@@ -137,13 +143,35 @@ def words() -> tuple[str, ...]:
     )
 
 
-@cache
 def predictions(word: str) -> Mapping[str, Prediction]:
-    """Give the predictions of one notebook by id.
+    """Give the predictions of one notebook by id, in the reader's language.
 
     Raises:
         NoSuchPrediction: the notebook has none.
     """
+    return _predictions_in(word, speech.language())
+
+
+@cache
+def _predictions_in(word: str, spoken: str) -> Mapping[str, Prediction]:
+    known = speech.catalogue(spoken, "predictions")
+
+    def say(text: str) -> str:
+        return known.get(text, text)
+
+    return {
+        name: replace(
+            asked,
+            text=say(asked.text),
+            options=tuple(say(option) for option in asked.options),
+            kept=asked.options,
+        )
+        for name, asked in _predictions(word).items()
+    }
+
+
+@cache
+def _predictions(word: str) -> Mapping[str, Prediction]:
     if word not in words():
         raise NoSuchPrediction(
             f"no predictions for {word!r}; there are some for {', '.join(words())}"
@@ -178,7 +206,7 @@ def understand(asked: Prediction, entered: str | float | Sequence[float]) -> Giv
     >>> understand(Prediction("a.b", "curve", "?", x=(1, 5)), "0.25 0.5")
     ((1, 0.25), (5, 0.5))
     """
-    refused = NotUsable(f"Please enter {asked.wanted}.")
+    refused = NotUsable(_("Please enter {wanted}.").format(wanted=asked.wanted))
     if asked.kind == "choice":
         letters = dict(zip(string.ascii_uppercase, asked.options, strict=False))
         chosen = letters.get(str(entered).strip().upper(), entered)
@@ -210,18 +238,22 @@ def record(asked: Prediction, entered: str | float | Sequence[float] | None) -> 
     """
     given = None if entered is None else understand(asked, entered)
     _HERE[asked.id] = given
-    said = "Skipped." if given is None else f"You predict: {in_words(given)}."
+    said = _("Skipped.")
+    if given is not None:
+        said = _("You predict: {given}.").format(given=in_words(given))
     try:
         if progress.recording():
-            kept = "" if given is None else json.dumps(_plain(given), ensure_ascii=False)
+            kept = "" if given is None else json.dumps(_plain(asked, given), ensure_ascii=False)
             progress.predict(f"prediction:{asked.id}", kept)
     except progress.ProgressNotSaved as error:
-        said += f" (Your progress could not be saved: {error}.)"
-    return f"{said} Go on with the next cell."
+        said += " " + _("(Your progress could not be saved: {error}.)").format(error=error)
+    return f"{said} {_('Go on with the next cell.')}"
 
 
-def _plain(given: Given) -> str | float | list[float]:
-    """Give the part of a prediction that was entered: of a curve, its heights."""
+def _plain(asked: Prediction, given: Given) -> str | float | list[float]:
+    """Give what is remembered of a prediction: of a curve its heights, an option in English."""
+    if asked.kept and given in asked.options:
+        return asked.kept[asked.options.index(str(given))]
     return [y for _, y in given] if isinstance(given, tuple) else given
 
 
@@ -232,7 +264,7 @@ def in_words(given: Given) -> str:
     '0.25 at 1, 0.5 at 5'
     """
     if isinstance(given, tuple):
-        return ", ".join(f"{y:g} at {x:g}" for x, y in given)
+        return _(", ").join(_("{y} at {x}").format(y=f"{y:g}", x=f"{x:g}") for x, y in given)
     return given.rstrip(".") if isinstance(given, str) else f"{given:g}"
 
 
@@ -252,7 +284,7 @@ def prediction(name: str) -> Any:
     Raises:
         NoSuchPrediction: there is no such prediction.
 
-    Notebooks: 00, 01.
+    Notebooks: all.
 
     >>> prediction("start.moved") is None
     True
@@ -269,7 +301,10 @@ def _remembered(asked: Prediction) -> Given | None:
     if row is None or not row.given:
         return None
     try:
-        return understand(asked, json.loads(row.given))
+        entered = json.loads(row.given)
+        if entered in asked.kept:
+            return asked.options[asked.kept.index(entered)]
+        return understand(asked, entered)
     except ValueError:  # of another version of the course
         return None
 
@@ -295,20 +330,24 @@ def _labelled(asked: Prediction) -> list[str]:
 
 def as_text(asked: Prediction) -> str:
     """Give the request as plain text; what anybody entered is not in it."""
-    lines = [f"Prediction {asked.id}", asked.text, *(f"  {one}" for one in _labelled(asked))]
-    return "\n".join([*lines, f"Enter {asked.wanted}, or skip it. To record it, run:",
-                      f"  {_how(asked)}"])  # fmt: skip
+    title = _("Prediction {id}").format(id=asked.id)
+    lines = [title, asked.text, *(f"  {one}" for one in _labelled(asked))]
+    enter = _("Enter {wanted}, or skip it. To record it, run:").format(wanted=asked.wanted)
+    return "\n".join([*lines, enter, f"  {_how(asked)}"])
 
 
 def as_html(asked: Prediction) -> str:
     """Give the request as a static page shows it; what anybody entered is not in it."""
     rows = "".join(f"<div>{inline(one)}</div>" for one in _labelled(asked))
+    how = f"<code>{html.escape(_how(asked), quote=False)}</code>"
+    enter = _(
+        "Enter {wanted}, or skip it. To record it, run the code cells at the top of this notebook "
+        "and then this one; or run in any cell {how}"
+    ).format(wanted=html.escape(asked.wanted), how=how)
     return (
-        f'<div class="fewshot-predict" style="{_FRAME}"><b>Your prediction.</b> '
+        f'<div class="fewshot-predict" style="{_FRAME}"><b>{_("Your prediction.")}</b> '
         f'{inline(asked.text)}<div style="margin:.3em 0 .3em 1.6em">{rows}</div>'
-        f'<div style="font-size:90%">Enter {asked.wanted}, or skip it. To record it, run the first '
-        f"code cell of this notebook and then this one; or run in any cell "
-        f"<code>{html.escape(_how(asked), quote=False)}</code></div></div>"
+        f'<div style="font-size:90%">{enter}</div></div>'
     )
 
 
@@ -321,9 +360,9 @@ def as_widget(asked: Prediction) -> Any:
     import ipywidgets as widgets
 
     said = widgets.HTML()
-    note = "Nothing depends on it. The next figure shows it."
+    note = _("Nothing depends on it. The next figure shows it.")
     head = widgets.HTML(
-        f'{LOOK}<div style="line-height:1.45"><b>Your prediction.</b> {inline(asked.text)}'
+        f'{LOOK}<div style="line-height:1.45"><b>{_("Your prediction.")}</b> {inline(asked.text)}'
         f'<div style="font-size:90%">{note}</div></div>'
     )
 
@@ -335,10 +374,11 @@ def as_widget(asked: Prediction) -> Any:
 
     earlier = _HERE.get(asked.id) or _remembered(asked)
     if earlier is not None:
-        said.value = f"<div>{badge('✓', NEUTRAL)} You predicted: {inline(in_words(earlier))}.</div>"
+        told = _("You predicted: {given}.").format(given=inline(in_words(earlier)))
+        said.value = f"<div>{badge('✓', NEUTRAL)} {told}</div>"
     make = {"choice": _choice, "number": _number, "curve": _curve}[asked.kind]
-    skip = widgets.Button(description="Skip", tooltip="Go on without a prediction")
-    skip.on_click(lambda _: enter(None))
+    skip = widgets.Button(description=_("Skip"), tooltip=_("Go on without a prediction"))
+    skip.on_click(lambda button: enter(None))
     controls, buttons = make(asked, earlier, enter)
     box = widgets.VBox([head, *controls, widgets.HBox([*buttons, skip]), said])
     box.layout.border_left = "4px solid #4c5f7a"
@@ -367,7 +407,7 @@ def _choice(asked: Prediction, earlier: Given | None, enter: Enter) -> Controls:
 def _number(asked: Prediction, earlier: Given | None, enter: Enter) -> Controls:
     import ipywidgets as widgets
 
-    field = widgets.Text(description="Your prediction", placeholder=asked.wanted)
+    field = widgets.Text(description=_("Your prediction"), placeholder=asked.wanted)
     field.style.description_width = "initial"
     field.layout.width = "24em"
     if isinstance(earlier, float | int):
@@ -399,10 +439,15 @@ def _curve(asked: Prediction, earlier: Given | None, enter: Enter) -> Controls:
         )  # fmt: skip
         slider.layout.height = "11em"
         sliders.append(slider)
-    words_ = widgets.HTML(
-        f'<div style="font-size:90%">A slider for each of {len(asked.x)} points: {asked.ylabel}, '
-        f"at {asked.xlabel} {', '.join(f'{x:g}' for x in asked.x)}. The arrow keys move it.</div>"
+    told = _(
+        "A slider for each of {count} points: {ylabel}, at {xlabel} {x}. The arrow keys move it."
+    ).format(
+        count=len(asked.x),
+        ylabel=asked.ylabel,
+        xlabel=asked.xlabel,
+        x=", ".join(f"{x:g}" for x in asked.x),
     )
+    words_ = widgets.HTML(f'<div style="font-size:90%">{told}</div>')
     button = _record_button()
     button.on_click(lambda _: enter([slider.value for slider in sliders]))
     return [words_, widgets.HBox(sliders)], [button]
@@ -411,7 +456,7 @@ def _curve(asked: Prediction, earlier: Given | None, enter: Enter) -> Controls:
 def _record_button() -> Any:
     import ipywidgets as widgets
 
-    return widgets.Button(description="Record", tooltip="Record the prediction")
+    return widgets.Button(description=_("Record"), tooltip=_("Record the prediction"))
 
 
 def predict(
@@ -432,7 +477,7 @@ def predict(
         NoSuchPrediction: there is no such prediction; lists those of the notebook.
         ValueError: an unknown form.
 
-    Notebooks: 00, 01.
+    Notebooks: all.
 
     >>> predict("start.moved")  # doctest: +ELLIPSIS
     Prediction start.moved
@@ -451,7 +496,9 @@ def predict(
     if chosen != "text":
         data["text/html"] = as_html(asked)
     if chosen == "live":
-        sentence = f"Prediction {asked.id}: run this cell to make it; its text is below."
+        sentence = _("Prediction {id}: run this cell to make it; its text is below.").format(
+            id=asked.id
+        )
         emit_live(as_widget(asked), f"prediction.{asked.id}", sentence, data, {})
     else:
         emit(data)

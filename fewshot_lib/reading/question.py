@@ -16,15 +16,18 @@ import re
 import string
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import Any
 
+from fewshot_lib.checker import language as speech
 from fewshot_lib.checker import progress
 from fewshot_lib.checker.frontend import LOOK, choose_form, emit, emit_live
 from fewshot_lib.checker.markup import NEUTRAL, RIGHT, WRONG, badge, inline, plain
 from fewshot_lib.reading.expression import BadExpression, evaluate, rounding
+
+_ = speech.words("reading")
 
 KINDS = ("single", "multiple", "number", "expression")
 #: After so many misses the hint is given.
@@ -176,7 +179,7 @@ def _read_one(table: dict[str, Any], word: str) -> Question:
         raise refuse("an expression needs the names of its variables")
     try:
         for expression in (made.value, *(value for value, _ in wrong)):
-            _values(expression, made)
+            values(expression, made)
     except BadExpression as error:
         raise refuse(str(error)) from None
     for value, _ in wrong:
@@ -198,9 +201,14 @@ def words() -> tuple[str, ...]:
     )
 
 
-@cache
 def place(word: str) -> tuple[int, str]:
     """Give the number and the title of the notebook that a question file belongs to."""
+    number, title = _place(word)
+    return number, speech.translated(title, "questions")
+
+
+@cache
+def _place(word: str) -> tuple[int, str]:
     file = resources.files("fewshot_lib.reading") / "questions" / f"{word}.toml"
     head = tomllib.loads(file.read_text(encoding="utf-8"))
     if not isinstance(head.get("number"), int) or not isinstance(head.get("title"), str):
@@ -208,13 +216,39 @@ def place(word: str) -> tuple[int, str]:
     return head["number"], head["title"]
 
 
-@cache
 def questions(word: str) -> Mapping[str, Question]:
-    """Give the questions of one notebook by id.
+    """Give the questions of one notebook by id, in the reader's language.
 
     Raises:
         NoSuchQuestion: the notebook has none.
     """
+    return _questions_in(word, speech.language())
+
+
+@cache
+def _questions_in(word: str, spoken: str) -> Mapping[str, Question]:
+    known = speech.catalogue(spoken, "questions")
+
+    def say(text: str) -> str:
+        return known.get(text, text)
+
+    return {
+        name: replace(
+            asked,
+            text=say(asked.text),
+            hint=say(asked.hint),
+            options=tuple(
+                replace(one, text=say(one.text), reply=say(one.reply)) for one in asked.options
+            ),
+            reply=say(asked.reply),
+            wrong=tuple((value, say(reply)) for value, reply in asked.wrong),
+        )
+        for name, asked in _questions(word).items()
+    }
+
+
+@cache
+def _questions(word: str) -> Mapping[str, Question]:
     if word not in words():
         raise NoSuchQuestion(f"no questions for {word!r}; there are some for {', '.join(words())}")
     file = resources.files("fewshot_lib.reading") / "questions" / f"{word}.toml"
@@ -251,8 +285,8 @@ def judge(asked: Question, given: str | float | Sequence[str]) -> Reply:
     except BadExpression as error:
         return Reply(False, f"{_upper(str(error))}.", counts=False)
     if asked.kind == "number" and _too_coarse(typed, asked):
-        return Reply(False, "Please give at least two digits, as 0.67.", counts=False)
-    return Reply(False, "Not this.")
+        return Reply(False, _("Please give at least two digits, as 0.67."), counts=False)
+    return Reply(False, _("Not this."))
 
 
 def _too_coarse(typed: str, asked: Question) -> bool:
@@ -260,7 +294,7 @@ def _too_coarse(typed: str, asked: Question) -> bool:
     fine = rounding(typed)
     if fine is None or fine[0] > 1:
         return False
-    [one], [value] = _values(typed, asked), _values(asked.value, asked)
+    [one], [value] = values(typed, asked), values(asked.value, asked)
     return value != round(value) and abs(one - value) <= fine[1]
 
 
@@ -272,8 +306,12 @@ def _judge_choice(asked: Question, given: str | float | Sequence[str]) -> Reply:
         or not chosen <= set(asked.letters)
         or (asked.kind == "single" and len(chosen) > 1)
     ):
-        one = "one letter" if asked.kind == "single" else "letters"
-        return Reply(False, f"Answer with {one} of {', '.join(asked.letters)}.", counts=False)
+        one, more = (
+            _("Answer with one letter of {letters}."),
+            _("Answer with letters of {letters}."),
+        )
+        said = one if asked.kind == "single" else more
+        return Reply(False, said.format(letters=", ".join(asked.letters)), counts=False)
     picked = [(letter, asked.options[asked.letters.index(letter)]) for letter in sorted(chosen)]
     false = [(letter, option) for letter, option in picked if not option.right]
     missed = [o for letter, o in asked.labelled if o.right and letter not in chosen]
@@ -283,15 +321,28 @@ def _judge_choice(asked: Question, given: str | float | Sequence[str]) -> Reply:
         return Reply(False, " ".join(f"{letter}: {option.reply}" for letter, option in false))
     said = " ".join(f"{letter}: {option.reply}" for letter, option in picked)
     if missed:
-        more = "one more is" if len(missed) == 1 else f"{len(missed)} more are"
-        return Reply(False, f"{said} So far so good; {more} right.")
+        one, more = (
+            _("So far so good; one more is right."),
+            _("So far so good; {n} more are right."),
+        )
+        return Reply(False, f"{said} {one if len(missed) == 1 else more.format(n=len(missed))}")
     return Reply(True, said)
 
 
-def _values(expression: str, asked: Question) -> list[float]:
+def points(asked: Question) -> list[dict[str, float]]:
+    """Give the points at which formulas are compared; one without variables for a number."""
     draw = random.Random(asked.id)
-    points = [{name: draw.uniform(0.5, 3.0) for name in asked.names} for _ in range(4)]
-    return [evaluate(expression, point) for point in points[: 4 if asked.names else 1]]
+    drawn = [{name: draw.uniform(0.5, 3.0) for name in asked.names} for _ in range(4)]
+    return drawn[: 4 if asked.names else 1]
+
+
+def values(expression: str, asked: Question) -> list[float]:
+    """Give the values of a formula at the points of a question.
+
+    Raises:
+        BadExpression: it is no formula in the question's names.
+    """
+    return [evaluate(expression, point) for point in points(asked)]
 
 
 def _matches(typed: str, value: str, asked: Question) -> bool:
@@ -304,9 +355,9 @@ def _matches(typed: str, value: str, asked: Question) -> bool:
     if asked.kind == "expression":
         return all(
             abs(one - other) <= 1e-6 * max(abs(other), 1e-9)
-            for one, other in zip(_values(typed, asked), _values(value, asked), strict=True)
+            for one, other in zip(values(typed, asked), values(value, asked), strict=True)
         )
-    [one], [other] = _values(typed, asked), _values(value, asked)
+    [one], [other] = values(typed, asked), values(value, asked)
     off = abs(one - other)
     if off <= 1e-9 * max(1.0, abs(other)):
         return True
@@ -327,12 +378,14 @@ def respond(asked: Question, given: str | float | Sequence[str]) -> Reply:
         if progress.recording():
             progress.attempt(f"question:{asked.id}", float(reply.right), 1.0)
     except progress.ProgressNotSaved as error:
-        remark = f" (Your progress could not be saved: {error}.)"
+        remark = " " + _("(Your progress could not be saved: {error}.)").format(error=error)
     if reply.right:
         _MISSES.pop(asked.id, None)
         return Reply(True, reply.text + remark)
     _MISSES[asked.id] = _MISSES.get(asked.id, 0) + 1
-    hint = f" Hint: {asked.hint}" if _MISSES[asked.id] >= MISSES_BEFORE_HINT else ""
+    hint = ""
+    if _MISSES[asked.id] >= MISSES_BEFORE_HINT:
+        hint = " " + _("Hint: {hint}").format(hint=asked.hint)
     return Reply(False, reply.text + hint + remark)
 
 
@@ -352,13 +405,14 @@ def _how(asked: Question) -> str:
 
 def as_text(asked: Question) -> str:
     """Give the question as plain text, for a terminal; without any answer."""
-    lines = [f"Question {asked.id}", asked.text]
+    lines = [_("Question {id}").format(id=asked.id), asked.text]
     lines += [f"  {letter}  {o.text}" for letter, o in asked.labelled]
     if asked.kind == "multiple":
-        lines.append("  (one or more are right)")
+        lines.append(f"  {_('(one or more are right)')}")
     if asked.names:
-        lines.append(f"  (a formula in {', '.join(asked.names)})")
-    return "\n".join([*lines, "To answer, run:", f"  {_how(asked)}"])
+        said = _("(a formula in {names})").format(names=", ".join(asked.names))
+        lines.append(f"  {said}")
+    return "\n".join([*lines, _("To answer, run:"), f"  {_how(asked)}"])
 
 
 def as_html(asked: Question) -> str:
@@ -371,14 +425,18 @@ def as_html(asked: Question) -> str:
         if rows
         else ""
     )
-    note = "One or more are right. " if asked.kind == "multiple" else ""
+    notes = [_("One or more are right.")] if asked.kind == "multiple" else []
     if asked.names:
-        note = f"A formula in {', '.join(asked.names)}. "
+        notes = [_("A formula in {names}.").format(names=html.escape(", ".join(asked.names)))]
+    how = f"<code>{html.escape(_how(asked), quote=False)}</code>"
+    run = _(
+        "To answer, run the code cells at the top of this notebook and then this one; "
+        "or run in any cell {how}"
+    )
     return (
-        f'<div class="fewshot-question" style="{_FRAME}"><b>Question.</b> {inline(asked.text)}'
-        f'{choices}<div style="font-size:90%">{note}To answer, run the first code cell of this '
-        f"notebook and then this one; or run in any cell "
-        f"<code>{html.escape(_how(asked), quote=False)}</code></div></div>"
+        f'<div class="fewshot-question" style="{_FRAME}"><b>{_("Question.")}</b> '
+        f"{inline(asked.text)}{choices}"
+        f'<div style="font-size:90%">{" ".join([*notes, run.format(how=how)])}</div></div>'
     )
 
 
@@ -386,9 +444,11 @@ _FRAME = "border-left:4px solid #4c5f7a;padding:.3em 1em;max-width:52em;line-hei
 
 
 def _reply_html(reply: Reply) -> str:
-    mark = badge("✓ Right", RIGHT) if reply.right else badge("✗ Not right", WRONG)
+    mark = badge(f"✓ {_('Right')}", RIGHT)
+    if not reply.right:
+        mark = badge(f"✗ {_('Not right')}", WRONG)
     if not reply.counts:
-        mark = badge("Please try again", NEUTRAL)
+        mark = badge(_("Please try again"), NEUTRAL)
     return (
         f'<div role="status" style="line-height:1.45;max-width:50em">{mark} '
         f"{inline(reply.text)}</div>"
@@ -400,15 +460,17 @@ def as_widget(asked: Question) -> Any:
     import ipywidgets as widgets
 
     form = _Form(asked)
-    note = '<div style="font-size:90%">One or more are right.</div>'
+    note = f'<div style="font-size:90%">{_("One or more are right.")}</div>'
     head = widgets.HTML(
-        f'{LOOK}<div style="line-height:1.45"><b>Question.</b> {inline(asked.text)}</div>'
+        f'{LOOK}<div style="line-height:1.45"><b>{_("Question.")}</b> {inline(asked.text)}</div>'
         f"{note if asked.kind == 'multiple' else ''}"
     )
     earlier = progress.load().get(f"question:{asked.id}") if progress.recording() else None
     if earlier is not None and earlier.passed:
         form.reply.value = (
-            f"<div>{badge('✓', RIGHT)} You answered this correctly on {earlier.passed[:10]}.</div>"
+            f"<div>{badge('✓', RIGHT)} "
+            + _("You answered this correctly on {day}.").format(day=earlier.passed[:10])
+            + "</div>"
         )
     box = widgets.VBox([head, *form.controls(), form.reply])
     box.layout.border_left = "4px solid #4c5f7a"
@@ -485,8 +547,10 @@ class _Form:
 
     def _field(self) -> list[Any]:
         names = ", ".join(self.asked.names)
-        what = f"a formula in {names}" if names else "a number, or a formula for it"
-        field = self.widgets.Text(description="Your answer", placeholder=what)
+        what = _("a number, or a formula for it")
+        if names:
+            what = _("a formula in {names}").format(names=names)
+        field = self.widgets.Text(description=_("Your answer"), placeholder=what)
         field.style.description_width = "initial"
         field.layout.width = "28em"
         field.observe(self.forget, "value")
@@ -504,7 +568,7 @@ class _Form:
         return [self.widgets.HBox([field, button])]
 
     def _check(self) -> Any:
-        return self.widgets.Button(description="Check", tooltip="Check the answer")
+        return self.widgets.Button(description=_("Check"), tooltip=_("Check the answer"))
 
 
 def _soon(act: Callable[[], Any]) -> None:
@@ -543,7 +607,9 @@ def question(name: str, form: str | None = None) -> None:
     if chosen != "text":
         data["text/html"] = as_html(asked)
     if chosen == "live":
-        sentence = f"Question {asked.id}: run this cell to answer it; its text is below."
+        sentence = _("Question {id}: run this cell to answer it; its text is below.").format(
+            id=asked.id
+        )
         emit_live(as_widget(asked), asked.id, sentence, data, {})
     else:
         emit(data)
@@ -560,5 +626,5 @@ def answer(name: str, given: str | float | Sequence[str]) -> None:
         NoSuchQuestion: there is no such question.
     """
     reply = respond(find(name), given)
-    text = f"{'Right. ' if reply.right else ''}{reply.text}"
+    text = _("Right. {reply}").format(reply=reply.text) if reply.right else reply.text
     emit({"text/plain": text, "text/html": _reply_html(reply)})

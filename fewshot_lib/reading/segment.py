@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import os
 import tempfile
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from fewshot_lib.data.formats import NIFTI, PICTURES, suffix_of
 from fewshot_lib.data.grid import as_stored
-from fewshot_lib.data.prepare import modality
-from fewshot_lib.data.volumes import SUFFIXES, VolumeError, read_image, read_nifti, read_pair
+from fewshot_lib.data.prepare import modality, scale_intensities
+from fewshot_lib.data.report import Report, VolumeError
+from fewshot_lib.data.volumes import load_image, mask_type, read_image, read_pair
 from fewshot_lib.episodes import Volume
 
 #: Exemplars of all classes together, so that a mask of sixty organs does not fill the memory.
 MAX_EXEMPLARS = 32_768
-LARGEST = 2**28  # voxels; beyond that a header lies more often than a scan is so large
+WRITTEN = (".nii.gz", ".nii")
+FAR = 1.5  # two lengths that differ by this factor are worth a remark
+TILES = 12  # slices of the overlay picture
 
 
 class CannotSegment(RuntimeError):
@@ -37,8 +42,8 @@ class Outcome:
 
     Arguments:
         out: the file.
-        voxels: label number → voxels that got it, for every label of the support's mask.
-        labelled, slices: the support's slices with a label, and those of them that were used.
+        voxels: label number → voxels that got it, for every label of the supports' masks.
+        labelled, slices: the supports' slices with a label, and those of them that were used.
         remarks: what the reader should know, a sentence each.
     """
 
@@ -56,12 +61,14 @@ class Outcome:
 
 
 def segment_files(
-    support: Path,
-    mask: Path,
+    support: Path | Sequence[Path],
+    mask: Path | Sequence[Path],
     query: Path,
     out: Path,
     *,
     overwrite: bool = False,
+    resample: bool = False,
+    overlay: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Outcome:
     """Write a mask for ``query``, made from ``support`` and its ``mask``.
@@ -70,12 +77,15 @@ def segment_files(
     background.
 
     Arguments:
-        support: NIfTI, 3-D, grey.
-        mask: NIfTI on the support's grid, whole numbers, 0 background.
-        query: NIfTI, 3-D, grey; its grid, spacing and orientation may be others.
-        out: where the mask goes (.nii or .nii.gz): the query's grid, affine, header and order of
-            voxels, the mask's numbers and its type (of a mask of floats: the smallest that fits).
-        overwrite: replace a file that is there.
+        support: a grey volume in a file, or a folder with one DICOM series; or several.
+        mask: on the support's grid, whole numbers, 0 background; one per support.
+        query: as a support; its grid, spacing and orientation may be others.
+        out: where the mask goes (.nii or .nii.gz; .png for a query that is a picture): the query's
+            grid, affine, header and order of voxels, the mask's numbers and its type (of a mask of
+            floats: the smallest that fits).
+        overwrite: replace files that are there.
+        resample: bring a mask on another grid to its support's, nearest neighbour.
+        overlay: a PNG file for a picture of the mask on the query's slices.
         progress: called with the slices done and all slices.
 
     Returns:
@@ -88,43 +98,82 @@ def segment_files(
 
     Source: notebook 08.
     """
-    support, mask, query, out = (Path(p).expanduser() for p in (support, mask, query, out))
-    _require_writable(out, {"support": support, "mask": mask, "query": query}, overwrite)
-    for path in (support, mask, query):  # a folder of DICOM files has no header to keep
-        _require_file(path)
-    with warnings.catch_warnings(record=True) as thick:
-        warnings.simplefilter("always", UserWarning)
-        known, asked = read_pair(support, mask), read_image(query)
-        remarks = [str(w.message) for w in thick if w.category is UserWarning]
-    for path, volume in ((support, known), (query, asked)):
-        if volume.images.numel() > LARGEST:
-            raise VolumeError(
-                f"{path} has {volume.images.numel():,} voxels, more than this course can hold "
-                f"({LARGEST:,}); crop or resample it"
-            )
-    kinds = modality(known), modality(asked)
-    if kinds[0] != kinds[1]:
-        says = ["a CT" if kind == "CT" else "no CT" for kind in kinds]
-        remarks.append(
-            f"Beware: {support} is {says[0]}, {query} is {says[1]} (by the intensity of air). "
-            "Across modalities this method collapses (notebook 08); label slices of the query's."
+    supports, masks = (
+        [Path(p).expanduser() for p in ([given] if isinstance(given, str | Path) else given)]
+        for given in (support, mask)
+    )
+    query, out = Path(query).expanduser(), Path(out).expanduser()
+    if len(supports) != len(masks):
+        raise VolumeError(
+            f"there are {len(supports)} supports and {len(masks)} masks; give --support and "
+            "--mask equally often, in the same order"
         )
-    numbers = [n for n in known.labels.unique().tolist() if n]
+    endings = (".png", *WRITTEN) if suffix_of(query) in PICTURES else WRITTEN
+    inputs = [*(("support", p) for p in supports), *(("mask", p) for p in masks), ("query", query)]
+    _require_writable(out, inputs, overwrite, endings)
+    if overlay is not None:
+        overlay = Path(overlay).expanduser()
+        _require_writable(overlay, [*inputs, ("mask to write", out)], overwrite, (".png",))
+    for path in (*supports, *masks, query):
+        if not path.exists():
+            raise VolumeError(f"there is no file {path}; look at its name and folder")
+    report = Report()
+    known = [
+        read_pair(image, marks, subject=f"support {i}", resample=resample, report=report)
+        for i, (image, marks) in enumerate(zip(supports, masks, strict=True), 1)
+    ]
+    asked = read_image(query, report=report)
+    remarks = list(map(str, report.remarks))
+    for path, volume in zip(supports, known, strict=True):
+        remarks += _distance(path, volume, query, asked)
+    numbers = sorted({n for v in known for n in v.labels.unique().tolist() if n})
     found, used = _predict(known, asked, len(numbers), progress)
-    image = nib.Nifti1Image.from_filename(query)  # with its last axis, if that is a fourth of 1
-    array = as_stored(found.numpy(), read_nifti(query)).reshape(image.shape)
-    _write(array.astype(_type_of(mask, max(numbers))), image, out)
+    picture = load_image(query, Report())
+    kinds = [mask_type(path) for path in masks]
+    dtype = kinds[0] if len(set(kinds)) == 1 and kinds[0] is not None else None
+    if dtype is None or not np.can_cast(np.min_scalar_type(max(numbers)), dtype):
+        dtype = np.min_scalar_type(max(numbers))
+    _write(as_stored(found.numpy(), picture).astype(dtype), picture, query, out)
+    if overlay is not None:
+        _write_overlay(asked, found, overlay)
     return Outcome(
         out=out,
         voxels={n: int((found == n).sum()) for n in numbers},
-        labelled=int(known.labels.flatten(1).any(1).sum()),
+        labelled=sum(int(v.labels.flatten(1).any(1).sum()) for v in known),
         slices=used,
         remarks=tuple(remarks),
     )
 
 
+def _distance(support: Path, known: Volume, query: Path, asked: Volume) -> list[str]:
+    """Say in a line each how far support and query differ, and what that usually costs."""
+    said = []
+    kinds = modality(known), modality(asked)
+    if kinds[0] != kinds[1]:
+        says = ["a CT" if kind == "CT" else "no CT" for kind in kinds]
+        said.append(
+            f"Beware: {support} is {says[0]}, {query} is {says[1]} (by the intensity of air). "
+            "Across modalities this method collapses (notebook 08); label slices of the query's."
+        )
+    shown = [
+        [n * mm for n, mm in zip((len(v.images), *v.images.shape[-2:]), v.spacing, strict=True)]
+        for v in (known, asked)
+    ]
+    if any(max(a, b) > FAR * min(a, b) for a, b in zip(*shown, strict=True)):
+        told = [" × ".join(f"{mm:.0f}" for mm in sides) for sides in shown]
+        said.append(
+            f"{support} shows {told[0]} mm (up × back × across), {query} {told[1]} mm. The place "
+            "in the body is a hint for this method, so another field of view usually costs "
+            "accuracy; crop one to the other's."
+        )
+    return said
+
+
 def _predict(
-    known: Volume, asked: Volume, n_labels: int, progress: Callable[[int, int], None] | None
+    known: list[Volume],
+    asked: Volume,
+    n_labels: int,
+    progress: Callable[[int, int], None] | None,
 ) -> tuple[torch.Tensor, int]:
     """Return the query's labels (Z, H, W) in the mask's numbers, and how many slices were used."""
     from fewshot_lib.transfer import PretrainedMissing, TransferSegmenter
@@ -134,30 +183,24 @@ def _predict(
     except PretrainedMissing as error:
         raise CannotSegment(str(error)) from error
     try:
-        segmenter.fit(known)
+        segmenter.fit(known if len(known) > 1 else known[0])
         result = segmenter.predict(asked, progress)
     except ValueError as error:  # no body to be found
         raise VolumeError(str(error)) from error
-    numbers = torch.tensor([known.names.index(name) for name in segmenter.names])
-    labelled = int(known.labels.flatten(1).any(1).sum())
-    return numbers[result.labels], min(labelled, segmenter.max_slices)
+    names = max((v.names for v in known), key=len)  # label_1, label_2, … up to the largest
+    numbers = torch.tensor([names.index(name) for name in segmenter.names])
+    labelled = [int(v.labels.flatten(1).any(1).sum()) for v in known]
+    return numbers[result.labels], sum(min(n, segmenter.max_slices) for n in labelled)
 
 
-def _require_file(path: Path) -> None:
-    if not path.exists():
-        raise VolumeError(f"there is no file {path}; look at its name and folder")
-    if path.is_dir():
-        raise VolumeError(
-            f"{path} is a folder; this command takes NIfTI files: name one, or convert a DICOM "
-            "series first (notebook 08 reads such folders itself)"
-        )
-
-
-def _require_writable(out: Path, inputs: dict[str, Path], overwrite: bool) -> None:
-    if not out.name.endswith(SUFFIXES) or out.name in SUFFIXES:
-        raise VolumeError(f"{out} must end in .nii.gz or .nii; that says how the mask is written")
-    for name, path in inputs.items():
-        if out.exists() and path.exists() and out.samefile(path):
+def _require_writable(
+    out: Path, inputs: list[tuple[str, Path]], overwrite: bool, endings: tuple[str, ...]
+) -> None:
+    if not out.name.endswith(endings) or out.name in endings:
+        told = " or ".join(sorted(endings, key=len, reverse=True))
+        raise VolumeError(f"{out} must end in {told}; that says how it is written")
+    for name, path in inputs:
+        if out == path or (out.exists() and path.exists() and out.samefile(path)):
             raise VolumeError(f"{out} is the {name} itself; write the new mask somewhere else")
     if out.is_dir():
         raise VolumeError(f"{out} is a folder; name the file to write")
@@ -175,26 +218,62 @@ def _require_writable(out: Path, inputs: dict[str, Path], overwrite: bool) -> No
         ) from error
 
 
-def _type_of(mask: Path, largest: int) -> np.dtype:
-    """Give the mask's own type of whole numbers; for one of floats the smallest that fits."""
-    own = np.dtype(read_nifti(mask).get_data_dtype())
-    fits = own.kind in "iu" and np.can_cast(np.min_scalar_type(largest), own)
-    return own if fits and own.itemsize <= 4 else np.min_scalar_type(largest)
+def _write(array: NDArray, picture: nib.Nifti1Image, query: Path, out: Path) -> None:
+    """Write labels with the query's geometry."""
+    if out.name.endswith(".png"):
+        from PIL import Image
+
+        _replace(out, ".png", lambda name: Image.fromarray(array[..., 0].T).save(name))
+        return
+    image: Any = picture
+    if suffix_of(query) in NIFTI:
+        try:
+            image = nib.load(query)  # its header, and a fourth axis of 1, are kept
+        except Exception:  # a name that belies the file: its numbers were read all the same
+            image = picture
+    kind = nib.Nifti2Image if isinstance(image, nib.Nifti2Pair) else nib.Nifti1Image
+    header = None
+    if isinstance(image, nib.Nifti1Pair):
+        header = kind.header_class.from_header(image.header)
+        header.set_slope_inter(1, 0)
+        header["cal_min"] = header["cal_max"] = 0
+    mask = kind(array.reshape(image.shape), image.affine, header, dtype=array.dtype)
+    mask.header.set_data_dtype(array.dtype)
+    mask.header.set_intent("label")
+    _replace(out, next(s for s in WRITTEN if out.name.endswith(s)), lambda n: nib.save(mask, n))
 
 
-def _write(array: np.ndarray, image: nib.Nifti1Image, out: Path) -> None:
-    """Write labels with the query's geometry: beside ``out`` first, then in its place."""
-    header = image.header.copy()
-    header.set_data_dtype(array.dtype)
-    header.set_slope_inter(1, 0)
-    header["cal_min"] = header["cal_max"] = 0
-    header.set_intent("label")
-    mask = type(image)(array, image.affine, header)  # an equal affine keeps both codes
-    suffix = next(s for s in SUFFIXES if out.name.endswith(s))
+def _write_overlay(asked: Volume, found: torch.Tensor, out: Path) -> None:
+    """Draw the labels on slices of the query, evenly spread over those that got one."""
+    from matplotlib import colormaps
+    from PIL import Image
+
+    shown = found.flatten(1).any(1).nonzero().flatten().tolist() or list(range(len(found)))
+    places = np.linspace(0, len(shown) - 1, min(TILES, len(shown))).round().astype(int)
+    shown = [shown[i] for i in places]
+    grey = scale_intensities(asked).images[shown, 0].clamp(0, 1).numpy()
+    tiles = np.repeat(grey[..., None], 3, axis=-1)
+    colours = colormaps["tab10"](range(10))[:, :3]
+    labels = found[shown].numpy()
+    for i, number in enumerate(n for n in np.unique(found.numpy()) if n):
+        here = labels == number
+        tiles[here] = 0.5 * tiles[here] + 0.5 * colours[i % len(colours)]
+    columns = min(4, len(shown))
+    rows = -(-len(shown) // columns)
+    empty = np.zeros((rows * columns - len(shown), *tiles.shape[1:]))
+    grid = np.concatenate([tiles, empty]).reshape(rows, columns, *tiles.shape[1:])
+    sheet = np.concatenate(np.concatenate(list(grid), axis=1), axis=1)
+    sheet = sheet.reshape(rows * tiles.shape[1], columns * tiles.shape[2], 3)
+    image = Image.fromarray((255 * sheet).round().astype(np.uint8))
+    _replace(out, ".png", lambda name: image.save(name))
+
+
+def _replace(out: Path, suffix: str, save: Callable[[str], object]) -> None:
+    """Write beside ``out`` first, then in its place: whole or not at all."""
     handle, name = tempfile.mkstemp(suffix=suffix, prefix=".fewshot-", dir=out.parent)
     os.close(handle)
     try:
-        nib.save(mask, name)
+        save(name)
         Path(name).chmod(0o666 & ~_umask())  # mkstemp's files are for their owner alone
         Path(name).replace(out)
     except OSError as error:

@@ -1,8 +1,9 @@
 """Show a figure with its alt text, caption and numbers, so that everyone gets them.
 
 JupyterLab and nbconvert's default page drop an alt text that is kept in an output's metadata. So
-the picture is saved in an HTML figure of its own, whose ``alt`` reaches every page, and once more
-as image/png (with the alt text in its metadata) for what cannot read HTML: LaTeX, PDF, nbsphinx.
+the picture is saved in an HTML figure of its own, whose ``alt`` reaches every page: an SVG or a
+sharp PNG, in an ``<img>``, which JupyterLab keeps in notebooks that it does not trust. What cannot
+read HTML (LaTeX, PDF) finds it once more as image/png, unless it is large: a notebook stays small.
 Terminals, screen readers and nbval read text/plain: caption, alt text and the numbers as a table.
 """
 
@@ -16,16 +17,20 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fewshot_lib.checker.frontend import choose_form, emit
+from fewshot_lib.checker.language import translated, words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from fewshot_lib.figures import PlotData
+    from fewshot_lib.figures import Picture, PlotData
+
+_ = words("reading")
 
 HOLE = "<!-- here -->"
+ONCE = 20_000  # bytes: a larger PNG is saved in the HTML only
+LEAST = 0.85  # of its width to which a page may shrink a picture; then it scrolls in its box
 WIDTH = 96  # characters in a line of text/plain
 MOST_ROWS = 24  # of a table; more are counted
-VARIES = "Its numbers differ a little from machine to machine and are not part of this text."
 
 
 def show(
@@ -60,7 +65,7 @@ def show(
     1      0.50
     5      0.90
     """
-    from fewshot_lib.figures import PlotData, png
+    from fewshot_lib.figures import PlotData, picture
 
     if not isinstance(data, PlotData):
         raise TypeError(
@@ -71,45 +76,67 @@ def show(
     caption = data.finding if caption is None else caption
     text = picture_text(data, caption)
     if varies:
-        text = f"Picture: {data.what}. {VARIES}"
-    own = f"Your prediction: {predicted.rstrip('.')}." if predicted else data.predicted
+        text = _(
+            "Picture: {what}. "
+            "Its numbers differ a little from machine to machine and are not part of this text."
+        ).format(what=data.what)
+    own = data.predicted
+    if predicted:
+        own = _("Your prediction: {given}.").format(given=predicted.rstrip("."))
     if own and choose_form() == "text":
         text = f"{wrap(own)}\n{text}"
+    caption = translated(caption, "captions")
     alt, caption = (f"{words} {own}".strip() for words in (data.alt, caption))
-    emit(*picture_bundle(png(figure), alt, caption, text, table_html(data.columns, data.rows)))
+    table = table_html(data.columns, data.rows)
+    emit(*picture_bundle(picture(figure), alt, caption, text, table))
     close(figure)
 
 
 def picture_bundle(
-    png: bytes, alt: str, caption: str, text: str, details: str = "", around: str = HOLE
+    picture: Picture, alt: str, caption: str, text: str, details: str = "", around: str = HOLE
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return (data, metadata) of an output that shows a picture.
 
     Arguments:
-        png: the picture; alt: what is to be seen; caption: under it; text: text/plain.
+        picture: the picture; alt: what is to be seen; caption: under it; text: text/plain.
         details: HTML below the caption.
         around: HTML around all of it, with ``HOLE`` where it goes.
     """
-    figure = around.replace(HOLE, picture_html(png, alt, caption, details))
     data = {
-        "text/html": figure,
-        "image/png": base64.b64encode(png).decode("ascii"),
+        "text/html": around.replace(HOLE, picture_html(picture, alt, caption, details)),
         "text/plain": text,
     }
-    width, height = png_size(png)
-    return data, {"image/png": {"alt": alt, "width": width, "height": height}}
+    if len(picture.png) > ONCE:
+        return data, {"alt": alt}
+    data["image/png"] = base64.b64encode(picture.png).decode("ascii")
+    size = {"width": picture.width, "height": picture.height}
+    return data, {"image/png": {"alt": alt, **size}}
 
 
-def picture_html(png: bytes, alt: str, caption: str = "", details: str = "") -> str:
+def picture_html(picture: Picture, alt: str, caption: str = "", details: str = "") -> str:
     """Return an HTML figure: picture with alt text, caption under it, details under that."""
-    width, height = png_size(png)
-    source = base64.b64encode(png).decode("ascii")
+    caption = translated(caption, "captions")
     below = f'<figcaption style="max-width:44em">{html.escape(caption)}</figcaption>'
     return (
-        '<figure class="fewshot-figure" style="margin:0">'
-        f'<img alt="{html.escape(alt)}" width="{width}" height="{height}" '
-        f'style="max-width:100%;height:auto;background:white" src="data:image/png;base64,{source}">'
+        f'<figure class="fewshot-figure" style="margin:0">{card(picture, alt)}'
         f"{below if caption else ''}{details}</figure>"
+    )
+
+
+def card(picture: Picture, alt: str) -> str:
+    """Return a picture on a white card with its alt text.
+
+    Dark pages show the card, white ones do not. On a phone the picture keeps ``LEAST`` of its size
+    and scrolls inside the card: shrunk to 360 px, the letters of a wide one would be 6 px high.
+    """
+    source = base64.b64encode(picture.content).decode("ascii")
+    return (
+        '<div class="fewshot-card" tabindex="0" role="group" aria-label="Picture" '
+        'style="display:inline-block;max-width:100%;box-sizing:border-box;overflow-x:auto;'
+        'background:#fff;padding:6px;border-radius:8px">'
+        f'<img alt="{html.escape(alt)}" width="{picture.width}" height="{picture.height}" '
+        f'style="display:block;max-width:100%;min-width:{round(LEAST * picture.width)}px;'
+        f'height:auto;margin:0" src="data:{picture.kind};base64,{source}"></div>'
     )
 
 
@@ -124,14 +151,14 @@ def table_html(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     body = "".join(line(row, "td") for row in rows[:MOST_ROWS])
     more = f"<p>and {len(rows) - MOST_ROWS} more rows</p>" if len(rows) > MOST_ROWS else ""
     return (
-        "<details><summary>The numbers in this picture</summary>"
+        f"<details><summary>{html.escape(_('The numbers in this picture'))}</summary>"
         f"<table><thead>{line(columns, 'th')}</thead><tbody>{body}</tbody></table>{more}</details>"
     )
 
 
 def picture_text(data: PlotData, caption: str) -> str:
     """Return caption, alt text and numbers as lines of text."""
-    parts = [wrap(caption), wrap(f"Picture: {data.alt}")]
+    parts = [wrap(translated(caption, "captions")), wrap(_("Picture: {alt}").format(alt=data.alt))]
     if data.rows:
         parts.append(table_text(data.columns, data.rows))
     return "\n".join(part for part in parts if part)

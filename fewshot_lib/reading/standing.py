@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from fewshot_lib.checker import catalogue, progress
+from fewshot_lib.checker.language import words as spoken
 from fewshot_lib.reading.question import place, questions, words
+
+_ = spoken("reading")
 
 
 def items() -> list[progress.Item]:
@@ -28,7 +31,7 @@ def items() -> list[progress.Item]:
         ] + [
             progress.Item(
                 f"{exercise.name}.{text.name}",
-                f"{text.name} (a text)",
+                _("{name} (a text)").format(name=text.name),
                 group,
                 text.points,
                 text.minutes,

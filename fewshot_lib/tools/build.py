@@ -26,6 +26,7 @@ import nbformat
 
 import fewshot_lib.course  # noqa: F401 - whose exercises are built
 from fewshot_lib.checker import catalogue
+from fewshot_lib.checker.language import SOURCE, VARIABLE
 from fewshot_lib.checker.notebook import (
     TEACHERS_ONLY,
     BadSolution,
@@ -38,6 +39,7 @@ from fewshot_lib.checker.notebook import (
 )
 from fewshot_lib.checker.spec import Exercise
 from fewshot_lib.checker.specification import cell as cell_of
+from fewshot_lib.tools import install_cell
 from fewshot_lib.tools.notebooks import execute, save
 
 #: Tags that make nbval look away: not in an exercise.
@@ -253,6 +255,7 @@ def build_one(path: Path, course: Path) -> Built:
     try:
         solution = nbformat.read(path, as_version=4)
         exercise = catalogue.exercise(path.stem)
+        install_cell.put(solution, install_cell.repository(course))
         write_answers(solution, exercise)
         make_stub(solution)  # refuses what must not be handed out before anything is run
         problems = problems_of(solution, exercise)
@@ -285,6 +288,7 @@ def _run(notebook: nbformat.NotebookNode, folder: Path) -> None:
             **os.environ,
             "FEWSHOT_PROGRESS": str(Path(scratch) / "progress.json"),
             "OMP_NUM_THREADS": "1",
+            VARIABLE: SOURCE,
         }
         folder.mkdir(exist_ok=True)
         execute(notebook, folder, environment=environment)
@@ -361,6 +365,11 @@ def _check_one(path: Path, course: Path) -> list[str]:
     exercise = catalogue.exercise(path.stem)
     read(path)  # says in one sentence what is wrong with the file
     solution = nbformat.read(path, as_version=4)
+    if install_cell.put(copy.deepcopy(solution), install_cell.repository(course)):
+        return [
+            "the cell that installs the course is not what pyproject.toml's Repository makes it: "
+            f"run fewshot build {exercise.name}"
+        ]
     changed = write_answers(copy.deepcopy(solution), exercise)
     if changed:
         return [

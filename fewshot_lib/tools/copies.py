@@ -17,11 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fewshot_lib.checker.language import PARTS, SOURCE, language, short, words
 from fewshot_lib.checker.notebook import read
+
+_ = words("cli")
 
 #: The folder of the copies, in the course's folder; git ignores it.
 FOLDER = "work"
-PARTS = ("notebooks", "exercises")
 #: Which file of the course each copy was made from: hashes of that file and of the copy.
 RECORD = ".copies.json"
 
@@ -42,25 +44,33 @@ class Update:
         said = []
         notebooks = [name for name in self.made if name.endswith(".ipynb")]
         if notebooks:
-            said.append(f"Your copies of {len(notebooks)} notebooks are in {FOLDER}/.")
+            made = _("Your copies of {n} notebooks are in {folder}/.")
+            said.append(made.format(n=len(notebooks), folder=FOLDER))
         if self.refreshed:
-            said.append(f"Brought up to date: {', '.join(self.refreshed)}.")
+            fresh = _("Brought up to date: {files}.")
+            said.append(fresh.format(files=", ".join(self.refreshed)))
         if self.newer:
-            said.append(
-                f"The course has newer versions of {', '.join(self.newer)}; yours stay as they are"
-                f" (fewshot reset {Path(self.newer[0]).stem} takes the new one, and keeps yours)."
+            newer = _(
+                "The course has newer versions of {files}; yours stay as they are "
+                "(fewshot reset {first} takes the new one, and keeps yours)."
             )
+            first = Path(self.newer[0]).stem
+            said.append(newer.format(files=", ".join(self.newer), first=first))
         return "\n".join(said)
 
 
-def update(course: Path) -> Update:
+def update(course: Path, language: str = SOURCE) -> Update:
     """Make missing copies, and refresh those that the reader has not touched.
+
+    Arguments:
+        course: the course's folder.
+        language: of the notebooks; copies in other languages are left as they are.
 
     Raises:
         OSError: the folder cannot be written to.
     """
     record, done = _read_record(course), Update()
-    for name in originals(course):
+    for name in originals(course, language):
         source, copy = course / name, course / FOLDER / name
         known = record.get(name, {})
         wanted = _hash(source)
@@ -120,10 +130,11 @@ def find(course: Path, name: str) -> str:
     Raises:
         NoSuchNotebook: there is none of that name.
     """
-    known = [one for one in originals(course) if one.endswith(".ipynb")]
+    known = [one for one in originals(course, language()) if one.endswith(".ipynb")]
+    known += [one for one in originals(course) if one.endswith(".ipynb") and one not in known]
     called = name.replace("\\", "/").removeprefix("./").removeprefix(f"{FOLDER}/")
     called = called.removesuffix(".ipynb")
-    exercises_first = sorted(known, key=lambda one: (not one.startswith("exercises/"), one))
+    exercises_first = sorted(known, key=lambda one: not one.startswith("exercises/"))
     for one in exercises_first:
         stem = Path(one).stem
         number, _, word = stem.partition("_")
@@ -141,15 +152,15 @@ def find(course: Path, name: str) -> str:
     raise NoSuchNotebook(f"There is no exercise {name!r}; {meant}")
 
 
-def originals(course: Path) -> Iterator[str]:
-    """Give what is copied: the notebooks, and the pictures beside them."""
-    for part in PARTS:
+def originals(course: Path, language: str = SOURCE) -> Iterator[str]:
+    """Give what is copied: the notebooks of a language, and the pictures beside them."""
+    for part in PARTS if language == SOURCE else [f"{part}/{short(language)}" for part in PARTS]:
         for file in sorted((course / part).glob("*")):
             if file.suffix in (".ipynb", ".png", ".svg") and file.is_file():
                 yield f"{part}/{file.name}"
 
 
-def language() -> dict[str, Any]:
+def language_info() -> dict[str, Any]:
     """Give what a kernel of this Python says of its language.
 
     JupyterLab writes it into a notebook when it opens it; if it is there already, opening a
@@ -166,7 +177,7 @@ def _copy(source: Path, copy: Path) -> None:
         shutil.copyfile(source, copy)
         return
     notebook = read(source)
-    notebook["metadata"]["language_info"] = language()
+    notebook["metadata"]["language_info"] = language_info()
     partial = copy.with_name(f"{copy.name}.partial")
     text = json.dumps(notebook, ensure_ascii=False, indent=1)
     partial.write_text(text + "\n", encoding="utf-8")

@@ -27,7 +27,8 @@ HEADINGS = {
 PACKAGES = {
     READERS: (
         "torch", "numpy", "scipy", "scikit-learn", "scikit-image", "matplotlib", "nibabel",
-        "pydicom", "jupyterlab", "ipywidgets", "ipykernel", "nbclient", "efficientnet-lite-pytorch",
+        "pydicom", "jupyterlab", "ipywidgets", "anywidget", "ipykernel", "nbclient",
+        "efficientnet-lite-pytorch",
     ),
     TEACHERS: ("nbgrader", "dask", "psycopg"),
     AUTHORS: ("pytest", "nbval", "hypothesis", "playwright", "monai", "sphinx", "myst-nb"),

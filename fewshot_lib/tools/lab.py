@@ -21,6 +21,7 @@ from types import FrameType
 from typing import IO, Any
 from urllib.parse import quote
 
+from fewshot_lib.checker.language import SOURCE, short, words
 from fewshot_lib.tools import copies
 from fewshot_lib.tools.machine import has_display, is_root
 
@@ -28,6 +29,8 @@ from fewshot_lib.tools.machine import has_display, is_root
 #: of the panels of nbgrader, which are for teachers (`jupyter lab` has them).
 JUPYTER_SETTINGS = Path(__file__).with_name("jupyter")
 HOST = "127.0.0.1"
+
+_ = words("cli")
 
 
 class CannotServe(RuntimeError):
@@ -95,10 +98,11 @@ def free_port(first: int) -> int:
     raise CannotServe(f"No free port from {first} to {first + 49}: name one with --port.")
 
 
-def first_notebook(folder: Path) -> str | None:
+def first_notebook(folder: Path, language: str = SOURCE) -> str | None:
     """Name the notebook to open first, the reader's copy of 00, relative to the course's folder."""
-    found = sorted((folder / copies.FOLDER / "notebooks").glob("00*.ipynb"))
-    return f"{copies.FOLDER}/notebooks/{found[0].name}" if found else None
+    place = "notebooks" if language == SOURCE else f"notebooks/{short(language)}"
+    found = sorted((folder / copies.FOLDER / place).glob("00*.ipynb"))
+    return f"{copies.FOLDER}/{place}/{found[0].name}" if found else None
 
 
 def start_server(
@@ -168,13 +172,16 @@ def _end(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def serve_course(folder: Path, port: int = 8888, browser: bool | None = None) -> None:
+def serve_course(
+    folder: Path, port: int = 8888, browser: bool | None = None, language: str = SOURCE
+) -> None:
     """Serve the course until Ctrl-C, at the reader's copy of its first notebook.
 
     Arguments:
         folder: the course's folder.
         port: the first port to try.
         browser: open a browser window; decided by whether there is a screen when omitted.
+        language: of the notebooks, and of what the library says in them.
 
     Raises:
         CannotServe: with the reason and the way out.
@@ -185,7 +192,7 @@ def serve_course(folder: Path, port: int = 8888, browser: bool | None = None) ->
     log_path = folder / "build" / "jupyterlab.log"
     try:
         log_path.parent.mkdir(exist_ok=True)
-        said = str(copies.update(folder))
+        said = str(copies.update(folder, language))
     except OSError as error:
         raise CannotServe(f"The folder of the course cannot be written to: {error}") from None
     if said:
@@ -198,20 +205,21 @@ def serve_course(folder: Path, port: int = 8888, browser: bool | None = None) ->
             words = log_path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
             raise CannotServe(f"{error} {words[-1] if words else ''}".strip()) from None
         try:
-            address = server.address(first_notebook(folder))
+            address = server.address(first_notebook(folder, language))
             if is_root():
-                print("Running as root, so JupyterLab was started with --allow-root.")
+                print(_("Running as root, so JupyterLab was started with --allow-root."))
             if server.port != port:
-                print(f"Port {port} is taken: using {server.port}.")
+                print(
+                    _("Port {port} is taken: using {other}.").format(port=port, other=server.port)
+                )
             wanted = has_display() if browser is None else browser
             opened = wanted and webbrowser.open(address)
-            print("The course is open in your browser:" if opened else "Open in a browser:")
-            print(
-                f"\n    {address}\n\nIt answers to this machine only. Ctrl-C ends it.", flush=True
-            )
+            print(_("The course is open in your browser:") if opened else _("Open in a browser:"))
+            ends = _("It answers to this machine only. Ctrl-C ends it.")
+            print(f"\n    {address}\n\n{ends}", flush=True)
             server.process.wait()
         except KeyboardInterrupt:
-            print("\nEnding JupyterLab.")
+            print(f"\n{_('Ending JupyterLab.')}")
         finally:
             server.stop()
         if server.process.returncode not in (0, -2, -15):

@@ -3,7 +3,8 @@
 A saved notebook is evidence: every cell executed, in order, on a fresh kernel, with nothing from an
 earlier run. So checkpoints of earlier runs are set aside, and what changes from run to run without
 meaning anything (times of execution, the interpreter's patch version) is not saved. Cells that only
-print truth values hold the notebook to its words; they are folded when it is saved.
+print truth values hold the notebook to its words; they are folded when it is saved. The cell that
+installs the course is written before the run.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from pathlib import Path
 
 import nbformat
 
+from fewshot_lib.checker.language import SOURCE, VARIABLE
+from fewshot_lib.tools import install_cell
 from fewshot_lib.tools.machine import course_folder
 
 #: Metadata of a cell that says when it ran: noise in a saved notebook.
@@ -72,10 +75,15 @@ def execute(
 def tidy(notebook: nbformat.NotebookNode) -> None:
     """Remove what varies without meaning: times, the interpreter's version, machine paths.
 
+    Of a progress bar its last state is kept.
+
     >>> cell = nbformat.v4.new_code_cell("1", metadata={"execution": {"iopub.status.busy": "now"}})
     >>> tidy(book := nbformat.v4.new_notebook(cells=[cell])); book.cells[0].metadata
     {}
     """
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+
+    CoalesceStreamsPreprocessor(enabled=True)(notebook, {})
     for cell in notebook.cells:
         for key in TIMING:
             cell.metadata.pop(key, None)
@@ -137,7 +145,7 @@ def private_cache(folder: Path) -> dict[str, str]:
         folder: an empty or missing folder.
 
     Returns:
-        This process's environment with ``FEWSHOT_CACHE`` pointing there.
+        This process's environment with ``FEWSHOT_CACHE`` pointing there, and English spoken.
     """
     from fewshot_lib.data.cache import cache_dir
 
@@ -145,13 +153,17 @@ def private_cache(folder: Path) -> dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
     if scans.is_dir():
         shutil.copytree(scans, folder / "scans", dirs_exist_ok=True)
-    return {**os.environ, "FEWSHOT_CACHE": str(folder)}
+    return {**os.environ, "FEWSHOT_CACHE": str(folder), VARIABLE: SOURCE}
 
 
-def rerun(paths: list[Path]) -> int:
+def rerun(paths: list[Path], address: str | None = None) -> int:
     """Run and save notebooks in the given order; the number that failed is returned.
 
     A notebook that fails is left as it was.
+
+    Arguments:
+        paths: of the notebooks.
+        address: of the course's repository, from which their first cell installs it elsewhere.
     """
     failed = 0
     with tempfile.TemporaryDirectory(prefix="fewshot-notebooks-") as scratch:
@@ -159,6 +171,7 @@ def rerun(paths: list[Path]) -> int:
         for path in paths:
             start = time.monotonic()
             notebook = nbformat.read(path, as_version=4)
+            install_cell.put(notebook, address)
             try:
                 execute(notebook, path.parent, environment=environment)
             except Exception as error:  # the other notebooks are still worth running
@@ -170,6 +183,16 @@ def rerun(paths: list[Path]) -> int:
             size = path.stat().st_size / 1000
             print(f"{time.monotonic() - start:6.1f} s {size:5.0f} kB  {path.name}", flush=True)
     return failed
+
+
+def pngs(data: Mapping[str, str]) -> list[str]:
+    """List the PNGs of an output, in base64: its own, else those in its HTML.
+
+    >>> pngs({"text/html": '<img src="data:image/png;base64,iVBO">'})
+    ['iVBO']
+    """
+    found = re.findall(r'src="data:image/png;base64,([^"]+)"', data.get("text/html", ""))
+    return [data["image/png"]] if "image/png" in data else found
 
 
 def cover(course: Path) -> bool:
@@ -185,9 +208,7 @@ def cover(course: Path) -> bool:
         for cell in nbformat.read(path, as_version=4).cells:
             if "cover" not in cell.metadata.get("tags", []):
                 continue
-            pictures = [
-                o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})
-            ]
+            pictures = [source for o in cell.outputs for source in pngs(o.get("data", {}))]
             if pictures:
                 (course / "notebooks" / "cover.png").write_bytes(base64.b64decode(pictures[0]))
                 return True
@@ -210,7 +231,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"{fold(notebook):3} cells folded  {path.name}")
             save(notebook, path)
         return
-    failed = rerun(paths)
+    failed = rerun(paths, install_cell.repository(folder) if folder else None)
     if folder:
         cover(folder)
     raise SystemExit(1 if failed else 0)

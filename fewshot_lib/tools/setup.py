@@ -229,8 +229,7 @@ def explain(log: str) -> str:
 
 
 def worth_saying(lines: Iterator[str]) -> Iterator[str]:
-    """Shorten pip's output to large downloads, the installation, and a word about CUDA."""
-    cuda_said = False
+    """Shorten pip's output to large downloads and the installation."""
     for line in lines:
         download = re.search(
             r"Downloading (\S+?)[-_]\d\S* \((?P<size>[\d.]+) (?P<unit>[MG]B)\)", line
@@ -239,15 +238,51 @@ def worth_saying(lines: Iterator[str]) -> Iterator[str]:
             yield f"  downloading {download[1]} ({download['size']} {download['unit']})"
         elif line.startswith("Installing collected packages"):
             yield f"  installing {line.count(',') + 1} packages; this takes a minute or two"
-        elif re.match(r"\s*(Collecting|Downloading) nvidia", line) and not cuda_said:
-            cuda_said = True
-            yield "  this torch brings CUDA, several GB; README, 'Set-up', has the small CPU build"
+
+
+def choose_torch(root: Path, venv: Path) -> list[str]:
+    """Say which build of PyTorch to ask pip for: on Linux the one for the CPU, if pip finds it.
+
+    The usual build for Linux brings CUDA, several GB that the course does not need. Another index
+    than pip's default has the build for the CPU. It is taken where pip knows such an index; where
+    pip does not, the way to it is said and the usual build is taken. A torch of the tested version
+    that is installed already stays.
+
+    Arguments:
+        root: the course's folder.
+        venv: the environment, whose pip is asked.
+
+    Returns:
+        What to add to pip's command: a requirement, or nothing.
+    """
+    tested = re.search(
+        r"^torch==(\S+)", (root / "constraints.txt").read_text(encoding="utf-8"), re.M
+    )
+    if sys.platform != "linux" or tested is None:
+        return []
+    asked = subprocess.run(
+        [str(venv_python(venv)), "-m", "pip", "index", "versions", "torch"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    installed = re.search(r"INSTALLED:\s+([^\s+]+)", asked.stdout)
+    if asked.returncode or (installed and installed[1] == tested[1]):
+        return []  # without an index, pip itself says what is wrong when it installs
+    if re.search(rf"\b{re.escape(tested[1])}\+cpu\b", asked.stdout):
+        return [f"torch=={tested[1]}+cpu"]
+    say("pip's index has PyTorch with CUDA only, several GB more than the course needs. For the")
+    say("small build press Ctrl-C and repeat with PIP_EXTRA_INDEX_URL=ADDRESS make setup, where")
+    say("ADDRESS is the CPU index that PyTorch's page 'Get started' shows behind --index-url.")
+    return []
 
 
 def install(root: Path, venv: Path, extras: Sequence[str]) -> None:
     """Install the library and what these extras need, at the tested versions."""
     what = f".[{','.join(extras)}]" if extras else "."
-    say(f'Installing: pip install -c constraints.txt -e "{what}"')
+    torch = choose_torch(root, venv)
+    quoted = " ".join(f'"{one}"' for one in (what, *torch))
+    say(f"Installing: pip install -c constraints.txt -e {quoted}")
     command = [
         str(venv_python(venv)),
         "-m",
@@ -257,7 +292,7 @@ def install(root: Path, venv: Path, extras: Sequence[str]) -> None:
         "--progress-bar",
         "off",
     ]
-    command += ["--constraint", "constraints.txt", "--editable", what]
+    command += ["--constraint", "constraints.txt", "--editable", what, *torch]
     environment = {**os.environ, "PIP_USER": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     environment.pop("PIP_TARGET", None)
     with subprocess.Popen(

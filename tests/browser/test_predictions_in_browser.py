@@ -15,6 +15,8 @@ from fewshot_lib.tools import notebooks
 from fewshot_lib.tools.lab import Server
 
 pytestmark = pytest.mark.browser
+#: With these words the saved form says how to record a prediction.
+SAVED_FORM = "To record it, run the code cells at the top"
 
 NUMBER, CHOICE, CURVE = "dice.two-pixels", "start.moved", "dice.labels-buy"
 FIRST = """
@@ -111,13 +113,13 @@ def test_a_prediction_is_entered_or_skipped_and_seen_in_the_next_figure(
             served[0].ask(f"/api/sessions/{session['id']}", "DELETE")
 
     page = visit(name)
-    page.page.get_by_text("To record it, run the first code cell").first.wait_for(timeout=30_000)
-    assert page.page.get_by_text("To record it, run the first code cell").count() == 3
+    page.page.get_by_text(SAVED_FORM).first.wait_for(timeout=30_000)
+    assert page.page.get_by_text(SAVED_FORM).count() == 3
     assert page.page.locator(".fewshot-live").count() == 0
     assert "Your prediction: 0.35 at 2." in alternatives(page)[0]
     page.run_all(120)  # a new kernel knows what was entered
     assert "Your prediction: 0.35 at 2." in alternatives(page)[0]
-    assert page.page.get_by_text("To record it, run the first code cell").first.is_hidden()
+    assert page.page.get_by_text(SAVED_FORM).first.is_hidden()
     rows = json.loads((served[1] / f"{name}.progress.json").read_text())["rows"]
     assert {row["key"]: row["given"] for row in rows} == {
         f"prediction:{NUMBER}": "0.35",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import json
 import re
 import shutil
@@ -39,7 +40,7 @@ CELLS = [
 ]
 #: What the saved form of each shows.
 SHOWN = (
-    *("To answer, run the first code cell",) * 3,
+    *("To answer, run the code cells at the top",) * 3,
     "To tick the points, run this cell",
     "some of their settings|2 settings",
     "prototypes.squared_euclidean",
@@ -79,7 +80,7 @@ def test_everything_is_live_then_saved_then_live_again(
     at_opening = list(page.complaints)  # Notebook 7 has one of its own, whatever the notebook holds
     page.run_all(120)
     text = "\n".join(visible(page))
-    assert "To answer, run the first" not in text, "the saved form is hidden while it lives"
+    assert "To answer, run the code cells" not in text, "the saved form is hidden while it lives"
     assert page.page.locator(".fewshot-live").count() == 5
     right = next(c for c, option in find(SINGLE).labelled if option.right)
     asked = page.page.locator(".fewshot-live-prototypes-learned")
@@ -107,15 +108,20 @@ def test_everything_is_live_then_saved_then_live_again(
     assert "You answered this correctly on" in text
     boxes = page.page.locator('.fewshot-live-prototypes-temperature input[type="checkbox"]')
     assert boxes.first.is_checked()
-    assert "To answer, run the first" not in text
+    assert "To answer, run the code cells" not in text
     rows = json.loads((served[1] / f"{name}.progress.json").read_text())["rows"]
     attempts = {row["key"]: row["attempts"] for row in rows}
     assert attempts["prototypes.temperature"] == 0
 
 
-#: What VS Code has in one page, and Colab in a frame per cell: outputs without JupyterLab's areas.
-ELSEWHERE = """<body><div class="output">{first}</div><div class="output">{still}</div>
-<div class="output">{other}</div></body>"""
+#: Outputs without JupyterLab's areas: VS Code has those of all cells in one page, Colab those of
+#: each cell in a frame of its own.
+ELSEWHERE = {
+    "VS Code": """<body><div class="output">{first}</div><div class="output">{still}</div>
+<div class="output">{other}</div></body>""",
+    "Colab": """<body><iframe srcdoc="&lt;div>{first}&lt;/div>&lt;div>{still}&lt;/div>"></iframe>
+<iframe srcdoc="{other}"></iframe></body>""",
+}
 LIVE = '<div class="{classes}">the controls</div>'
 
 
@@ -132,16 +138,22 @@ def bundles(name: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
     return " ".join(made[0]._dom_classes), seen[1]["text/html"]
 
 
+@pytest.mark.parametrize("place", ELSEWHERE)
 @pytest.mark.parametrize("alive", [True, False])
 def test_without_jupyters_areas_a_live_widget_hides_its_own_saved_form_only(
-    alive: bool, chromium: Browser, monkeypatch: pytest.MonkeyPatch
+    alive: bool, place: str, chromium: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     classes, still = bundles(SINGLE, monkeypatch)
     _, other = bundles(MULTIPLE, monkeypatch)
     page = chromium.new_page()
     first = LIVE.format(classes=classes) if alive else "what the front end says of a dead widget"
-    page.set_content(ELSEWHERE.format(first=first, still=still, other=other))
-    said = [part.is_visible() for part in page.locator(".fewshot-still").all()]
+    parts = {"first": first, "still": still, "other": other}
+    if place == "Colab":
+        parts = {name: html.escape(part) for name, part in parts.items()}
+    page.set_content(ELSEWHERE[place].format(**parts))
+    said = [
+        part.is_visible() for frame in page.frames for part in frame.locator(".fewshot-still").all()
+    ]
     page.close()
     assert said == [not alive, True]
 

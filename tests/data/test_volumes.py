@@ -286,12 +286,6 @@ def test_an_image_given_as_mask_is_suspected(tmp_path: Path) -> None:
     refused(pair(tmp_path, mask=mask), "is it an image instead of a mask")
 
 
-def test_nan_intensities_are_refused(tmp_path: Path) -> None:
-    image = picture()
-    image[0, 0, 0] = np.nan
-    refused(pair(tmp_path, image=image), "NaN or infinite")
-
-
 def test_an_image_of_one_intensity_is_refused(tmp_path: Path) -> None:
     flat = np.full(SHAPE, 40.0, np.float32)
     refused(pair(tmp_path, image=flat), "has the intensity 40 everywhere.*export it again")

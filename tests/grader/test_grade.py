@@ -60,7 +60,7 @@ def of_an_older_build() -> dict:
     cells = []
     for number, cell in enumerate(notebook["cells"]):
         source, name = "".join(cell["source"]), cell["metadata"].get("nbgrader", {}).get("grade_id")
-        if number == 1:
+        if "example, hint, rubric" in source:
             source = source.replace("example, hint, rubric", "rubric") + "\nimport math\n"
         elif name == "log_posterior":  # not answered, and the stub of then read otherwise
             source = "def log_posterior(queries, prototypes, scale=1.0):\n"

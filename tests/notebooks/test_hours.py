@@ -9,6 +9,8 @@ import pytest
 from saved import LESSONS, ROOT, code_cells, opening, prose
 
 from fewshot_lib.checker import catalogue
+from fewshot_lib.tools.install_cell import INSTALL
+from fewshot_lib.tools.notebooks import CHECK
 
 
 def reader_minutes(text: str) -> int:
@@ -45,7 +47,8 @@ def test_the_hours_of_the_course_are_the_sum_of_its_minutes(path: Path) -> None:
 def estimate(path: Path) -> float:
     """Estimate a reader's minutes: words / 150, code lines / 12, one for each thing to do."""
     text = "\n".join(prose(path))
-    code = [c.source for c in code_cells(path) if "check" not in c.metadata.get("tags", [])]
+    unread = {CHECK, INSTALL}  # folded
+    code = [c.source for c in code_cells(path) if not unread & set(c.metadata.get("tags", []))]
     lines = sum(bool(line.strip()) for source in code for line in source.split("\n"))
     predictions = text.count("**Predict")
     called = r"^\s*(?:predict|question|show|explore)\("

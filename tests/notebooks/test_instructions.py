@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import html
+import itertools
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from saved import LESSONS, ROOT, code_cells, label, outputs
+from saved import LESSONS, ROOT, code_cells, label, outputs, read
 
 from fewshot_lib.checker import progress
 from fewshot_lib.reading.question import as_html, as_text, questions, words
@@ -88,12 +89,17 @@ def bound_in(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", LESSONS + EXERCISES, ids=label)
-def test_the_first_code_cell_and_then_a_question_or_rubric_is_enough(path: Path) -> None:
-    """The saved form says: run the first code cell of this notebook and then this one."""
+def test_the_code_cells_at_the_top_and_then_a_question_or_rubric_are_enough(path: Path) -> None:
+    """The saved form says: run the code cells at the top of this notebook and then this one."""
     cells = code_cells(path)
+    at_the_top = itertools.takewhile(
+        lambda cell: cell.cell_type == "code",
+        itertools.dropwhile(lambda cell: cell.cell_type != "code", read(path).cells),
+    )
     imported = {
         alias.asname or alias.name
-        for node in ast.walk(ast.parse(cells[0].source))
+        for cell in at_the_top
+        for node in ast.walk(ast.parse(cell.source))
         if isinstance(node, ast.Import | ast.ImportFrom)
         for alias in node.names
     }

@@ -113,3 +113,12 @@ def test_every_rubric_stands_in_the_guide_word_for_word(exercise) -> None:
         )
         assert f"Rubric of `{one.name}` ({one.points:g} points;" in text, missing
         assert rubric in text, missing
+
+
+def test_the_memory_of_a_hub_is_what_the_benchmarks_hold_the_notebooks_to() -> None:
+    text = (ROOT / "tests" / "benchmarks" / "bench_notebooks.py").read_text("utf-8")
+    held = re.search(r"^MOST_MEGABYTES = (\d+)", text, re.M)
+    set_to = re.search(r"limits\.memory (\d+)G", GUIDE.read_text(encoding="utf-8"))
+    assert held
+    assert set_to
+    assert int(set_to[1]) * 1000 == int(held[1])

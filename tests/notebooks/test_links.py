@@ -83,7 +83,7 @@ def test_a_lesson_leads_to_its_exercise(path: Path) -> None:
 @pytest.mark.parametrize("path", TAUGHT, ids=label)
 def test_a_lesson_can_be_explored_and_asks(path: Path) -> None:
     source = "\n".join(cell.source for cell in code_cells(path))
-    assert len(re.findall(r"^\s*explore\(", source, re.M)) >= 1
+    assert len(re.findall(r"^\s*(?:explore|moving)\(", source, re.M)) >= 1
     assert len(re.findall(r"^\s*question\(", source, re.M)) >= 3
 
 

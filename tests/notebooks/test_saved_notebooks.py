@@ -10,6 +10,7 @@ import pytest
 from saved import (
     LESSONS,
     PICTURES,
+    ROOT,
     SAVED,
     code_cells,
     headings,
@@ -21,6 +22,9 @@ from saved import (
     prose,
     read,
 )  # fmt: skip
+
+from fewshot_lib.tools import install_cell
+from fewshot_lib.tools.notebooks import pngs
 
 LONGEST_CELL = 25  # lines; the aim is 12
 VERBATIM = "note-class"  # the note's own class, which is as long as it is
@@ -60,6 +64,19 @@ def test_nothing_of_the_machine_that_ran_it_is_saved(path: Path) -> None:
     assert re.findall(paths, text) == []
     assert "iopub.status" not in text
     assert "version" not in read(path).metadata.get("language_info", {})
+
+
+@every_notebook
+def test_the_first_code_cell_installs_the_course_elsewhere_and_says_nothing_here(
+    path: Path,
+) -> None:
+    """Written by ``make notebooks`` and ``fewshot build``."""
+    cell = code_cells(path)[0]
+    assert cell.id == install_cell.INSTALL
+    assert cell.source == install_cell.source(install_cell.repository(ROOT))
+    assert cell.metadata == install_cell.METADATA
+    assert cell.outputs == []
+    assert max(map(len, cell.source.splitlines())) < 80
 
 
 @every_notebook
@@ -161,12 +178,12 @@ def test_lesson_closes_with_numbers_claims_questions_and_references(path: Path) 
 
 def test_the_readme_shows_the_picture_that_a_notebook_was_saved_with() -> None:
     tagged = [
-        output.data["image/png"]
+        source
         for path in LESSONS
         for cell in code_cells(path)
         if "cover" in cell.metadata.get("tags", [])
         for output in cell.outputs
-        if "image/png" in output.get("data", {})
+        for source in pngs(output.get("data", {}))
     ]
     assert tagged, "no cell with a picture is tagged 'cover'"
     cover = LESSONS[0].parent / "cover.png"

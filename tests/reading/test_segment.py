@@ -264,8 +264,8 @@ def header(which: int, **fields: object) -> Spoil:
     return spoil
 
 
-def with_nan(array: np.ndarray) -> np.ndarray:
-    array[0, 0, 0] = np.nan
+def with_infinity(array: np.ndarray) -> np.ndarray:
+    array[0, 0, 0] = np.inf
     return array
 
 
@@ -298,8 +298,8 @@ MISHAPS: dict[str, tuple[Spoil, str]] = {
         edited(1, lambda a: a.astype(np.int32) * 100_000),
         "is it an image instead of a mask",
     ),
-    "NaN in support": (edited(0, with_nan), "anna.nii.gz holds NaN"),
-    "NaN in query": (edited(2, with_nan), "bert.nii.gz holds NaN"),
+    "infinity in support": (edited(0, with_infinity), "anna.nii.gz holds infinite"),
+    "infinity in query": (edited(2, with_infinity), "bert.nii.gz holds infinite"),
     "constant": (edited(2, np.ones_like), "has the intensity 1 everywhere"),
     "colour": (edited(2, coloured), "is a colour image"),
     "no orientation": (
@@ -308,7 +308,7 @@ MISHAPS: dict[str, tuple[Spoil, str]] = {
     ),
     "flat voxels": (header(2, srow_z=[0, 0, 0, 0]), "voxel of no volume"),
     "moved mask": (header(1, srow_x=[5.7, 0, 0, -60]), r"lie up to 40\.0 mm apart"),
-    "a folder as query": (folder(2), "is a folder; this command takes NIfTI files"),
+    "an empty folder as query": (folder(2), "is empty; put the series' DICOM files into it"),
     "a folder as out": (folder(3), "is a folder; name the file"),
     "wrong ending": (replaced(3, "mask.png"), r"must end in \.nii\.gz or \.nii"),
     "only an ending": (replaced(3, ".nii.gz"), r"must end in \.nii\.gz or \.nii"),
@@ -385,3 +385,71 @@ def test_a_scan_of_another_modality_is_warned_about(files: Scans, tmp_path: Path
     assert done.exit_code == 0
     assert "Beware" in done.stdout
     assert "label slices of the query's" in done.stdout
+
+
+# --- what else it takes
+
+
+def test_a_mask_on_another_grid_is_resampled_when_asked(files: Scans, people: tuple) -> None:
+    labels = stored(numbered(people[0]))
+    save(files[1], labels.repeat(2, axis=2), AFFINE @ np.diag([1, 1, 0.5, 1]))
+    refused = fewshot(files)
+    assert refused.exit_code == 2
+    assert "--resample" in refused.stderr
+    done = fewshot(files, "--resample")
+    assert done.exit_code == 0, done.output
+    assert "nearest neighbour" in done.stdout
+    got = np.asarray(nib.load(files[3]).dataobj)
+    assert dice(got, stored(numbered(people[1])), NUMBERS["liver"]) > 0.5
+
+
+def test_several_supports_are_used_together(files: Scans, people: tuple) -> None:
+    support, mask, query, out = files
+    one = segment_files(support, mask, query, out)
+    two = segment_files([support, query], [mask, out], query, out.with_name("two.nii.gz"))
+    assert two.labelled > one.labelled
+    assert np.asarray(nib.load(two.out).dataobj).any()
+    done = fewshot(files, "--support", str(query), "--overwrite")
+    assert done.exit_code == 2
+    assert "2 supports and 1 masks" in done.stderr
+
+
+def test_an_overlay_colours_what_was_found(files: Scans) -> None:
+    from PIL import Image
+
+    picture = files[3].with_name("look.png")
+    assert fewshot(files, "--overlay", str(picture)).exit_code == 0
+    pixels = np.asarray(Image.open(picture)).astype(int)
+    found = np.asarray(nib.load(files[3]).dataobj)
+    coloured_pixels = int((np.ptp(pixels, axis=2) > 0).sum())
+    assert coloured_pixels == int((found > 0).sum())  # every slice with a label is shown, once
+    again = fewshot(files, "--overwrite", "--overlay", str(files[2]))
+    assert again.exit_code == 2
+    assert "must end in .png" in again.stderr
+
+
+def test_a_picture_with_a_png_mask_gives_a_png_mask(files: Scans, people: tuple) -> None:
+    from PIL import Image
+
+    known, asked = people
+    middle = int((numbered(known) == NUMBERS["liver"]).sum((1, 2)).argmax())
+    paths = [files[0].with_name(f"{name}.png") for name in ("a", "a_mask", "b", "b_mask")]
+    for person, path in ((known, paths[0]), (asked, paths[2])):
+        grey = person.images[middle, 0].clamp(0, 1.5) / 1.5 * 255
+        Image.fromarray(grey.numpy().astype(np.uint8)).save(path)
+    Image.fromarray(numbered(known)[middle]).save(paths[1])
+    done = fewshot(tuple(paths))  # type: ignore[arg-type]
+    assert done.exit_code == 0, done.output
+    assert "neither size nor side" in done.stdout
+    got = np.asarray(Image.open(paths[3]))
+    assert got.shape == numbered(asked)[middle].shape
+    assert dice(got[None], numbered(asked)[middle][None], NUMBERS["liver"]) > 0.3
+
+
+def test_another_field_of_view_is_told(files: Scans) -> None:
+    image = nib.load(files[2])
+    save(files[2], np.asarray(image.dataobj), AFFINE @ np.diag([1, 1, 2, 1]))
+    done = fewshot(files)
+    assert done.exit_code == 0
+    assert "shows 30 × 365 × 365 mm (up × back × across)" in done.stdout
+    assert "another field of view usually costs accuracy" in done.stdout

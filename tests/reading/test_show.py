@@ -12,6 +12,7 @@ from typing import Any
 
 import nbformat
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,9 +21,9 @@ from fewshot_lib.checker import frontend
 from fewshot_lib.reading import nbval_plugin, show
 from fewshot_lib.reading.show import (
     MOST_ROWS,
+    ONCE,
     WIDTH,
     picture_bundle,
-    png_size,
     table_html,
     table_text,
 )
@@ -113,21 +114,37 @@ def test_the_caption_stands_under_the_picture_and_defaults_to_the_finding(output
         assert bundle["text/plain"].startswith(caption)
 
 
-def test_both_copies_of_the_picture_are_the_same_png_with_its_size(outputs) -> None:
+def test_a_chart_is_an_svg_with_a_sharp_png_for_what_reads_no_html(outputs) -> None:
     show(*example())
     [(bundle, metadata)] = outputs
     image = Page(bundle["text/html"]).images[0]
-    assert str(image["src"]) == "data:image/png;base64," + bundle["image/png"]
-    width, height = png_size(base64.b64decode(bundle["image/png"]))
-    assert (image["width"], image["height"]) == (str(width), str(height))
-    assert (metadata["image/png"]["width"], metadata["image/png"]["height"]) == (width, height)
+    made = figures.picture(example()[0])
+    source = base64.b64encode(made.content).decode()
+    assert image["src"] == "data:image/svg+xml;base64," + source
+    assert base64.b64decode(bundle["image/png"]) == made.png
+    assert (image["width"], image["height"]) == (str(made.width), str(made.height))
+    held = metadata["image/png"]
+    assert (held["width"], held["height"]) == (made.width, made.height)
+
+
+def test_a_large_png_is_saved_once_and_its_alt_text_twice(outputs) -> None:
+    noise = torch.rand(24, 64, 64, generator=torch.Generator().manual_seed(0))
+    figure, data = figures.examples(noise, columns=6)
+    assert len(figures.png(figure)) > ONCE
+    show(figure, data)
+    [(bundle, metadata)] = outputs
+    assert set(bundle) == {"text/html", "text/plain"}
+    assert metadata == {"alt": data.alt}
+    [image] = Page(bundle["text/html"]).images
+    assert image["alt"] == data.alt
+    assert str(image["src"]).startswith("data:image/png;base64,")
 
 
 @given(st.text(min_size=1, max_size=60))
 @settings(deadline=None, max_examples=30)
 def test_any_alt_text_and_caption_survive_html(words: str) -> None:
-    png = figures.png(BLANK)
-    bundle, _ = picture_bundle(png, "alt " + words, "caption " + words, "text")
+    made = figures.picture(BLANK)
+    bundle, _ = picture_bundle(made, "alt " + words, "caption " + words, "text")
     page = Page(bundle["text/html"])
     assert page.images[0]["alt"].split() == ("alt " + words).split()
     assert len(page.images) == 1
@@ -196,9 +213,9 @@ def test_long_tables_say_how_much_they_leave_out() -> None:
 
 def test_alt_texts_reach_the_exported_page(page: Page) -> None:
     alts = [str(image["alt"]) for image in page.images]
-    assert len(alts) == 2
+    assert len(alts) == 7
     assert alts[0] == ('Line chart: y against x. a "quoted" <name>: from 0.50 at 1 to 0.90 at 5.')
-    assert alts[1].startswith("6 small pictures, y against x. shots = 1, scale = 0.5: y at 1")
+    assert alts[1].startswith("shots = 1, scale = 0.5: y at 1")
     assert not any("No description" in alt for alt in alts)
 
 

@@ -153,6 +153,6 @@ def test_a_copy_says_of_its_language_what_the_kernel_says(course: Path) -> None:
     """Else JupyterLab would change it on opening, and ask to save what nobody edited."""
     copies.update(course)
     metadata = json.loads((course / "work" / NAME).read_text(encoding="utf-8"))["metadata"]
-    assert metadata["language_info"] == copies.language()
+    assert metadata["language_info"] == copies.language_info()
     assert {"version", "codemirror_mode", "pygments_lexer"} <= set(metadata["language_info"])
     assert metadata["kernelspec"]["display_name"] == "Python 3 (ipykernel)"

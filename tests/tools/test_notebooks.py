@@ -45,7 +45,7 @@ def test_a_rerun_saves_outputs_in_order_where_the_notebook_lies_and_a_failure_ch
     assert "ZeroDivisionError" in capsys.readouterr().err
     assert bad.read_bytes() == before
     saved = nbformat.read(good, as_version=4)
-    assert [cell.execution_count for cell in saved.cells] == [1, 2, 3]
+    assert [cell.execution_count for cell in saved.cells] == [1, 2, 3, 4]
     shown = [o.data["text/plain"] for cell in saved.cells for o in cell.outputs]
     assert shown == ["3", "'notebooks'"]
     text = good.read_text(encoding="utf-8")
@@ -102,7 +102,7 @@ def test_cells_that_only_print_truth_values_are_folded_after_a_run(
     nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "01.ipynb")
     monkeypatch.setattr(notebooks, "execute", lambda *_, **__: None)
     assert notebooks.rerun([folder / "01.ipynb"]) == 0
-    saved = nbformat.read(folder / "01.ipynb", as_version=4).cells
+    _, *saved = nbformat.read(folder / "01.ipynb", as_version=4).cells
     whole = {"tags": ["check"], "jupyter": {"outputs_hidden": True, "source_hidden": True}}
     lesson = {"tags": ["other", "check"], "jupyter": {"outputs_hidden": True}}
     assert [cell.metadata for cell in saved] == [whole, {}, {}, {}, lesson, whole]

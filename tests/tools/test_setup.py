@@ -291,18 +291,66 @@ def test_what_pip_says_becomes_one_sentence(log: str, word: str) -> None:
     assert "\n" not in sentence
 
 
-def test_large_downloads_and_cuda_are_said_and_the_rest_is_not() -> None:
+@pytest.fixture
+def offers(course: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let a real pip find these builds of torch, and nothing else."""
+    setup.make_venv(course / ".venv")
+    (course / "constraints.txt").write_text("six==1.17.0\ntorch==2.13.0\n")
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+
+    def offer(*versions: str) -> None:
+        for version in versions:
+            (tmp_path / f"torch-{version}-py3-none-any.whl").touch()
+
+    return offer
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has two builds")
+@pytest.mark.parametrize(
+    ("versions", "chosen"),
+    [
+        (("2.13.0", "2.13.0+cpu", "2.14.0", "2.14.0+cpu"), ["torch==2.13.0+cpu"]),
+        (("2.13.0", "2.13.0+cu128", "2.14.0+cpu"), []),
+        ((), []),
+    ],
+)
+def test_the_build_for_the_cpu_is_chosen_where_pip_has_it_and_else_the_way_to_it_is_said(
+    versions: tuple[str, ...], chosen: list[str], course: Path, offers: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    offers(*versions)
+    assert setup.choose_torch(course, course / ".venv") == chosen
+    said = capsys.readouterr().out
+    assert ("PIP_EXTRA_INDEX_URL=" in said) == bool(versions and not chosen)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has two builds")
+def test_a_torch_that_is_installed_is_not_replaced_by_another_build(
+    course: Path, offers: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    offers("2.13.0", "2.13.0+cpu")
+    [packages] = (course / ".venv").glob("lib/*/site-packages")
+    record = packages / "torch-2.13.0.dist-info"
+    record.mkdir()
+    (record / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.13.0\n")
+    assert setup.choose_torch(course, course / ".venv") == []
+    assert capsys.readouterr().out == ""
+
+
+def test_large_downloads_are_said_and_the_rest_is_not() -> None:
     lines = [
         "Collecting numpy==2.4.6",
         "  Downloading torch-2.13.0-cp311-none-linux_x86_64.whl (899.7 MB)",
         "  Downloading six-1.17.0-py2.py3-none-any.whl (11 kB)",
-        "Collecting nvidia-cublas (from torch)",
-        "Collecting nvidia-cudnn (from torch)",
         "Installing collected packages: six, numpy, torch",
     ]
     said = list(setup.worth_saying(iter(lines)))
-    assert [line.split()[0] for line in said] == ["downloading", "this", "installing"]
-    assert "installing 3 packages" in said[2]
+    assert [line.split()[0] for line in said] == ["downloading", "installing"]
+    assert "installing 3 packages" in said[1]
 
 
 def test_system_packages_are_not_asked_for_where_a_password_would_be_needed(

@@ -1,0 +1,302 @@
+"""Read a file of whatever format as numbers and an affine; say what its header leaves open."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from fewshot_lib.data.dicom import INSTALL, is_dicom, read_series
+from fewshot_lib.data.report import Report, VolumeError
+
+NIFTI = (".nii.gz", ".nii", ".hdr", ".img", ".hdr.gz", ".img.gz", ".mgz", ".mgh")
+ITK = (".mha", ".mhd", ".seg.nrrd", ".nrrd", ".nhdr")
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+SUFFIXES = (*NIFTI, *ITK, *PICTURES)
+LARGEST = 2**28  # voxels; beyond that a header lies more often than a scan is so large
+MM = {"meter": 1000.0, "micron": 0.001}
+TOLERANCE_MM = 0.1  # two statements of one place may differ this much
+
+
+def suffix_of(path: Path) -> str:
+    """Give the part of a name that says its format, in small letters; "" if none does.
+
+    >>> suffix_of(Path("ANNA.NII.GZ"))
+    '.nii.gz'
+    """
+    return next((s for s in SUFFIXES if path.name.lower().endswith(s)), "")
+
+
+def stem(path: Path) -> str:
+    """Give a name without the part that says its format.
+
+    >>> stem(Path("anna_image.nii.gz"))
+    'anna_image'
+    """
+    return path.name[: len(path.name) - len(suffix_of(path))]
+
+
+def read_file(path: Path, report: Report, channels: bool = False) -> nib.Nifti1Image:
+    """Read a file that holds one grey volume (or a picture) and says how the patient lies.
+
+    Arguments:
+        path: NIfTI-1 or -2, also as a pair; MGH; MetaImage or NRRD; a grey picture; one DICOM file.
+        report: takes what the file leaves open.
+        channels: a fourth axis is allowed (masks with a channel per class).
+
+    Returns:
+        An image: the numbers (scaled as the header says), and the affine to RAS mm.
+
+    Raises:
+        VolumeError: it is not there, not readable, or not such a volume.
+    """
+    if not path.exists():
+        raise VolumeError(f"there is no file {path}; look at its name and folder")
+    if path.is_dir():
+        raise VolumeError(f"{path} is a folder, not a file; name one file in it")
+    suffix = suffix_of(path)
+    if path.stat().st_size and is_dicom(path):
+        return _one_dicom(path, report)
+    read = _itk if suffix in ITK else _picture if suffix in PICTURES else _nibabel
+    array, affine = read(path, report)
+    return _checked(path, array, affine, channels)
+
+
+def _checked(path: Path, array: NDArray, affine: NDArray, channels: bool) -> nib.Nifti1Image:
+    while array.ndim > 3 and array.shape[-1] == 1:
+        array = array[..., 0]  # one "time point": still a 3-D scan
+    if channels and array.ndim == 5 and array.shape[3] == 1:
+        array = array[:, :, :, 0]  # NIfTI keeps channels in the fifth axis
+    if array.dtype.names:
+        raise VolumeError(f"{path} is a colour image; scans are grey, masks are numbers")
+    if array.dtype.kind == "c":
+        raise VolumeError(f"{path} holds complex numbers; save their magnitude")
+    if array.ndim != 3 and not (channels and array.ndim == 4):
+        what = "a time series or several channels" if array.ndim > 3 else "a single slice"
+        raise VolumeError(
+            f"{path} is {array.ndim}-D, shape {array.shape} ({what}); save one 3-D volume"
+        )
+    if 0 in array.shape:
+        raise VolumeError(f"{path} has no voxels, shape {array.shape}; export it again")
+    sides = affine[:3, :3]
+    least = 1e-6 * np.linalg.norm(sides, axis=0).prod()
+    if not np.isfinite(affine).all() or not abs(np.linalg.det(sides)) > least:
+        raise VolumeError(f"{path} has a voxel of no volume in its header; export it again")
+    if None in nib.aff2axcodes(affine):
+        raise VolumeError(f"{path}: its axes are so oblique that none is left-right; resample it")
+    if array.dtype == bool:
+        array = array.astype(np.uint8)
+    elif array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
+        array = array.astype(np.float32)
+    return nib.Nifti1Image(array, affine, dtype=array.dtype)
+
+
+def _one_dicom(path: Path, report: Report) -> nib.Nifti1Image:
+    image = read_series({str(path): path}, report, padding=True)
+    if image.shape[2] == 1:
+        beside = sum(is_dicom(p) for p in path.parent.iterdir() if p.is_file() and p.stat().st_size)
+        if beside > 1:
+            raise VolumeError(
+                f"{path} is one slice; its folder holds {beside} DICOM files: name the folder "
+                f"{path.parent}"
+            )
+    return image
+
+
+# --- NIfTI and MGH
+
+
+def _nibabel(path: Path, report: Report) -> tuple[NDArray, NDArray]:
+    try:
+        image = _open(path, report)
+        if isinstance(image, nib.freesurfer.MGHImage):
+            affine = image.affine
+            if int(image.header["goodRASFlag"]) != 1:
+                raise VolumeError(f"{path} does not say how the patient lies; export it again")
+        elif isinstance(image, nib.Nifti1Pair):
+            affine = _nifti_affine(path, image.header, report)
+        else:
+            raise VolumeError(
+                f"{path} is not NIfTI but {type(image).__name__}, which does not say which side is "
+                "left; convert it to NIfTI where its origin is known"
+            )
+        n = int(np.prod([float(side) for side in image.shape]))
+        if n > LARGEST:
+            raise VolumeError(
+                f"{path} has {n:,} voxels by its header, more than this course can hold "
+                f"({LARGEST:,}); crop or resample it"
+            )
+        _require_no_rest(path, image, report)
+        array = np.asanyarray(image.dataobj)
+    except VolumeError:
+        raise
+    except Exception as error:  # zlib, struct, nibabel: all sorts, on damaged files
+        raise VolumeError(
+            f"{path} cannot be read as NIfTI ({type(error).__name__}: {error}); it may be cut off "
+            "or another format, copy or convert it again"
+        ) from error
+    return array, affine
+
+
+def _open(path: Path, report: Report) -> Any:
+    """Open by what the file is, not by what its name says; say what nibabel mends in a header."""
+    with path.open("rb") as stream:
+        zipped = stream.read(2) == b"\x1f\x8b"
+    fits = zipped == path.name.lower().endswith("gz")
+    if not fits:
+        kind = "compressed" if zipped else "not compressed"
+        report.add("ignored", path, f"the end of its name; the file is {kind}")
+    image: Any
+    if suffix_of(path) in (".nii", ".nii.gz") and (zipped or not path.name.endswith(".nii")):
+        # whole, so that the checksum of the compression is looked at
+        raw = gzip.decompress(path.read_bytes()) if zipped else path.read_bytes()
+        newer = 540 in (int.from_bytes(raw[:4], order) for order in ("little", "big"))
+        image = (nib.Nifti2Image if newer else nib.Nifti1Image).from_bytes(raw)
+    else:
+        image = nib.load(path)
+        if not isinstance(image, nib.Nifti1Pair):
+            return image
+        first = str(image.file_map.get("header", image.file_map["image"]).filename)
+        with nib.openers.ImageOpener(first, "rb") as stream:
+            raw = stream.read(type(image.header).sizeof_hdr)
+    header = type(image.header)
+    faults = header.diagnose_binaryblock(raw[: header.sizeof_hdr]).strip()
+    if faults:
+        told = "; ".join(line for line in faults.splitlines() if line)
+        report.add("header", path, f"the header has faults that were mended: {told}")
+    return image
+
+
+def _require_no_rest(path: Path, image: Any, report: Report) -> None:
+    """Say when a plain file is longer than its header explains."""
+    if not path.name.lower().endswith((".nii", ".img")) or not hasattr(image.dataobj, "offset"):
+        return
+    data = image.dataobj
+    end = int(data.offset) + int(np.prod(image.shape)) * data.dtype.itemsize
+    rest = path.stat().st_size - end
+    if rest > 0:
+        report.add("ignored", path, f"{rest} bytes after the image; the header may be wrong")
+
+
+def _nifti_affine(path: Path, header: nib.Nifti1Header, report: Report) -> NDArray:
+    """Choose between the header's two statements of how the patient lies.
+
+    Raises:
+        VolumeError: it has none, or two that exchange sides or axes.
+    """
+    sform, s_code = header.get_sform(coded=True)
+    qform, q_code = header.get_qform(coded=True)
+    if sform is None and qform is None:
+        raise VolumeError(
+            f"{path} does not say how the patient lies (sform and qform codes are 0), so left and "
+            "right are unknown; export it again with its orientation"
+        )
+    affine = qform if sform is None else sform
+    if sform is not None and qform is not None and np.isfinite(sform).all():
+        axes = ["".join(map(str, nib.aff2axcodes(a))) for a in (sform, qform)]
+        if axes[0] != axes[1]:
+            raise VolumeError(
+                f"{path}: its header says two things, axes {axes[0]} (sform, code {s_code}) and "
+                f"{axes[1]} (qform, code {q_code}); find out which is right and write it to both"
+            )
+        shape = (*header.get_data_shape(), 1, 1)[:3]
+        corners = np.array(np.meshgrid(*((0, n - 1) for n in shape))).reshape(3, -1).T
+        one, other = (nib.affines.apply_affine(a, corners) for a in (sform, qform))
+        apart = float(np.linalg.norm(one - other, axis=1).max())
+        if apart > TOLERANCE_MM:
+            report.add("header", path, f"sform and qform lie {apart:.1f} mm apart; sform is used")
+    zooms = [float(z) for z in header.get_zooms()[:3]]
+    sides = [float(s) for s in nib.affines.voxel_sizes(affine)]
+    apart = max((abs(a - b) for a, b in zip(zooms, sides, strict=False)), default=0.0)
+    if apart > 0.01 * max(sides):
+        shown = [" × ".join(f"{v:.3g}" for v in values) for values in (zooms, sides)]
+        report.add("header", path, f"pixdim says {shown[0]} mm, sform {shown[1]} mm; sform is used")
+    unit = header.get_xyzt_units()[0]
+    if unit in MM:
+        report.add("header", path, f"lengths are in {unit}s; converted to mm")
+        affine = np.diag([MM[unit]] * 3 + [1]) @ affine
+    return np.asarray(affine, float)
+
+
+# --- MetaImage, NRRD
+
+
+def _itk(path: Path, report: Report) -> tuple[NDArray, NDArray]:
+    """Read what SimpleITK is made for; it must not fill in a direction that the file lacks."""
+    if importlib.util.find_spec("SimpleITK") is None:
+        raise VolumeError(f"{path}: to read {suffix_of(path)} needs one more package; {INSTALL}")
+    import SimpleITK as sitk
+
+    with path.open("rb") as stream:
+        head = stream.read(65536).split(b"\n\n" if suffix_of(path)[1] == "n" else b"ElementData")[0]
+    keys = {line.split(b"=" if b"=" in line else b":")[0].strip() for line in head.splitlines()}
+    known = {b"TransformMatrix", b"Rotation", b"Orientation", b"space", b"space directions"}
+    if not keys & known:
+        raise VolumeError(
+            f"{path} does not say how the patient lies (no direction in its header); export it "
+            "again with its orientation"
+        )
+    try:
+        sitk.ProcessObject.SetGlobalWarningDisplay(False)
+        kind = "MetaImageIO" if suffix_of(path) in (".mha", ".mhd") else "NrrdImageIO"
+        image = sitk.ReadImage(str(path), imageIO=kind)  # by name: it wants small letters else
+        array = sitk.GetArrayFromImage(image)
+    except RuntimeError as error:
+        said = str(error).strip().splitlines()[-1]
+        raise VolumeError(
+            f"{path} cannot be read ({said}); it may be cut off or lack its data file, copy it "
+            "again"
+        ) from error
+    several = image.GetNumberOfComponentsPerPixel() > 1
+    n = image.GetDimension()
+    axes = tuple(reversed(range(n)))  # SimpleITK's arrays are (z, y, x, component)
+    array = array.transpose((*axes, n) if several else axes)
+    affine = np.eye(4)
+    direction = np.array(image.GetDirection()).reshape(n, n)
+    if n >= 3:
+        affine[:3, :3] = direction[:3, :3] * np.array(image.GetSpacing())[:3]
+        affine[:3, 3] = image.GetOrigin()[:3]
+    affine[:2] *= -1  # left-posterior to RAS
+    return array, affine
+
+
+# --- pictures
+
+
+def _picture(path: Path, report: Report) -> tuple[NDArray, NDArray]:
+    """Read a grey picture as one axial slice; the numbers of a palette are its labels."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as opened:
+            if getattr(opened, "n_frames", 1) > 1:
+                raise VolumeError(f"{path} holds several pictures; save one of them")
+            turned = ImageOps.exif_transpose(opened)
+            if opened.getexif().get(0x0112, 1) != 1:
+                report.add("changed", path, "turned as its EXIF orientation says")
+            lossy = opened.format == "JPEG"
+            array = np.asarray(turned)
+    except VolumeError:
+        raise
+    except Exception as error:  # Pillow raises all sorts on damaged files
+        raise VolumeError(f"{path} cannot be read as a picture ({error}); save it again") from error
+    if array.ndim == 3:
+        if array.shape[2] in (2, 4):  # opacity
+            if (array[..., -1] != array[0, 0, -1]).any():
+                raise VolumeError(f"{path} is partly transparent; save it without opacity")
+            array = array[..., :-1]
+        colours = array.astype(int)
+        if np.ptp(colours, axis=2).max() > (8 if lossy else 0):
+            raise VolumeError(f"{path} is a colour picture; scans are grey, masks are numbers")
+        array = array[..., 0] if not lossy else np.round(colours.mean(2)).astype(array.dtype)
+    report.add(
+        "assumed",
+        path,
+        "a picture says neither size nor side; pixels of 1 mm, and the patient's right on its left",
+    )
+    return array.T[..., None], np.diag([-1.0, -1, 1, 1])

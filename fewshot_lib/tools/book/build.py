@@ -1,0 +1,142 @@
+"""Lay out the pages, and have Sphinx make the book of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib import resources
+from pathlib import Path
+
+import nbformat
+
+from fewshot_lib.tools.book import paper
+from fewshot_lib.tools.book.prepare import front_picture, joined, prepare
+
+HERE = resources.files("fewshot_lib.tools.book")
+#: Files of the course that become pages as they are.
+AS_THEY_ARE = ("CHANGELOG.md", "CONTRIBUTING.md")
+
+
+def build(course: Path, target: Path) -> Path:
+    """Make the pages of a course.
+
+    Arguments:
+        course: the folder that holds ``notebooks/`` and ``exercises/``.
+        target: where ``source`` and ``html`` are made anew.
+
+    Returns:
+        The first page.
+
+    Raises:
+        LookupError: there is no glossary in the notebooks.
+        RuntimeError: Sphinx failed or warned (of a link that does not arrive, say); the message
+            holds what it said.
+    """
+    source, html = target / "source", target / "html"
+    for folder in (source, html):
+        shutil.rmtree(folder, ignore_errors=True)
+    lay_out(course, source)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"),
+            *("-d", str(target / "doctrees"), str(source), str(html)),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    if done.returncode:
+        raise RuntimeError(f"Sphinx failed: {done.stderr.strip()}")
+    for name in (".buildinfo", "objects.inv"):
+        (html / name).unlink(missing_ok=True)
+    return html / "index.html"
+
+
+def lay_out(course: Path, source: Path) -> None:
+    """Write everything that Sphinx reads."""
+    for part in ("pages", "static", "templates"):
+        folder = source if part == "pages" else source / f"_{part}"
+        with resources.as_file(HERE / part) as own:
+            shutil.copytree(own, folder, dirs_exist_ok=True)
+    (source / "conf.py").write_text((HERE / "conf.py").read_text("utf-8"), encoding="utf-8")
+    (source / "book.json").write_text(json.dumps(addresses(course)), encoding="utf-8")
+    for part in ("notebooks", "exercises"):
+        (source / "_extra" / part).mkdir(parents=True)
+        (source / part).mkdir(exist_ok=True)
+        for path in sorted((course / part).glob("*.ipynb")):
+            shutil.copy(path, source / "_extra" / part)
+            notebook = prepare(nbformat.read(path, as_version=4), path.name)
+            nbformat.write(notebook, source / part / path.name)
+        for path in (course / part).glob("*.md"):
+            write(source / part / path.name, link_to_files(path.read_text("utf-8"), course))
+    for name in AS_THEY_ARE:
+        if (course / name).is_file():
+            text = (course / name).read_text("utf-8")
+            write(source / name, link_to_files(text, course))
+    cover = course / "notebooks" / "cover.png"
+    if cover.is_file():
+        shutil.copy(cover, source / "_extra")
+    first = source / "index.md"
+    write(first, first.read_text("utf-8").replace("<!-- picture -->", front_picture(course)))
+    write(source / "glossary.md", paper.glossary(course))
+    write(source / "exercises" / "on-paper.md", paper.on_paper(course))
+    for name in paper.INTERFACES:
+        write(source / "api" / f"{name}.md", paper.interface(name))
+    script = f'(() => {{\n"use strict";\n{joined("questions")}\nmountAll();\n}})();\n'
+    write(source / "_static" / "questions.js", script)
+    (source / "_static" / "mathjax").mkdir()
+    shutil.copy(mathjax(), source / "_static" / "mathjax")
+
+
+def write(path: Path, text: str) -> None:
+    """Write a page."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def mathjax() -> Path:
+    """Find MathJax (Apache License 2.0) in the package that brings it."""
+    found = importlib.util.find_spec("sphinx-mathjax-offline")
+    if found is None or found.origin is None:
+        raise RuntimeError("the package sphinx-mathjax-offline is missing: make setup-all")
+    return Path(found.origin).parent / "static" / "mathjax" / "tex-svg.js"
+
+
+def addresses(course: Path) -> dict[str, str]:
+    """Read where the course is published: ``[project.urls]`` of pyproject.toml, empty if nowhere.
+
+    ``Repository`` makes the buttons for Binder and Colab, ``JupyterHub`` beside it the one for a
+    hub with nbgitpuller, ``Branch`` names another branch than main.
+    """
+    file = course / "pyproject.toml"
+    urls = {}
+    if file.is_file():
+        urls = tomllib.loads(file.read_text("utf-8")).get("project", {}).get("urls", {})
+    return {
+        "repository": urls.get("Repository", "").rstrip("/"),
+        "branch": urls.get("Branch", "main"),
+        "hub": urls.get("JupyterHub", "").rstrip("/"),
+    }
+
+
+def link_to_files(text: str, course: Path) -> str:
+    """Let links to what is no page lead to the repository; without an address they are no links."""
+    address = addresses(course)
+
+    def lead(found: re.Match[str]) -> str:
+        words, place = found.groups()
+        if re.search(r"\.(md|ipynb|png)(#|$)", place) or not place.startswith("../"):
+            return found[0]
+        if address["repository"]:
+            kind = "tree" if (course / place[3:]).is_dir() else "blob"
+            return f"[{words}]({address['repository']}/{kind}/{address['branch']}/{place[3:]})"
+        return f"{words} (`{place[3:]}`)"
+
+    return re.sub(r"\[([^\]]+)\]\(([^)\s:]+)\)", lead, text)

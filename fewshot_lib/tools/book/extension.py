@@ -1,0 +1,70 @@
+"""What the book adds to Sphinx: search in Chinese, and docstrings that are not reStructuredText."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.search.en import SearchEnglish
+
+CHINESE = "\u3400-\u9fff\uf900-\ufaff"
+
+#: Chinese has no spaces between words: every pair of neighbours is indexed, and a query is split
+#: in the same way, so that 小样本 is found inside 小样本学习.
+SPLITTER = """
+function splitQuery(query) {
+  const words = query.split(/[^\\p{Letter}\\p{Number}_\\p{Emoji_Presentation}]+/gu);
+  return words.flatMap((word) => word.split(/([CHINESE]+)/u)).flatMap((part) => {
+    if (!/[CHINESE]/u.test(part) || part.length < 3) return part ? [part] : [];
+    return Array.from({ length: part.length - 1 }, (_, i) => part.slice(i, i + 2));
+  });
+}
+""".replace("CHINESE", "\\u3400-\\u9fff\\uf900-\\ufaff")
+
+
+class SearchEnglishAndChinese(SearchEnglish):
+    """English words, stemmed; Chinese in pairs of characters."""
+
+    js_splitter_code = SPLITTER
+
+    def split(self, input: str) -> list[str]:
+        """Split a text into what is indexed.
+
+        >>> SearchEnglishAndChinese({}).split("few-shot 小样本学习")
+        ['few', 'shot', '小样', '样本', '本学', '学习']
+        """
+        found: list[str] = []
+        for word in super().split(input):
+            for part in re.split(f"([{CHINESE}]+)", word):
+                if len(part) < 3 or not re.match(f"[{CHINESE}]", part):
+                    found += [part] if part else []
+                else:
+                    found += [part[i : i + 2] for i in range(len(part) - 1)]
+        return found
+
+
+def quiet_marks(
+    app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]
+) -> None:
+    """Take docstrings as they are meant: |P ∩ T|, c_k and *args are no marks of reStructuredText.
+
+    The docstrings are written to be read in a terminal. What is in double backticks stays code.
+    """
+    for i, line in enumerate(lines):
+        if re.match(r"\s*(:\w|\.\. |>>> )", line):  # what napoleon wrote, and examples
+            head = re.match(r"\s*(:[^:]*:|\.\. .*|>>> .*)", line)
+            start = head.end() if head else 0
+        else:
+            start = 0
+        parts = line[start:].split("``")
+        parts[::2] = [re.sub(r"([\\|*`]|(?<=\w)_(?=\W|$))", r"\\\1", part) for part in parts[::2]]
+        before = re.sub(r"(?<!\\)\*", r"\\*", line[:start]) if start else ""
+        lines[i] = before + "``".join(parts)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Tell Sphinx."""
+    app.add_search_language(SearchEnglishAndChinese)
+    app.connect("autodoc-process-docstring", quiet_marks, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,20 @@
+// What is wider than the page scrolls in its own box, and can be reached from the keyboard.
+"use strict";
+function focusable() {
+  const boxes = "pre, .output, .fewshot-wide, .pst-scrollable-table-container, mjx-container";
+  for (const box of document.querySelectorAll(boxes)) {
+    const wide = box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1;
+    if (wide) box.tabIndex = 0;
+  }
+}
+addEventListener("load", focusable);
+addEventListener("resize", focusable);
+for (const button of document.querySelectorAll(".fewshot-print")) {
+  button.addEventListener("click", () => print());
+}
+if (location.protocol === "file:" && /search\.html$/.test(location.pathname)) {
+  const note = document.createElement("p");
+  note.textContent = "The search needs a server, because a browser lets no page on disk read its"
+    + " neighbours. Run “python -m http.server” in the folder of these pages.";
+  document.querySelector("#searchbox, .bd-article")?.before(note);
+}

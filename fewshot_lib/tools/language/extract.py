@@ -1,0 +1,168 @@
+"""What is to be translated: extractors for Babel, and the list of the catalogues.
+
+An extractor has the form that Babel asks of its plugins: it takes an open file, keywords, comment
+tags and options, and yields (line, function, message, comments).
+"""
+
+from __future__ import annotations
+
+import ast
+import html
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from fewshot_lib.checker.notebook import source_of
+from fewshot_lib.tools.language.paragraphs import units
+
+Found = Iterator[tuple[int, str | None, str, list[str]]]
+
+#: Keys of the files of words whose values are read by people.
+WORDS = {
+    *("title", "section", "hints", "says", "pointer", "rubric", "model"),  # exercises
+    *("text", "hint", "reply", "options", "why"),  # questions, predictions, claims
+}
+FIGCAPTION = re.compile(r"<figcaption[^>]*>(.*?)</figcaption>", re.S)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One thing to translate: the words, and where they stand ("cell moved-read")."""
+
+    text: str
+    where: str
+
+
+def markdown_cells(file: IO[bytes], *_: Any) -> Found:
+    """Extract the paragraphs of a notebook's Markdown cells."""
+    for number, cell in enumerate(json.load(file)["cells"]):
+        if cell["cell_type"] == "markdown":
+            for unit in units(source_of(cell)):
+                yield number, None, unit, [f"cell {cell['id']}"]
+
+
+def captions(file: IO[bytes], *_: Any) -> Found:
+    """Extract captions: those that the code cells name, and those that were shown when it ran."""
+    for number, cell in enumerate(json.load(file)["cells"]):
+        if cell["cell_type"] != "code":
+            continue
+        tree = _parsed(source_of(cell))
+        named = [
+            keyword.value.value
+            for keyword in ast.walk(tree)
+            if isinstance(keyword, ast.keyword)
+            and keyword.arg == "caption"
+            and isinstance(keyword.value, ast.Constant)
+        ]
+        pages = ["".join(o.get("data", {}).get("text/html", "")) for o in cell["outputs"]]
+        shown = [html.unescape(text) for page in pages for text in FIGCAPTION.findall(page)]
+        for text in dict.fromkeys(text for text in (*named, *shown) if isinstance(text, str)):
+            yield number, None, text, [f"cell {cell['id']}"]
+
+
+def toml_words(file: IO[bytes], *_: Any) -> Found:
+    """Extract what people read of a file of words; lines of one paragraph are joined."""
+    for where, text in _values(tomllib.loads(file.read().decode()), ""):
+        yield 0, None, text, [where]
+
+
+def checks(file: IO[bytes], *_: Any) -> Found:
+    """Extract the checks' names, what they say, and the places they point to, of an exercise."""
+    tree = ast.parse(file.read())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "check":
+            said = [*node.args[:1], *(k.value for k in node.keywords if k.arg in WORDS)]
+            for value in said:
+                if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                    yield node.lineno, None, value.value, [f"a check, line {node.lineno}"]
+
+
+def spoken(file: IO[bytes], *_: Any) -> Found:
+    """Extract what a module says by ``_("…")``, also inside of f-strings.
+
+    Raises:
+        ValueError: it says something that does not stand there as a literal.
+    """
+    calls = [node for node in ast.walk(ast.parse(file.read())) if isinstance(node, ast.Call)]
+    for node in sorted(calls, key=lambda call: (call.lineno, call.col_offset)):
+        if getattr(node.func, "id", "") == "_":
+            value = node.args[0]
+            if not isinstance(value, ast.Constant) or not isinstance(value.value, str):
+                raise ValueError(f"line {node.lineno}: _(…) takes the words themselves")
+            yield node.lineno, "_", value.value, []
+
+
+def _parsed(source: str) -> ast.AST:
+    try:
+        return ast.parse(source)
+    except SyntaxError:  # an IPython magic
+        return ast.Module([], [])
+
+
+def _values(table: Mapping[str, Any], where: str) -> Iterator[tuple[str, str]]:
+    place = " ".join(filter(None, [where, str(table.get("id", ""))]))
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _values(value, f"{place} {key}".strip())
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            for one in value:
+                yield from _values(one, f"{place} {key}".strip())
+        elif key in WORDS:
+            for text in value if isinstance(value, list) else [value]:
+                if re.search(r"[^\W\d_]", text):
+                    yield f"{place} {key}".strip(), _joined(text)
+
+
+def _joined(text: str) -> str:
+    return "\n\n".join(" ".join(part.split()) for part in re.split(r"\n\s*\n", text.strip()))
+
+
+def names(course: Path) -> list[str]:
+    """List the catalogues: one per notebook and exercise, and one for each part of the library."""
+    lessons = [f"notebooks/{path.stem}" for path in sorted((course / "notebooks").glob("*.ipynb"))]
+    asked = [path.stem.partition("_")[2] for path in sorted((course / "exercises").glob("*.ipynb"))]
+    parts = ["captions", "questions", "predictions", "claims", "checker", "reading", "cli"]
+    return [*lessons, *(f"exercises/{word}" for word in asked), *parts]
+
+
+def extract(course: Path, name: str) -> list[Unit]:
+    """List what a catalogue has to translate, each text once, in the order of the course.
+
+    Arguments:
+        course: the course's folder.
+        name: of the catalogue, one of :func:`names`.
+    """
+    part, _, stem = name.partition("/")
+    library = course / "fewshot_lib"
+    reading = library / "reading"
+    files: Sequence[tuple[Any, Sequence[Path]]]
+    if part == "notebooks":
+        files = [(markdown_cells, [course / f"{name}.ipynb"])]
+    elif part == "exercises":
+        files = [
+            (markdown_cells, sorted((course / part).glob(f"[0-9]*_{stem}.ipynb"))),
+            (toml_words, [library / f"{name}.toml"]),
+            (checks, [library / f"{name}.py"]),
+        ]
+    elif name == "captions":
+        files = [(captions, sorted(course.glob("*s/[0-9]*.ipynb")))]
+    elif name in ("questions", "predictions"):
+        files = [(toml_words, sorted((reading / name).glob("*.toml")))]
+    elif name == "claims":
+        files = [(toml_words, [reading / "claims.toml"])]
+    else:
+        learners = [library / "cli.py", library / "tools/lab.py", library / "tools/copies.py"]
+        sources = learners if name == "cli" else sorted((library / name).glob("*.py"))
+        files = [(spoken, sources)]
+    found: dict[str, Unit] = {}
+    for extractor, paths in files:
+        for path in paths:
+            with path.open("rb") as file:
+                for _, _, text, comments in extractor(file):
+                    where = f"{path.name}: {comments[0]}" if comments else path.name
+                    found.setdefault(str(text), Unit(str(text), where))
+    return list(found.values())

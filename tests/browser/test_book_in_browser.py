@@ -1,0 +1,259 @@
+"""The book in a real browser: for everyone, without a network, on a phone, and it answers."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, Request
+
+from fewshot_lib.checker.markup import inline, plain
+from fewshot_lib.reading.question import Option, Question, find, judge, questions, words
+from fewshot_lib.tools import book
+from fewshot_lib.tools.book.asked import question_data
+from fewshot_lib.tools.book.prepare import joined
+
+pytestmark = pytest.mark.browser
+ROOT = Path(__file__).resolve().parents[2]
+WIDE, PHONE = {"width": 1400, "height": 900}, {"width": 390, "height": 800}
+#: What people type, rightly and wrongly; each question gets its own answers besides.
+TYPED = [
+    *("0.5", "1/2", "½", "50 %", "0,5", "1,000", "1,234.5", "1/2n", "2n", "3(2)", "n(n+1)", "−2^2"),
+    *(
+        "2^-1",
+        "2³",
+        "√4",
+        "|-3|",
+        "π",
+        "e^2",
+        "7e2",
+        "７",
+        "٣",
+        "= 0.7",
+        "0.7",
+        ".5",
+        "5.",
+        "exp(1)",
+    ),
+    *("EXP(1)", "log(0)", "sqrt(-1)", "1/0", "0^-1", "(-8)^(1/3)", "exp(1000)", "1e999", "foo(2)"),
+    *("nexp(2)", "xyz", "nn", "n2", "exp(1,2)", "1, 2", "1+", ")", "(", "", "   ", "2 3", "2//3"),
+    *("5%3", "True", "a" * 201, "1.2.3", "2**3**2", "--3", "+.", "3!", "exp", "exp()"),
+]
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the whole book; give its folder."""
+    return book.build(ROOT, tmp_path_factory.mktemp("book")).parent
+
+
+@pytest.fixture(scope="module")
+def served_book(pages: Path) -> Iterator[str]:
+    """Serve the book as a reader would to search it; give its address."""
+    handler = functools.partial(Quiet, directory=str(pages))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves and says nothing."""
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    """Give a page of a browser that has no network; whoever asks for it fails the test."""
+    context = chromium.new_context(viewport=WIDE, locale="en-GB")
+    asked: list[str] = []
+
+    def watch(request: Request) -> None:
+        if not re.match(r"file:|data:|blob:|http://127\.0\.0\.1:", request.url):
+            asked.append(request.url)
+
+    context.on("request", watch)
+    context.on("weberror", lambda error: asked.append(str(error.error)))
+    yield context.new_page()
+    context.close()
+    assert asked == []
+
+
+def visit(page: Page, path: Path) -> None:
+    """Open a page from disk and wait until its formulas are drawn."""
+    page.goto(path.as_uri())
+    page.wait_for_function(
+        "!document.querySelector('script[src*=mathjax]') || window.MathJax?.startup?.promise"
+        "?.then(() => true)"
+    )
+
+
+def wider_than_the_screen(page: Page) -> int:
+    """Give the pixels by which a page scrolls sideways."""
+    return page.evaluate("document.documentElement.scrollWidth - innerWidth")
+
+
+def violations(page: Page) -> list[str]:
+    """Say what axe finds, a line for each element."""
+    found = Axe().run(page).response["violations"]
+    return [f"{rule['id']}: {node['html'][:150]}" for rule in found for node in rule["nodes"]]
+
+
+def sampled(pages: Path) -> list[tuple[Path, dict[str, int], str]]:
+    """Pair every page with one width and one theme in turn; the kinds of pages get all four."""
+    looks = [(size, theme) for size in (WIDE, PHONE) for theme in ("light", "dark")]
+    kinds = ("index.html", "glossary.html", "notebooks/01_labels.html", "search.html")
+    found = []
+    for i, path in enumerate(sorted(p for p in pages.rglob("*.html") if "_static" not in p.parts)):
+        all_four = path.relative_to(pages).as_posix() in kinds
+        found += [(path, *look) for look in (looks if all_four else [looks[i % 4]])]
+    return found
+
+
+def test_pages_are_for_everyone_on_every_screen(
+    pages: Path, page: Page, pytestconfig: pytest.Config
+) -> None:
+    """Every page in one width and theme, some in all four; ``make bench`` takes all in all four."""
+    wrong = []
+    for path, size, theme in sorted(sampled(pages), key=lambda look: (look[1]["width"], look[2])):
+        page.set_viewport_size(size)
+        page.emulate_media(color_scheme=theme)
+        visit(page, path)
+        where = f"{path.relative_to(pages)} at {size['width']} in {theme}"
+        wrong += [f"{where}: {found}" for found in violations(page)]
+        if wider_than_the_screen(page) > 0:
+            wrong.append(f"{where}: scrolls sideways")
+    assert wrong == []
+
+
+def test_no_link_leads_nowhere(pages: Path) -> None:
+    broken, seen = set(), 0
+    anchors = {
+        path: set(re.findall(r'\bid="([^"]+)"', path.read_text("utf-8")))
+        for path in pages.rglob("*.html")
+        if "_static" not in path.parts
+    }
+    for path in anchors:
+        for link in re.findall(r'(?:href|src)="([^"]+)"', path.read_text("utf-8")):
+            if re.match(r"[a-z]+:|//", link):
+                continue
+            seen += 1
+            name, _, anchor = link.partition("#")
+            target = (path.parent / name.partition("?")[0]).resolve() if name else path
+            if not target.exists() or (anchor and anchor not in anchors.get(target, {anchor})):
+                broken.add((path.name, link))
+    assert seen > 1000
+    assert broken == set()
+
+
+def test_the_book_is_small_and_carries_nothing_of_its_making(pages: Path) -> None:
+    files = [path for path in pages.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 40_000_000
+    assert not [path for path in files if ".doctree" in str(path)]
+    title = re.search("<title>(.*?)</title>", (pages / "index.html").read_text("utf-8"), re.S)
+    assert title is not None
+    assert "documentation" not in title[1].lower()
+
+
+def test_a_question_replies_on_the_page_and_remembers(pages: Path, page: Page) -> None:
+    visit(page, pages / "notebooks" / "03_prototypes.html")
+    asked = find("prototypes.learned")
+    box = page.locator(f'[data-name="{asked.id}"]')
+    wrong, right = (next(o for o in asked.options if o.right is truth) for truth in (False, True))
+    said = box.get_by_role("status")
+    for option, hinted in ((wrong, False), (wrong_again(asked, wrong), True), (right, False)):
+        letter = asked.letters[asked.options.index(option)]
+        box.get_by_role("button", name=re.compile(f"^{letter}\\.")).click()
+        shown = " ".join(said.inner_text().split())
+        assert shown.startswith("✓ Right" if option.right else "✗ Not right")
+        assert plain(option.reply)[:20] in shown
+        assert ("Hint:" in shown) == hinted
+    page.reload()
+    assert "You answered this correctly" in box.get_by_role("status").inner_text()
+    page.get_by_role("button", name="Forget them").click()
+    page.wait_for_function("localStorage.length === 0")
+
+
+def wrong_again(asked: Question, first: Option) -> Option:
+    """Give another wrong option."""
+    return next(o for o in asked.options if not o.right and o is not first)
+
+
+def test_the_page_judges_every_answer_as_the_notebook_does(page: Page) -> None:
+    cases, expected = [], []
+    for word in words():
+        for asked in questions(word).values():
+            own = [asked.value, *(value for value, _ in asked.wrong)]
+            given: list[Any] = [*own, *TYPED]
+            if asked.kind == "single":
+                given = list(asked.letters)
+            elif asked.kind == "multiple":
+                rights = [letter for letter, option in asked.labelled if option.right]
+                given = [[], *([letter] for letter in asked.letters), rights, list(asked.letters)]
+            for one in given:
+                said = judge(asked, one)
+                cases.append([question_data(asked), one])
+                expected.append([asked.id, one, said.right, said.counts, inline(said.text)])
+    found = page.evaluate(
+        "([source, cases]) => new Function('cases', source + `;return cases.map(([asked, given])"
+        " => { const r = judge(asked, given); return [r.right, r.counts, r.text]; })`)(cases)",
+        [joined("questions"), cases],
+    )
+    differing = [
+        (want, got)
+        for want, got in zip(expected, found, strict=True)
+        if want[2:4] != got[:2] or want[4] != got[2]
+    ]
+    assert differing == []
+    assert len(found) > 1000
+
+
+def test_predictions_are_taken_on_the_page(pages: Path, page: Page) -> None:
+    visit(page, pages / "notebooks" / "01_labels.html")
+    curve = page.locator('[data-name="labels.labels-buy"]')
+    curve.get_by_role("slider").first.press("ArrowRight")
+    curve.get_by_role("button", name="Record").click()
+    assert "You predict: 0.55 at 1, 0.5 at 5" in curve.get_by_role("status").inner_text()
+    number = page.locator('[data-name="labels.two-pixels"]')
+    for typed, reply in (("2", "Please enter a number from 0 to 1."), ("90%", "You predict: 0.9.")):
+        number.get_by_role("textbox").fill(typed)
+        number.get_by_role("textbox").press("Enter")
+        assert reply in number.get_by_role("status").inner_text()
+
+
+def test_answers_cannot_be_read_at_a_glance(pages: Path) -> None:
+    text = "".join(path.read_text("utf-8") for path in pages.glob("notebooks/*.html"))
+    text += (pages / "exercises" / "on-paper.html").read_text("utf-8")
+    replies = [o.reply for w in words() for q in questions(w).values() for o in q.options]
+    assert len(replies) > 100
+    assert [reply for reply in replies if inline(reply) in text] == []
+
+
+def test_a_chinese_word_is_found(served_book: str, page: Page) -> None:
+    page.goto(f"{served_book}/search.html?q=小样本")
+    page.wait_for_selector("#search-results li a")
+    page.wait_for_function("document.querySelector('.search-summary')?.textContent.match(/\\d/)")
+    found = page.locator("#search-results li > a").evaluate_all("links => links.map(a => a.href)")
+    assert any("/glossary.html" in link for link in found)
+    assert any("/notebooks/00_start_here.html" in link for link in found)
+
+
+def test_the_search_says_that_it_needs_a_server(pages: Path, page: Page) -> None:
+    visit(page, pages / "search.html")
+    assert page.get_by_text("The search needs a server").is_visible()
+
+
+def test_formulas_are_drawn_and_the_page_for_paper_prints(pages: Path, page: Page) -> None:
+    visit(page, pages / "notebooks" / "03_prototypes.html")
+    assert page.locator("mjx-container svg").count() > 20
+    visit(page, pages / "exercises" / "on-paper.html")
+    assert page.pdf().count(b"/Type /Page\n") > 5

@@ -1,0 +1,49 @@
+"""The pictures of the saved notebooks: sharp, sized, with a minus only before what is not zero."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from saved import LESSONS, SAVED, label, outputs
+
+from fewshot_lib import figures
+
+PICTURE = re.compile(r'width="(\d+)" height="(\d+)"[^>]*src="data:(image/[\w+]+);base64,([^"]+)"')
+MOST = 1_000_000  # bytes of a notebook
+every_notebook = pytest.mark.parametrize("path", SAVED, ids=label)
+
+
+@every_notebook
+def test_every_picture_is_an_svg_or_has_two_dots_per_pixel_and_fits_a_column(path: Path) -> None:
+    widest = max(width for width, _ in figures.SIZES.values()) * 96
+    for output in outputs(path):
+        page = output.get("data", {}).get("text/html", "")
+        for width, height, kind, source in PICTURE.findall(page):
+            assert int(width) <= round(widest)
+            if kind == "image/png":
+                picture = Image.open(io.BytesIO(base64.b64decode(source)))
+                dots = zip(picture.size, (int(width), int(height)), strict=True)
+                assert all(abs(sharp - 2 * shown) <= 1 for sharp, shown in dots)  # half a pixel
+            else:
+                assert kind == "image/svg+xml"
+        assert len(re.findall(r"<img\b", page)) == len(PICTURE.findall(page))
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=label)
+def test_a_notebook_stays_below_one_megabyte(path: Path) -> None:
+    assert path.stat().st_size < MOST
+
+
+@every_notebook
+def test_no_output_says_minus_zero_or_one_slices(path: Path) -> None:
+    for output in outputs(path):
+        data = output.get("data", {})
+        page = re.sub(r'src="[^"]*"', "", data.get("text/html", ""))
+        for words in (output.get("text", ""), data.get("text/plain", ""), page):
+            assert not re.search(r"[-−]0\.0+(?![\d])(?!e)", words)
+            assert not re.search(r"(?<![\d.])1 slices\b", words)
