@@ -6,9 +6,10 @@ Works on the JSON of a notebook (a dict with ``cells``), so that it needs no Jup
 from __future__ import annotations
 
 import ast
+import builtins
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -133,37 +134,51 @@ def answer_source(path: Path, name: str) -> str:
     return without_markers(answer_cells(read(path)).get(name, ""))
 
 
-def definitions(notebook: Mapping[str, Any]) -> Iterator[tuple[str, ast.stmt]]:
-    """Give what answers may rely on: imports, functions, classes and constants of all code cells.
+def definitions(sources: Iterable[str]) -> list[str]:
+    """Keep of cells what answers may rely on: imports, functions, classes, constants.
 
-    Yields:
-        The ``grade_id`` of the answer cell it stands in ("" elsewhere), and the statement.
+    A constant is computed without calls, of what is kept. Cells with magics are left out.
+
+    >>> definitions(["import math\\ntau = 2 * math.pi\\nx = math.sqrt(2)\\nx[0] = tau\\ny = x + 1"])
+    ['import math', 'tau = 2 * math.pi']
     """
-    for cell in notebook["cells"]:
-        if cell["cell_type"] != "code" or (
-            grading(cell).get("grade") and not grading(cell).get("solution")
-        ):
+    kept: list[str] = []
+    bound: set[str] = set(dir(builtins))
+    for statement in (part for source in sources for part in _statements(source)):
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            bound |= {(alias.asname or alias.name).split(".")[0] for alias in statement.names}
+        elif isinstance(statement, ast.FunctionDef | ast.ClassDef):
+            bound.add(statement.name)
+        elif isinstance(statement, ast.Assign) and _is_constant(statement, bound):
+            bound |= {target.id for target in statement.targets if isinstance(target, ast.Name)}
+        else:
             continue
-        name = grading(cell)["grade_id"] if grading(cell).get("solution") else ""
-        try:
-            tree = ast.parse(source_of(cell))
-        except SyntaxError:
-            continue  # a cell with magics; answers do not stand in such cells
-        for statement in tree.body:
-            simple = (
-                isinstance(statement, ast.Assign)
-                and statement.targets[0].__class__ is ast.Name
-                and not any(isinstance(node, ast.Call) for node in ast.walk(statement.value))
-            )
-            kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
-            if isinstance(statement, kinds) or simple:
-                yield name, statement
+        kept.append(ast.unparse(statement))
+    return kept
+
+
+def _statements(source: str) -> list[ast.stmt]:
+    try:
+        return ast.parse(source).body
+    except SyntaxError:
+        return []
+
+
+def _is_constant(statement: ast.Assign, bound: set[str]) -> bool:
+    names = {node.id for node in ast.walk(statement.value) if isinstance(node, ast.Name)}
+    calls = any(isinstance(node, ast.Call) for node in ast.walk(statement.value))
+    plain = all(isinstance(target, ast.Name) for target in statement.targets)
+    return plain and not calls and names <= bound
 
 
 def namespace(notebook: Mapping[str, Any], file: str = "<solution>") -> dict[str, Any]:
     """Execute the definitions of a notebook, and nothing else, in a fresh namespace."""
-    body = [statement for _, statement in definitions(notebook)]
-    module = ast.Module(body=body, type_ignores=[])
+    sources = [
+        source_of(cell)
+        for cell in notebook["cells"]
+        if cell["cell_type"] == "code"
+        and (grading(cell).get("solution") or not grading(cell).get("grade"))
+    ]
     names: dict[str, Any] = {"__name__": "__main__"}
-    exec(compile(module, file, "exec"), names)
+    exec(compile("\n".join(definitions(sources)), file, "exec"), names)
     return names

@@ -7,12 +7,10 @@ student's texts are, wherever they were put.
 
 from __future__ import annotations
 
-import ast
-import builtins
 import contextlib
 import dis
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -199,31 +197,3 @@ def _written(
         if cell["cell_type"] == "code" or (other and not own):
             return
         yield cell
-
-
-def definitions(sources: Iterable[str]) -> list[str]:
-    """Keep of handed-out cells what answers may rely on: imports, functions, classes, constants.
-
-    >>> definitions(["import math\\ntau = 2 * math.pi\\nx = math.sqrt(2)\\nx[0] = tau\\ny = x + 1"])
-    ['import math', 'tau = 2 * math.pi']
-    """
-    kept: list[str] = []
-    bound: set[str] = set(dir(builtins))
-    for statement in (part for source in sources for part in ast.parse(source).body):
-        if isinstance(statement, ast.Import | ast.ImportFrom):
-            bound |= {(alias.asname or alias.name).split(".")[0] for alias in statement.names}
-        elif isinstance(statement, ast.FunctionDef | ast.ClassDef):
-            bound.add(statement.name)
-        elif isinstance(statement, ast.Assign) and _is_constant(statement, bound):
-            bound |= {target.id for target in statement.targets if isinstance(target, ast.Name)}
-        else:
-            continue
-        kept.append(ast.unparse(statement))
-    return kept
-
-
-def _is_constant(statement: ast.Assign, bound: set[str]) -> bool:
-    names = {node.id for node in ast.walk(statement.value) if isinstance(node, ast.Name)}
-    calls = any(isinstance(node, ast.Call) for node in ast.walk(statement.value))
-    plain = all(isinstance(target, ast.Name) for target in statement.targets)
-    return plain and not calls and names <= bound

@@ -12,6 +12,7 @@ from fewshot_lib.checker import catalogue
 from fewshot_lib.checker.notebook import (
     BadSolution,
     answer_cells,
+    definitions,
     grading,
     read,
     source_of,
@@ -19,7 +20,7 @@ from fewshot_lib.checker.notebook import (
 )
 from fewshot_lib.checker.spec import Exercise
 from fewshot_lib.grader import results as receipts
-from fewshot_lib.grader.assemble import Template, definitions
+from fewshot_lib.grader.assemble import Template
 from fewshot_lib.grader.recognise import Known
 from fewshot_lib.grader.student_package import source_digest
 
