@@ -1,4 +1,4 @@
-"""The hours that the README and notebook 00 name are the sums of the minutes stated elsewhere."""
+"""The hours that README, notebook 00 and the book name are the sums of stated minutes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,11 @@ def told() -> str:
     )
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", LESSONS[0]], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path",
+    [ROOT / "README.md", LESSONS[0], ROOT / "fewshot_lib/tools/book/pages/index.md"],
+    ids=lambda path: path.name,
+)
 def test_the_hours_of_the_course_are_the_sum_of_its_minutes(path: Path) -> None:
     notebook = path.suffix == ".ipynb"
     text = "\n\n".join(prose(path)) if notebook else path.read_text(encoding="utf-8")

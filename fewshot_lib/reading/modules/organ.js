@@ -253,7 +253,7 @@ export function render({ model, el }) {
     playing = requestAnimationFrame(step);
   });
   button(row, "Put it back", () => go([0, 0]));
-  show([0, 0]);
+  show(data.journey); // so that the picture says at once what it is about
   const rest = follow(root, () => {});
   return () => { stop(); rest(); };
 }

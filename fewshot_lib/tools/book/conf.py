@@ -40,7 +40,7 @@ html_theme = "sphinx_book_theme"
 html_static_path = ["_static"]
 html_extra_path = ["_extra"]
 html_css_files = ["book.css"]
-html_js_files = [("questions.js", {"defer": "defer"}), ("book.js", {"defer": "defer"})]
+html_js_files = [(f"{name}.js", {"defer": "defer"}) for name in ("questions", "frames", "book")]
 html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False
@@ -52,6 +52,7 @@ html_theme_options = {
     "home_page_in_toc": False,
     "show_navbar_depth": 1,
     "show_toc_level": 2,
+    "navbar_persistent": [],  # the search has its place in the sidebar
     "use_download_button": False,
     "use_fullscreen_button": False,
     "search_bar_text": "Search",

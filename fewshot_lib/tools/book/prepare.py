@@ -10,10 +10,15 @@ from pathlib import Path
 
 import nbformat
 
+from fewshot_lib.checker.language import words
 from fewshot_lib.tools.book.asked import make_live
+
+_ = words("reading")
 
 #: Where the modules that run in a browser are.
 MODULES = resources.files("fewshot_lib.reading") / "modules"
+#: A figure that holds several pictures, as ``explore`` saves them.
+FRAMES = re.compile(r'<figure( class="fewshot-figure" style="[^"]*"><div style="display:flex)')
 MOVING = re.compile(r'<div class="fewshot-moving"[^>]*\bdata-module="(\w+)"')
 
 
@@ -47,9 +52,11 @@ def prepare(notebook: nbformat.NotebookNode, name: str) -> nbformat.NotebookNode
 
 
 def for_the_page(page: str) -> str:
-    """Make an output's HTML fit: questions live, notebooks' names pages' names, tables scroll."""
+    """Make an output's HTML fit: questions and frames live, links lead to pages, tables scroll."""
     page = re.sub(r'(href="[\w./-]+)\.ipynb(?=["#])', r"\1.html", make_live(page))
     # A folded table of numbers is as wide as its numbers; on a phone it scrolls by itself.
+    word = html.escape(_("side by side"))
+    page = FRAMES.sub(lambda found: f'<figure data-side-by-side="{word}"{found[1]}', page)
     page = re.sub(r"(<table\b.*?</table>)", r'<div class="fewshot-wide">\1</div>', page, flags=re.S)
     return page
 
