@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot_lib._tensors import full_precision, require_count, widened
+from fewshot_lib._tensors import full_precision, require_count, upcast
 from fewshot_lib.prototypes import (
     POOLINGS,
     Pooling,
@@ -109,7 +109,7 @@ class PositionHead(Head):
 
     def match_features(self, queries: Tensor, prototypes: Tensor) -> Tensor:
         """Compare each query with each prototype map, position by position."""
-        prototypes = widened(prototypes)
+        prototypes = upcast(prototypes)
         if self.similarity == "cosine":
             query_norm, proto_norm = F.normalize(queries, dim=-3), F.normalize(prototypes, dim=-3)
             return self.scale * torch.einsum("...qdhw,...kdhw->...qkhw", query_norm, proto_norm)
@@ -482,10 +482,11 @@ class ExemplarHead(Head):
     def match_features(self, queries: Tensor, prototypes: Prototypes) -> Tensor:
         """Average, at every position, the similarities of each class's best exemplars."""
         valid, exemplars = prototypes.valid, prototypes.vectors.flatten(-3, -2)
-        alike = similarity(queries.flatten(-2).mT, exemplars[..., None, :, :], self.similarity)
-        alike = self.scale * alike.reshape(*alike.shape[:-1], *valid.shape[-2:])  # (…, Q, P, K, M)
-        alike = alike.masked_fill(~valid[..., None, None, :, :], -math.inf)
-        best = alike.topk(min(self.top_k, valid.shape[-1]), dim=-1).values
+        logits = similarity(queries.flatten(-2).mT, exemplars[..., None, :, :], self.similarity)
+        # (…, Q, P, K, M)
+        logits = self.scale * logits.reshape(*logits.shape[:-1], *valid.shape[-2:])
+        logits = logits.masked_fill(~valid[..., None, None, :, :], -math.inf)
+        best = logits.topk(min(self.top_k, valid.shape[-1]), dim=-1).values
         counted = (best > -math.inf).sum(dim=-1)
         mean = best.masked_fill(best == -math.inf, 0.0).sum(dim=-1) / counted.clamp_min(1)
         logits = mean.masked_fill(counted == 0, -math.inf).mT  # (…, Q, K, P)
@@ -510,7 +511,7 @@ def upsample(logits: Tensor, size: tuple[int, ...]) -> Tensor:
     A pixel in a cell of −inf stays −inf; the others are interpolated among the finite cells.
     """
     with full_precision(logits):
-        wide = widened(logits)
+        wide = upcast(logits)
         possible = wide > -math.inf
         if bool(possible.all()):
             return _upsampling(wide, size).to(logits.dtype)
@@ -530,10 +531,10 @@ def _map_similarity(queries: Tensor, prototypes: Tensor, kind: Similarity) -> Te
         # The maps are the large tensors: they are read as they lie and never copied.
         squared = maps.square().sum(dim=-2, keepdim=True)
         inverse = torch.where(squared > 0, squared, 1.0).rsqrt()
-        alike = (F.normalize(known, dim=-1) @ maps) * inverse
+        logits = (F.normalize(known, dim=-1) @ maps) * inverse
     else:
-        alike = similarity(maps.mT, known, kind).mT
-    return alike.reshape(*alike.shape[:-1], *queries.shape[-2:])
+        logits = similarity(maps.mT, known, kind).mT
+    return logits.reshape(*logits.shape[:-1], *queries.shape[-2:])
 
 
 def _shrunk(maps: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -18,7 +18,7 @@ from fewshot_lib._tensors import (
     require_floating,
     require_pair,
     unit_vectors,
-    widened,
+    upcast,
 )
 from fewshot_lib.prototypes import (
     Distance,
@@ -147,7 +147,7 @@ def linear_form(
     require_pair(means, means)
     n_classes = means.shape[-2]
     with full_precision(means):
-        wide = widened(means)
+        wide = upcast(means)
         spread, factor = _spread(wide, variance, covariance)
         shared = spread.ndim == 0 or spread.shape[-1] == 1
         if factor is not None:
@@ -286,7 +286,7 @@ def shared_variance(
     >>> shared_variance(embeddings, torch.tensor([0, 0, 1, 1]), 2).item()
     2.0
     """
-    centres = class_prototypes(widened(embeddings), labels, n_way)
+    centres = class_prototypes(upcast(embeddings), labels, n_way)
     n_examples, dimension = embeddings.shape[-2:]
     freedom = n_examples - n_way if unbiased else n_examples
     if freedom == 0:
@@ -295,7 +295,7 @@ def shared_variance(
             "one class at least needs two shots"
         )
     own = centres.gather(-2, labels[..., None].expand(*labels.shape, dimension))
-    residual = (widened(embeddings) - own).square().sum(dim=(-2, -1))
+    residual = (upcast(embeddings) - own).square().sum(dim=(-2, -1))
     return (residual / (freedom * dimension)).to(embeddings.dtype)
 
 
@@ -327,7 +327,7 @@ def mean_direction(embeddings: Tensor, labels: Tensor, n_way: int) -> Tensor:
     tensor([[0.7071, 0.7071]])
     """
     require_floating("embeddings", embeddings)
-    wide = widened(embeddings)
+    wide = upcast(embeddings)
     resultant = class_prototypes(unit_vectors(wide), labels, n_way)  # r_k / n_k
     length: Tensor = torch.linalg.vector_norm(resultant, dim=-1)
     lost = length <= 8 * torch.finfo(wide.dtype).eps
@@ -422,7 +422,7 @@ def soft_kmeans_refine(
             f"counts must be (…, K = {prototypes.shape[-2]}) and positive, got {counts.tolist()}"
         )
     with full_precision(prototypes):
-        first, z = widened(prototypes), widened(unlabelled)
+        first, z = upcast(prototypes), upcast(unlabelled)
         weight = counts.to(first.dtype)[..., None]  # (…, K, 1)
         refined = first
         for _ in range(steps):
@@ -517,7 +517,7 @@ def _weiszfeld(points: Tensor, weights: Tensor, tolerance: float, max_steps: int
 def _log_density(
     queries: Tensor, means: Tensor, variance: float | Tensor | None, covariance: Tensor | None
 ) -> Tensor:
-    z, c = widened(queries), widened(means)
+    z, c = upcast(queries), upcast(means)
     dimension = means.shape[-1]
     spread, factor = _spread(c, variance, covariance)
     if factor is None:

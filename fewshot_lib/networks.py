@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot_lib._tensors import full_precision, require_count, require_floating, widened
+from fewshot_lib._tensors import full_precision, require_count, require_floating, upcast
 from fewshot_lib.heads import HEADS, Kind, Prototypes, Similarity, upsample
 from fewshot_lib.prototypes import _require_masks
 
@@ -287,7 +287,7 @@ class FewShotSegmentationNet(nn.Module):
         """
         _require_masks(features, masks)
         with full_precision(features):
-            prototypes: Tensor | Prototypes = self.head.compute_prototypes(widened(features), masks)
+            prototypes: Tensor | Prototypes = self.head.compute_prototypes(upcast(features), masks)
         if isinstance(prototypes, Prototypes):
             shown = prototypes.valid.flatten(masks.ndim - 4).any(dim=-1)  # by any class
             if not bool(shown.all()):
@@ -318,7 +318,7 @@ class FewShotSegmentationNet(nn.Module):
                 f"{tuple(query_features.shape)}; a single map needs query_features[None]"
             )
         with full_precision(query_features):
-            logits = self.head.match_features(widened(query_features), prototypes)
+            logits = self.head.match_features(upcast(query_features), prototypes)
         logits = _narrowed(logits, query_features.dtype)
         return logits[0] if logits.ndim == 4 and logits.shape[0] == 1 else logits
 

@@ -21,7 +21,7 @@ from fewshot_lib._tensors import (
     require_integer,
     require_pair,
     unit_vectors,
-    widened,
+    upcast,
 )
 
 Distance = Literal["squared_euclidean", "euclidean", "cosine"]
@@ -77,7 +77,7 @@ def class_prototypes(embeddings: Tensor, labels: Tensor, n_way: int) -> Tensor:
             "every class 0 … n_way−1 needs one, in every episode"
         )
     with full_precision(embeddings):
-        wide = widened(embeddings)
+        wide = upcast(embeddings)
         share = member.to(wide.dtype) / counts[..., None, :]  # (…, N, K), columns sum to one
         return (share.mT @ wide).to(embeddings.dtype)
 
@@ -401,17 +401,17 @@ def local_similarity(
     by_cell = _windows(queries, rows, columns)  # (…, Q, D, rows, columns, n)
     asked = by_cell.movedim((-3, -2), (-5, -4))  # (…, rows, columns, Q, D, n)
     known = prototypes.movedim((-2, -1), (-4, -3))  # (…, rows, columns, K, D)
-    alike = similarity(asked.mT.flatten(-3, -2), known, distance)  # (…, rows, columns, Q·n, K)
-    alike = alike.view(*alike.shape[:-2], n_query, by_cell.shape[-1], alike.shape[-1])
+    logits = similarity(asked.mT.flatten(-3, -2), known, distance)  # (…, rows, columns, Q·n, K)
+    logits = logits.view(*logits.shape[:-2], n_query, by_cell.shape[-1], logits.shape[-1])
     # (…, rows, columns, Q, n, K) → (…, Q, K, rows, columns, n)
-    return _unwindowed(alike.mT.movedim((-5, -4), (-3, -2)), height, width)
+    return _unwindowed(logits.mT.movedim((-5, -4), (-3, -2)), height, width)
 
 
 def _distances(queries: Tensor, prototypes: Tensor) -> Tensor:
     """Measure ‖z − c‖ (…, Q, K) by differences; where they coincide its gradient is 0."""
     leading = leading_shape(queries, prototypes)
-    z = widened(queries).expand(*leading, *queries.shape[-2:])
-    c = widened(prototypes).expand(*leading, *prototypes.shape[-2:])
+    z = upcast(queries).expand(*leading, *queries.shape[-2:])
+    c = upcast(prototypes).expand(*leading, *prototypes.shape[-2:])
     with full_precision(queries):
         # The other mode, ‖z‖² − 2zᵀc + ‖c‖², cancels under a common offset.
         return torch.cdist(z, c, compute_mode="donot_use_mm_for_euclid_dist")
@@ -419,7 +419,7 @@ def _distances(queries: Tensor, prototypes: Tensor) -> Tensor:
 
 def _cosine(queries: Tensor, prototypes: Tensor) -> Tensor:
     with full_precision(queries):
-        cosine = unit_vectors(widened(queries)) @ unit_vectors(widened(prototypes)).mT
+        cosine = unit_vectors(upcast(queries)) @ unit_vectors(upcast(prototypes)).mT
         return cosine.clamp(-1.0, 1.0)
 
 
@@ -456,9 +456,9 @@ def _require_masks(features: Tensor, masks: Tensor) -> None:
 
 
 def _pulled_down(features: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Check a pair of features and masks; return Uᵀ M (…, S, K, H', W') and features, widened."""
+    """Check a pair of features and masks; return Uᵀ M (…, S, K, H', W') and features, upcast."""
     _require_masks(features, masks)
-    wide = widened(features)
+    wide = upcast(features)
     with full_precision(features):
         height, width = features.shape[-2:]
         return _transposed_upsampling(masks.to(wide.dtype), (height, width)), wide

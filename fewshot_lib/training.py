@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from fewshot_lib._tensors import full_precision, require_count, widened
+from fewshot_lib._tensors import full_precision, require_count, upcast
 from fewshot_lib.episodes import Episode, SliceDataset, draw_episode
 from fewshot_lib.networks import PixelClassifier
 from fewshot_lib.prototypes import Distance, class_prototypes, log_posterior
@@ -368,7 +368,7 @@ def segmentation_loss(
     if masks.dtype != torch.bool and bool(((masks < 0) | (masks > 1)).any()):
         raise ValueError("masks must lie in 0 … 1, one channel per class")
     with full_precision(logits):
-        wide = widened(logits)
+        wide = upcast(logits)
         possible = wide != -math.inf
         if bool((wide.isnan() | (wide == math.inf)).any()):
             raise ValueError("logits must be finite or −inf, got NaN or +inf")

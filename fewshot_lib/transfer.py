@@ -503,10 +503,10 @@ class TransferSegmenter:
             if self.location_weight:
                 places = seen.coordinates[index].movedim(1, -1)[body]
                 asked = torch.cat([asked, places, torch.ones_like(places[:, :1])], dim=1)
-            alike = torch.cat([self._known.logits(part) for part in asked.split(512)])
+            logits = torch.cat([self._known.logits(part) for part in asked.split(512)])
         log_p = torch.full((*body.shape, len(self.names)), _CERTAIN)
         log_p[..., 0] = 0.0  # outside the body there is background, no doubt
-        log_p[body] = alike.log_softmax(1).clamp_min(_CERTAIN)
+        log_p[body] = logits.log_softmax(1).clamp_min(_CERTAIN)
         log_p = log_p.movedim(-1, 1)
         if self.smoothing_mm:
             blur = _gaussian(self.smoothing_mm / seen.pixel_mm, size, log_p)
@@ -566,8 +566,8 @@ class _Exemplars:
 
     def logits(self, asked: Tensor) -> Tensor:
         """Return (P, K) of pixels (P, d'): the mean of the top_k largest products, and the bias."""
-        alike = (asked @ self.rows.mT + self.penalty).unflatten(1, (-1, self.width))
-        best = alike.topk(self.top_k, dim=-1).values  # (P, blocks, top_k)
+        logits = (asked @ self.rows.mT + self.penalty).unflatten(1, (-1, self.width))
+        best = logits.topk(self.top_k, dim=-1).values  # (P, blocks, top_k)
         best = best[:, self.block].masked_fill(~self.there[..., None], -math.inf)
         best = best.flatten(2).topk(self.top_k, dim=-1).values  # (P, K, top_k)
         counted = best > -math.inf

@@ -193,7 +193,7 @@ def _newest(
     if len(candidates) > 1:
         candidates = [_tried(one, recogniser) for one in candidates]
 
-    def standing(one: Candidate) -> tuple[bool, int, bool]:
+    def rank(one: Candidate) -> tuple[bool, int, bool]:
         return not one.problem, one.sure, not one.old
 
     def age(one: Candidate) -> list[tuple[str, int | str]]:
@@ -209,16 +209,16 @@ def _newest(
             ("by its name only, for nothing else tells them apart", shown(one.found.inside)),
         ]
 
-    ranked = sorted(candidates, key=lambda one: (standing(one), age(one)), reverse=True)
+    ranked = sorted(candidates, key=lambda one: (rank(one), age(one)), reverse=True)
     chosen, others = ranked[0], ranked[1:]
     notes = list(chosen.notes)
     if chosen.old:
         notes.append(f"It stands in {chosen.old}/; nothing else is there for {chosen.exercise}.")
     if others:
         by = ""
-        if standing(chosen) == standing(others[0]):
+        if rank(chosen) == rank(others[0]):
             pairs = zip(age(chosen), age(others[0]), strict=True)
-            by = next((mine[0] for mine, theirs in pairs if mine != theirs), "")
+            by = next((first[0] for first, second in pairs if first != second), "")
         passed = [f"{one.name} ({_why_passed(one, chosen)})" for one in others]
         more = f" and {len(passed) - MAX_LISTED} more" if len(passed) > MAX_LISTED else ""
         notes.append(

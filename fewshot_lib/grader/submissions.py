@@ -205,19 +205,21 @@ def _labelled(
         else:
             kept[name] = owner
     named = labels(list(kept))
-    alike: dict[str, list[str]] = defaultdict(list)
+    by_label: dict[str, list[str]] = defaultdict(list)
     numbers: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name, owner in kept.items():
-        alike[label(name)].append(named[name])
+        by_label[label(name)].append(named[name])
         if owner.id:
             numbers[owner.kind, owner.id].append(named[name])
-    for theirs in alike.values():
-        if len(theirs) > 1:
-            clashes.append(f"{_quoted(theirs)} have names that look the same; they are kept apart.")
-    for (_, number), theirs in numbers.items():
-        if len(theirs) > 1:
+    for students in by_label.values():
+        if len(students) > 1:
             clashes.append(
-                f"{_quoted(theirs)} have the same number, {number}; are they one person?"
+                f"{_quoted(students)} have names that look the same; they are kept apart."
+            )
+    for (_, number), students in numbers.items():
+        if len(students) > 1:
+            clashes.append(
+                f"{_quoted(students)} have the same number, {number}; are they one person?"
             )
     remarks = {
         name: tuple(said for said in clashes if f"“{name}”" in said) for name in named.values()
