@@ -145,7 +145,8 @@ def private_cache(folder: Path) -> dict[str, str]:
         folder: an empty or missing folder.
 
     Returns:
-        This process's environment with ``FEWSHOT_CACHE`` pointing there, and English spoken.
+        This process's environment with ``FEWSHOT_CACHE`` pointing there, nobody's progress, and
+        English spoken.
     """
     from fewshot_lib.data.cache import cache_dir
 
@@ -153,7 +154,8 @@ def private_cache(folder: Path) -> dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
     if scans.is_dir():
         shutil.copytree(scans, folder / "scans", dirs_exist_ok=True)
-    return {**os.environ, "FEWSHOT_CACHE": str(folder), VARIABLE: SOURCE}
+    own = {"FEWSHOT_CACHE": str(folder), "FEWSHOT_PROGRESS": str(folder / "progress.json")}
+    return {**os.environ, **own, VARIABLE: SOURCE}
 
 
 def rerun(paths: list[Path], address: str | None = None) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fewshot_lib.checker.notebook import answer_cells, grading, read, source_of
+from fewshot_lib.tools.install_cell import INSTALL
 from fewshot_lib.tools.machine import course_folder
 
 _FOUND = course_folder(Path(__file__))
@@ -48,8 +49,9 @@ class Book:
 
     @property
     def code(self) -> list[dict[str, Any]]:
-        """All code cells."""
-        return [cell for cell in self.cells if cell["cell_type"] == "code"]
+        """All code cells but the one that installs the course where it is missing."""
+        code = [cell for cell in self.cells if cell["cell_type"] == "code"]
+        return [cell for cell in code if INSTALL not in cell["metadata"].get("tags", [])]
 
     def at(self, name: str) -> int:
         """Give the place of the cell with a ``grade_id``."""

@@ -66,6 +66,11 @@ def test_nothing_of_the_machine_that_ran_it_is_saved(path: Path) -> None:
     assert "version" not in read(path).metadata.get("language_info", {})
 
 
+def test_nobodys_progress_is_saved() -> None:
+    saved = (ROOT / "notebooks" / "00_start_here.ipynb").read_text(encoding="utf-8")
+    assert re.findall(r"Your progress: (\d+) of", saved) == ["0"]
+
+
 @every_notebook
 def test_the_first_code_cell_installs_the_course_elsewhere_and_says_nothing_here(
     path: Path,
