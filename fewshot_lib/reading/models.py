@@ -366,7 +366,7 @@ def train_superpixels(
 
     >>> few = Recipe(steps=1, subjects=2, width=4)
     >>> len(train_superpixels(few, cached=False, progress=False)[1].losses)
-    4
+    3
     """
 
     def run(network: nn.Module, path: Path | None) -> TrainingResult:

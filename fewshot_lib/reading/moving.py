@@ -52,7 +52,7 @@ def moving(name: str) -> None:
 
     >>> moving("organ")  # doctest: +ELLIPSIS
     The organ moves 24 pixels to the right. The mask of the note's network stays.
-    Picture: Support, query and 2 predictions side by side...
+    Picture: Strip of 4 images of 64×96 pixels: support, query with its true organ...
     """
     if name not in STILLS:
         raise ValueError(f"no moving picture {name!r}; there are {', '.join(STILLS)}")
