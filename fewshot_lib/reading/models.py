@@ -257,7 +257,7 @@ def train(
 
     >>> network, result = train(Recipe(steps=1, subjects=2), cached=False, progress=False)
     >>> len(result.losses), network.training
-    (4, False)
+    (3, False)
     """
 
     def run(network: nn.Module, path: Path | None) -> TrainingResult:
