@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fewshot_lib.checker.frontend import choose_form, emit, emit_live
+from fewshot_lib.checker.language import words
 from fewshot_lib.reading.show import HOLE, close, picture_bundle, picture_text, table_html
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from fewshot_lib.figures import PlotData
+
+_ = words("reading")
 
 MODULES = Path(__file__).parent / "modules"
 
@@ -64,7 +67,8 @@ def moving(name: str) -> None:
         return
     bundle = saved_form(name, figure, seen)
     if form == "live" and find_spec("anywidget"):
-        sentence = f"{seen.what}: run this cell to move it; a still picture is below."
+        sentence = _("{what}: run this cell to move it; a still picture is below.")
+        sentence = sentence.format(what=seen.what)
         emit_live(widget(name), f"moving {name}", sentence, *bundle)
     else:
         emit(*bundle)
@@ -175,15 +179,16 @@ def _organ(settings: Mapping[str, Any]) -> tuple[Figure, PlotData]:
     drawn = {names[kind]: logits.argmax(dim=0) for kind, logits in said.items()}
     figure, seen = figures.episode(*support, *query, drawn, ("background", "organ"))
     finding = (
-        f"The organ moves {shift[0]} pixels to the right. The mask of the note's network "
-        f"{_stays(drawn[names['position']], support.labels)}."
+        _("The organ moves {n} pixels to the right. The mask of the note's network stays.")
+        if _stays(drawn[names["position"]], support.labels)
+        else _("The organ moves {n} pixels to the right. The mask of the note's network moves.")
     )
-    return figure, replace(seen, finding=finding, what="the organ that moves")
+    return figure, replace(seen, finding=finding.format(n=shift[0]), what=_("the organ that moves"))
 
 
-def _stays(drawn: torch.Tensor, mask: torch.Tensor) -> str:
+def _stays(drawn: torch.Tensor, mask: torch.Tensor) -> bool:
     """Say of a mask whether it is the support's, 99 % of its pixels."""
-    return "stays" if (drawn == mask).double().mean().item() >= 0.99 else "moves"
+    return (drawn == mask).double().mean().item() >= 0.99
 
 
 def _plane(settings: Mapping[str, Any]) -> tuple[Figure, PlotData]:
@@ -199,8 +204,8 @@ def _plane(settings: Mapping[str, Any]) -> tuple[Figure, PlotData]:
         points, owners, prototypes=class_prototypes(points, owners, len(shots)),
         limits=settings["limits"], axis_names=settings["axes"], names=settings["names"],
     )  # fmt: skip
-    finding = "Examples make prototypes (stars), and prototypes make regions."
-    return figure, replace(seen, finding=finding, what="the prototype plane")
+    finding = _("Examples make prototypes (stars), and prototypes make regions.")
+    return figure, replace(seen, finding=finding, what=_("the prototype plane"))
 
 
 class Board(NamedTuple):
@@ -269,14 +274,15 @@ def _switchboard(settings: Mapping[str, Any]) -> tuple[Figure, PlotData]:
 
     width = settings["widths"][-1]
     prototypes, models = board_models(settings, Board(width=width))
-    log_joint, means, _ = next(iter(models.values()))
+    log_joint, means = next(iter(models.values()))[:2]
     truth = figures.Reading("the mixture", lambda z: log_joint(z).log_softmax(dim=-1), means)
     network = figures.Reading("network", partial(log_posterior, prototypes=prototypes), prototypes)
     figure, seen = figures.compare_regions(
         truth, network, settings["names"], settings["limits"], settings["axes"]
     )
-    finding = f"One switch: the liver's variance is multiplied by {width}. {seen.finding}"
-    return figure, replace(seen, finding=finding, what="one posterior, with switches")
+    said = _("One switch: the liver's variance is multiplied by {width}. {finding}")
+    finding = said.format(width=width, finding=seen.finding)
+    return figure, replace(seen, finding=finding, what=_("one posterior, with switches"))
 
 
 STILLS = {"organ": _organ, "plane": _plane, "switchboard": _switchboard}

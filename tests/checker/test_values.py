@@ -23,7 +23,6 @@ from fewshot_lib.checker.values import (
     NotPlain,
     Opaque,
     Seed,
-    describe,
     pack,
     plain,
     revive,

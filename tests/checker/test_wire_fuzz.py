@@ -24,12 +24,10 @@ from fewshot_lib.checker.spec import Answer, Exercise
 from fewshot_lib.checker.values import (
     DTYPES,
     LIMITS,
-    MAX_DESCRIPTION,
     MAX_KEY,
     Limits,
     NotPlain,
     Opaque,
-    describe,
     pack,
     plain,
     unpack,

@@ -96,6 +96,63 @@ def spoken(file: IO[bytes], *_: Any) -> Found:
             yield node.lineno, "_", value.value, []
 
 
+def outcomes(file: IO[bytes], *_: Any) -> Found:
+    """Extract what an exercise says of cases and results: names of cases, what laws have found.
+
+    It is put together where answers run or are judged, in English, and said again for the reader
+    (``retold``). A value put in becomes a ``{gap}``.
+    """
+    tree = ast.parse(file.read())
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and not _is_solution(node):
+            for part in _texts(node.body):
+                text = _with_gaps(part)
+                if re.search(r"[^\W\d_]{2}", re.sub(r"\{\w+\}", "", text)):
+                    yield part.lineno, None, text, [f"{node.name}, line {part.lineno}"]
+
+
+def _is_solution(function: ast.FunctionDef) -> bool:
+    calls = [one.func for one in function.decorator_list if isinstance(one, ast.Call)]
+    return any(isinstance(called, ast.Name) and called.id == "answer" for called in calls)
+
+
+def _texts(nodes: Sequence[ast.AST]) -> Iterator[ast.expr]:
+    """Give the texts that code says: no docstring, no key, no argument by name, none to compare."""
+    for node in nodes:
+        match node:
+            case ast.JoinedStr() | ast.Constant(value=str()):
+                yield node
+            case ast.Expr(value=ast.Constant()) | ast.Subscript() | ast.Compare():
+                pass
+            case ast.Call(func=func, args=args):
+                said = getattr(func, "id", getattr(func, "attr", ""))
+                if said in ("Case", "append", "zip", "scatter"):
+                    yield from _texts(args)
+            case _:
+                yield from _texts(list(ast.iter_child_nodes(node)))
+
+
+def _with_gaps(text: ast.expr) -> str:
+    """Write an f-string as words with gaps, each with a name of its own."""
+    if isinstance(text, ast.Constant):
+        return str(text.value)
+    assert isinstance(text, ast.JoinedStr)
+    written: list[str] = []
+    names: set[str] = set()
+    for part in text.values:
+        if isinstance(part, ast.FormattedValue):
+            found = [n for n in ast.walk(part.value) if isinstance(n, ast.Name | ast.Attribute)]
+            name = getattr(found[0], "attr", getattr(found[0], "id", "")) if found else "gap"
+            while name in names:
+                name += "_"
+            names.add(name)
+            written.append(f"{{{name}}}")
+        else:
+            assert isinstance(part, ast.Constant)
+            written.append(str(part.value))
+    return "".join(written)
+
+
 def _parsed(source: str) -> ast.AST:
     try:
         return ast.parse(source)
@@ -125,8 +182,9 @@ def names(course: Path) -> list[str]:
     """List the catalogues: one per notebook and exercise, and one for each part of the library."""
     lessons = [f"notebooks/{path.stem}" for path in sorted((course / "notebooks").glob("*.ipynb"))]
     asked = [path.stem.partition("_")[2] for path in sorted((course / "exercises").glob("*.ipynb"))]
-    parts = ["captions", "questions", "predictions", "claims", "checker", "reading", "cli"]
-    return [*lessons, *(f"exercises/{word}" for word in asked), *parts]
+    words = ["captions", "questions", "predictions", "claims"]
+    parts = ["checker", "outcomes", "reading", "cli"]
+    return [*lessons, *(f"exercises/{word}" for word in asked), *words, *parts]
 
 
 def extract(course: Path, name: str) -> list[Unit]:
@@ -152,6 +210,9 @@ def extract(course: Path, name: str) -> list[Unit]:
         files = [(captions, sorted(course.glob("*s/[0-9]*.ipynb")))]
     elif name in ("questions", "predictions"):
         files = [(toml_words, sorted((reading / name).glob("*.toml")))]
+    elif name == "outcomes":
+        asked = sorted((library / "exercises").glob("*.py"))
+        files = [(outcomes, [path for path in asked if path.stem != "fixtures"])]
     elif name == "claims":
         files = [(toml_words, [reading / "claims.toml"])]
     else:
