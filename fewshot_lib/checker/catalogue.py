@@ -73,7 +73,7 @@ def answer(name: str, function_name: str = "") -> tuple[Exercise, Answer]:
     Raises:
         NoSuchExercise: there is none; lists the names.
     """
-    word, _, wanted = name.partition(".")
+    word, wanted = (*name.split(".", 1), "")[:2]
     found = exercise(word)
     wanted = wanted or function_name
     try:

@@ -16,8 +16,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fewshot_lib.checker import language as speech
 from fewshot_lib.checker.frontend import choose_form, emit, emit_live
-from fewshot_lib.checker.language import words
 from fewshot_lib.reading.show import HOLE, close, picture_bundle, picture_text, table_html
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from fewshot_lib.figures import PlotData
 
-_ = words("reading")
+_ = speech.words("reading")
 
 MODULES = Path(__file__).parent / "modules"
 
@@ -92,6 +92,48 @@ def data(name: str) -> dict[str, Any]:
     return read
 
 
+def told(name: str) -> dict[str, Any]:
+    """Give what a module computes with and, in other languages than English, its words.
+
+    Returns:
+        As :func:`data`; ``words`` holds the translation of each English text of the module, and the
+        names of classes and axes are translated.
+    """
+    read = data(name)
+    if speech.language() == speech.SOURCE:
+        return read
+    named: dict[str, Any] = {
+        key: [_said(text) for text in read[key]] for key in ("names", "axes") if key in read
+    }
+    return {**read, **named, "words": translations(source(name))}
+
+
+#: What a module says, as Python does: _("words", …), literals joined by +.
+SPOKEN = re.compile(r'\b_\(\s*("(?:[^"\\]|\\.)*"(?:\s*\+\s*"(?:[^"\\]|\\.)*")*)')
+
+
+def spoken(text: str) -> list[str]:
+    """List what a module's text says, each once.
+
+    >>> spoken('say(_("one " + "two", { n })); _("three")')
+    ['one two', 'three']
+    """
+    found = (re.split(r'(?<=")\s*\+\s*(?=")', literals) for literals in SPOKEN.findall(text))
+    return list(dict.fromkeys("".join(map(json.loads, parts)) for parts in found))
+
+
+def translations(text: str) -> dict[str, str]:
+    """Give the words of a module's text in the reader's language; {} in English."""
+    known = {said: _said(said) for said in spoken(text)}
+    return {english: said for english, said in known.items() if english != said}
+
+
+def _said(text: str) -> str:
+    """Say a module's words: by their own catalogue, or by that of what Python says, too."""
+    own = speech.translated(text, "modules")
+    return speech.translated(text, "reading") if own == text else own
+
+
 def source(name: str) -> str:
     """Return a module as one text: what it imports from its neighbours stands in it.
 
@@ -109,7 +151,7 @@ def widget(name: str) -> Any:
     import anywidget
     from traitlets import Dict
 
-    held = {"_esm": source(name), "data": Dict(data(name)).tag(sync=True)}
+    held = {"_esm": source(name), "data": Dict(told(name)).tag(sync=True)}
     return type("Moving", (anywidget.AnyWidget,), held)()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 
+from fewshot_lib.reading.moving import told
 from fewshot_lib.tools.book.asked import make_live
 
 #: Where the modules that run in a browser are.
@@ -111,7 +112,7 @@ def joined(name: str) -> str:
 
 def start(name: str) -> str:
     """Give the script that sets one moving picture going in its places on a page."""
-    data = json.loads((MODULES / f"{name}.json").read_text(encoding="utf-8"))
+    data = told(name)
     inside = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
     return (
         f'<script type="module">\n{joined(name)}\nconst data = {inside};\n'

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from fewshot_lib.checker.notebook import source_of
+from fewshot_lib.reading.moving import spoken as in_script
 from fewshot_lib.tools.language.paragraphs import units
 
 Found = Iterator[tuple[int, str | None, str, list[str]]]
@@ -94,6 +95,19 @@ def spoken(file: IO[bytes], *_: Any) -> Found:
             if not isinstance(value, ast.Constant) or not isinstance(value.value, str):
                 raise ValueError(f"line {node.lineno}: _(…) takes the words themselves")
             yield node.lineno, "_", value.value, []
+
+
+def module_words(file: IO[bytes], *_: Any) -> Found:
+    """Extract what a JavaScript module says by ``_("…")``."""
+    for text in in_script(file.read().decode()):
+        yield 0, "_", text, []
+
+
+def module_names(file: IO[bytes], *_: Any) -> Found:
+    """Extract the names of classes and axes that a module is given."""
+    read = json.load(file)
+    for text in [*read.get("names", ()), *read.get("axes", ())]:
+        yield 0, None, text, []
 
 
 def outcomes(file: IO[bytes], *_: Any) -> Found:
@@ -183,7 +197,7 @@ def names(course: Path) -> list[str]:
     lessons = [f"notebooks/{path.stem}" for path in sorted((course / "notebooks").glob("*.ipynb"))]
     asked = [path.stem.partition("_")[2] for path in sorted((course / "exercises").glob("*.ipynb"))]
     words = ["captions", "questions", "predictions", "claims"]
-    parts = ["checker", "outcomes", "reading", "cli"]
+    parts = ["checker", "outcomes", "reading", "figures", "modules", "cli"]
     return [*lessons, *(f"exercises/{word}" for word in asked), *words, *parts]
 
 
@@ -213,6 +227,11 @@ def extract(course: Path, name: str) -> list[Unit]:
     elif name == "outcomes":
         asked = sorted((library / "exercises").glob("*.py"))
         files = [(outcomes, [path for path in asked if path.stem != "fixtures"])]
+    elif name == "modules":
+        scripts = sorted((reading / "modules").glob("*.js"))
+        scripts += sorted((library / "tools/book/static").glob("*.js"))
+        data = sorted((reading / "modules").glob("*.json"))
+        files = [(module_words, scripts), (module_names, data)]
     elif name == "claims":
         files = [(toml_words, [reading / "claims.toml"])]
     else:
@@ -226,4 +245,7 @@ def extract(course: Path, name: str) -> list[Unit]:
                 for _, _, text, comments in extractor(file):
                     where = f"{path.name}: {comments[0]}" if comments else path.name
                     found.setdefault(str(text), Unit(str(text), where))
+    if name == "modules":  # what Python says as well is in its catalogue
+        for unit in extract(course, "reading"):
+            found.pop(unit.text, None)
     return list(found.values())
