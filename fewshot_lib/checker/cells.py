@@ -80,8 +80,8 @@ class StandIn:
             return self.reference(*args, **kwargs)
 
     def __repr__(self) -> str:
-        said = _("<the library's {name}, standing in for yours>")
-        return said.format(name=self.__name__)
+        said = _("the library's {name}, standing in for yours")
+        return f"<{said.format(name=self.__name__)}>"
 
 
 def check(name: str, answer: Any = None, *, seed: int = PUBLIC_SEED) -> Points:

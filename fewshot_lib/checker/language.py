@@ -74,6 +74,15 @@ def known(name: str) -> str:
     return found
 
 
+def claimed(name: object) -> str:
+    """Give the language that a stranger's file says it is in: one that there is, else English.
+
+    >>> claimed("../../etc"), claimed(None)
+    ('en', 'en')
+    """
+    return name if isinstance(name, str) and name in languages() else SOURCE
+
+
 def short(language: str) -> str:
     """Give the name of a language's folder of notebooks.
 
@@ -166,7 +175,12 @@ def retold(text: str, name: str) -> str:
         if found:
             gaps = found.groupdict()
             return said.format(**{gap: retold(part, name) for gap, part in gaps.items()})
-    return text
+    small = text[:1].lower() + text[1:]
+    return text if small == text else _or(retold(small, name), small, text)
+
+
+def _or(said: str, of: str, otherwise: str) -> str:
+    return otherwise if said == of else said
 
 
 def file(language: str, name: str) -> Path:
@@ -186,7 +200,7 @@ def _patterns(path: Path) -> list[tuple[re.Pattern[str], str]]:
     for source, said in _read(path).items():
         parts = re.split(r"\{(\w+)\}", source)
         if len(parts) > 1 and re.search(r"\w", "".join(parts[::2])):
-            gaps = [f"(?P<{gap}>.+?)" for gap in parts[1::2]]
+            gaps = [f"(?P<{gap}>.*?)" for gap in parts[1::2]]
             text = "".join(map("".join, zip(map(re.escape, parts[::2]), [*gaps, ""], strict=True)))
             made.append((len("".join(parts[::2])), re.compile(text, re.S), said))
     return [(pattern, said) for _, pattern, said in sorted(made, key=lambda one: -one[0])]

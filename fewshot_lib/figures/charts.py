@@ -339,8 +339,8 @@ def heat_map(
     more = ""
     if len(tops) > len(shown):
         more = _("; and {n} more rows").format(n=len(tops) - len(shown))
-    finding = _("Largest {label} in each row: {shown}{more}.").format(
-        label=label, shown=_("; ").join(shown), more=more
+    finding = _("Largest {what} in each row: {shown}{more}.").format(
+        what=label, shown=_("; ").join(shown), more=more
     )
     return figure, PlotData(
         what=what,

@@ -125,7 +125,7 @@ def start(name: str) -> str:
 
 
 def front_picture(course: Path) -> str:
-    """Give the picture of the first page, the organ that moves or its still, as raw HTML in MyST."""
+    """Give the picture of the first page, the organ that moves or its still, as raw HTML."""
     alt = (
         "A slice of an abdomen in three pictures: the labelled example, the same slice moved to "
         "the side, and what the note's network draws: the organs where the example had them."

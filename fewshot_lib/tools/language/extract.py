@@ -125,6 +125,46 @@ def outcomes(file: IO[bytes], *_: Any) -> Found:
                     yield part.lineno, None, text, [f"{node.name}, line {part.lineno}"]
 
 
+#: Where the grader's modules say what students read: lists of sentences, errors, functions.
+LISTS = {"remarks", "notes", "look_at", "left_out", "said", "places"}
+SAYING = {"_how", "_why", "_first", "_in_our_words", "_duration", "lateness", "too_large", "_also"}
+
+
+def remarks(file: IO[bytes], *_: Any) -> Found:
+    """Extract what the grader says of a submission, as :func:`outcomes` does of results.
+
+    The teacher reads it in English; in a student's feedback it is said again.
+    """
+    tree = ast.parse(file.read())
+    for node in ast.walk(tree):
+        said: list[ast.AST] = []
+        match node:
+            case ast.Call(func=ast.Attribute(value=holder, attr="append" | "insert"), args=args):
+                name = getattr(holder, "id", getattr(holder, "attr", ""))
+                said += args if name in LISTS else []
+            case ast.Call(func=ast.Name(id="Unreadable" | "Late"), args=args):
+                said += args
+            case ast.Assign(targets=[ast.Name(id="said" | "thing" | "whole" | "_NOT_GIVEN")]):
+                said += [node.value]
+            case ast.Assign(targets=[ast.Subscript(value=ast.Name(id="look_at"))]):
+                said += [node.value]
+            case ast.AugAssign(target=ast.Name(id="look_at")):
+                said += [*getattr(node.value, "args", ())]
+            case ast.FunctionDef(name=name) if name in SAYING:
+                said += [*node.body]
+        for part in _texts(said):
+            text = _with_gaps(part)
+            pattern = re.search(r"[|\\^]|\(\?", text)  # of an error, no sentence
+            if not pattern and re.search(r"[^\W\d_]{2}", re.sub(r"\{\w+\}", "", text)):
+                yield part.lineno, None, text, [f"line {part.lineno}"]
+
+
+def template_words(file: IO[bytes], *_: Any) -> Found:
+    """Extract what a template of a page says by ``_("…")``."""
+    for text in re.findall(r'\b_\("((?:[^"\\]|\\.)*)"\)', file.read().decode()):
+        yield 0, "_", text, []
+
+
 def _is_solution(function: ast.FunctionDef) -> bool:
     calls = [one.func for one in function.decorator_list if isinstance(one, ast.Call)]
     return any(isinstance(called, ast.Name) and called.id == "answer" for called in calls)
@@ -134,8 +174,15 @@ def _texts(nodes: Sequence[ast.AST]) -> Iterator[ast.expr]:
     """Give the texts that code says: no docstring, no key, no argument by name, none to compare."""
     for node in nodes:
         match node:
-            case ast.JoinedStr() | ast.Constant(value=str()):
+            case ast.Constant(value=str()):
                 yield node
+            case ast.JoinedStr(values=parts):
+                yield node
+                for part in parts:
+                    if isinstance(part, ast.FormattedValue) and isinstance(part.value, ast.IfExp):
+                        yield from _texts([part.value.body, part.value.orelse])
+            case ast.Dict(values=said):
+                yield from _texts(said)
             case ast.Expr(value=ast.Constant()) | ast.Subscript() | ast.Compare():
                 pass
             case ast.Call(func=func, args=args):
@@ -197,7 +244,7 @@ def names(course: Path) -> list[str]:
     lessons = [f"notebooks/{path.stem}" for path in sorted((course / "notebooks").glob("*.ipynb"))]
     asked = [path.stem.partition("_")[2] for path in sorted((course / "exercises").glob("*.ipynb"))]
     words = ["captions", "questions", "predictions", "claims"]
-    parts = ["checker", "outcomes", "reading", "figures", "modules", "cli"]
+    parts = ["checker", "outcomes", "reading", "figures", "modules", "feedback", "cli"]
     return [*lessons, *(f"exercises/{word}" for word in asked), *words, *parts]
 
 
@@ -232,6 +279,14 @@ def extract(course: Path, name: str) -> list[Unit]:
         scripts += sorted((library / "tools/book/static").glob("*.js"))
         data = sorted((reading / "modules").glob("*.json"))
         files = [(module_words, scripts), (module_names, data)]
+    elif name == "feedback":
+        grader = library / "grader"
+        said = ("assemble", "attempt", "choice", "marks", "reader", "recognise", "rows")
+        files = [
+            (template_words, sorted((grader / "templates").glob("*.j2"))),
+            (spoken, [grader / "report.py", grader / "selfcheck.py"]),
+            (remarks, [grader / f"{one}.py" for one in said]),
+        ]
     elif name == "claims":
         files = [(toml_words, [reading / "claims.toml"])]
     else:
