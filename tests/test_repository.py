@@ -17,7 +17,7 @@ from fewshot_lib.tools import install_cell, setup
 
 ROOT = Path(__file__).resolve().parents[1]
 TOP_LEVEL = {
-    "README.md", "environment.yml", "pyproject.toml", "constraints.txt", "Makefile", "LICENSE",
+    "README.md", "README.zh.md", "environment.yml", "pyproject.toml", "constraints.txt", "Makefile", "LICENSE",
     "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", ".gitignore", ".ci", ".binder", "Dockerfile",
     "notebooks", "exercises", "solutions", "fewshot_lib", "tests",
 }  # fmt: skip

@@ -315,9 +315,7 @@ def montage(
         slices = [round((i + 0.5) * depth / count - 0.5) for i in range(count)]
     if not slices or not all(0 <= z < depth for z in slices):
         raise ValueError(f"slices must be some of 0 … {depth - 1}, got {list(slices)}")
-    shown_as = _("{shown} of {depth}").format(
-        shown=listing([str(z) for z in slices]), depth=depth
-    )
+    shown_as = _("{shown} of {depth}").format(shown=listing([str(z) for z in slices]), depth=depth)
     if titles is not None:
         shown_as = listing(titles)
     titles = titles or [f"slice {z}" for z in slices]

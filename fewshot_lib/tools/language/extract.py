@@ -46,6 +46,34 @@ def markdown_cells(file: IO[bytes], *_: Any) -> Found:
                 yield number, None, unit, [f"cell {cell['id']}"]
 
 
+#: The part of README.md that is made of the ledger's rows, which have catalogues of their own.
+LEDGER = re.compile(r"(<!-- claim ledger -->\n.*?<!-- end -->)", re.S)
+
+
+def readme_words(file: IO[bytes], *_: Any) -> Found:
+    """Extract the paragraphs of README.md, without the rows of the ledger."""
+    for part in LEDGER.split(file.read().decode()):
+        for unit in units(part):
+            if not unit.startswith("| §") and not re.fullmatch(r"<!--[^>]*-->", unit):
+                yield 0, None, unit, []
+
+
+#: Of the book's first page: lists of pages, which are no text but for their captions.
+LISTED = re.compile(r"(:::\{toctree\}\n.*?\n:::\n)", re.S)
+
+
+def page_words(file: IO[bytes], *_: Any) -> Found:
+    """Extract the paragraphs of a page of the book, and the captions of its lists of pages."""
+    for part in LISTED.split(file.read().decode()):
+        caption = re.search(r"^:caption: (.*)$", part, re.M)
+        if LISTED.match(part):
+            yield from [(0, None, caption[1], [])] if caption else []
+        else:
+            for unit in units(part.replace("\n:::", "\n\n:::")):
+                if not unit.startswith((":::", "<!--")):
+                    yield 0, None, unit, []
+
+
 def captions(file: IO[bytes], *_: Any) -> Found:
     """Extract captions: those that the code cells name, and those that were shown when it ran."""
     for number, cell in enumerate(json.load(file)["cells"]):
@@ -244,8 +272,9 @@ def names(course: Path) -> list[str]:
     lessons = [f"notebooks/{path.stem}" for path in sorted((course / "notebooks").glob("*.ipynb"))]
     asked = [path.stem.partition("_")[2] for path in sorted((course / "exercises").glob("*.ipynb"))]
     words = ["captions", "questions", "predictions", "claims"]
-    parts = ["checker", "outcomes", "reading", "figures", "modules", "feedback", "cli"]
-    return [*lessons, *(f"exercises/{word}" for word in asked), *words, *parts]
+    parts = ["checker", "outcomes", "reading", "figures", "modules", "feedback", "book", "cli"]
+    front = ["readme"] if (course / "README.md").is_file() else []
+    return [*lessons, *(f"exercises/{word}" for word in asked), *words, *parts, *front]
 
 
 def extract(course: Path, name: str) -> list[Unit]:
@@ -286,6 +315,15 @@ def extract(course: Path, name: str) -> list[Unit]:
             (template_words, sorted((grader / "templates").glob("*.j2"))),
             (spoken, [grader / "report.py", grader / "selfcheck.py"]),
             (remarks, [grader / f"{one}.py" for one in said]),
+        ]
+    elif name == "readme":
+        files = [(readme_words, [course / "README.md"])]
+    elif name == "book":
+        book = library / "tools/book"
+        files = [
+            (page_words, sorted((book / "pages").glob("*.md"))),
+            (template_words, sorted((book / "templates").glob("*.html"))),
+            (spoken, sorted(book.glob("*.py"))),
         ]
     elif name == "claims":
         files = [(toml_words, [reading / "claims.toml"])]
