@@ -443,7 +443,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--system",
         action="store_true",
-        help="also Chromium, bubblewrap, PostgreSQL and a Chinese font (apt)",
+        help="also Chromium, bubblewrap, PostgreSQL, a Chinese font (apt)",
     )
     parser.add_argument(
         "--all", action="store_true", help="also what grading, the tests and the book need"

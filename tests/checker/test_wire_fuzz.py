@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fewshot_lib.checker import catalogue
+from fewshot_lib.checker.compare import MAX_DESCRIPTION, describe
 from fewshot_lib.checker.judge import expected_results, judge
 from fewshot_lib.checker.run import LOST, STATUSES, VALUE, Outcome
 from fewshot_lib.checker.spec import Answer, Exercise

@@ -323,7 +323,7 @@ def extract(course: Path, name: str) -> list[Unit]:
         files = [
             (page_words, sorted((book / "pages").glob("*.md"))),
             (template_words, sorted((book / "templates").glob("*.html"))),
-            (spoken, sorted(book.glob("*.py"))),
+            (spoken, [book / "edition.py", book / "prepare.py"]),
         ]
     elif name == "claims":
         files = [(toml_words, [reading / "claims.toml"])]
