@@ -1,6 +1,6 @@
 """The pages of another language than English: its notebooks, and a switch on every page.
 
-The pages that have no translation (guides, library, changes) are the English ones; links lead there.
+Guides, library and changes have no translation; links to them lead to the English pages.
 """
 
 from __future__ import annotations
@@ -115,9 +115,8 @@ def lay_out(course: Path, source: Path, language: str) -> None:
     for name in ("index", "references"):
         text = said((HERE / "pages" / f"{name}.md").read_text("utf-8"))
         if not any((course / "exercises" / below).glob("*.ipynb")):
-            text = re.sub(
-                r":::\{toctree\}\n(?:(?!:::\n).)*?\nexercises/.*?\n:::\n", "", text, flags=re.S
-            )
+            parts = LISTED.split(text)
+            text = "".join(one for one in parts if "\nexercises/[0-9]*\n" not in one)
         text = led(text, "", course, language)
         text = text.replace("<!-- picture -->", front_picture(course))
         (source / f"{name}.md").write_text(text, encoding="utf-8")
