@@ -90,6 +90,9 @@ def lay_out(course: Path, source: Path) -> None:
         for path in sorted((course / part).glob("*.ipynb")):
             shutil.copy(path, source / "_extra" / part)
             notebook = prepare(nbformat.read(path, as_version=4), path.name)
+            for cell in notebook.cells:
+                if cell.cell_type == "markdown":
+                    cell.source = edition.switched(cell.source, part, course)
             nbformat.write(notebook, source / part / path.name)
         for path in (course / part).glob("*.md"):
             write(source / part / path.name, link_to_files(path.read_text("utf-8"), course))

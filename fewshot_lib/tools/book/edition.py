@@ -178,6 +178,26 @@ def led(text: str, folder: str, course: Path, language: str) -> str:
     return LINK.sub(lead, text)
 
 
+def switched(text: str, part: str, course: Path) -> str:
+    """Lead links from an English notebook to another language's to that language's page.
+
+    Arguments:
+        text: Markdown.
+        part: of the course, "notebooks".
+        course: the course's folder.
+    """
+    for language in speech.languages()[1:]:
+        below = speech.short(language)
+
+        def lead(found: re.Match[str], below: str = below) -> str:
+            if not (course / part / below / f"{found[2]}.ipynb").is_file():
+                return found[1]
+            return f'<a href="../{below}/{part}/{found[2]}.html">{found[1]}</a>'
+
+        text = re.sub(rf"\[([^\]]*)\]\({below}/([\w-]+)\.ipynb\)", lead, text)
+    return text
+
+
 def glossary(course: Path, language: str) -> str:
     """Give the page of the glossary: the cell that begins with that heading in English."""
     for path in sorted((course / "notebooks").glob("*.ipynb")):

@@ -148,9 +148,9 @@ def build_edition(
     """
     every = translatable(course, language)
     if _has_readme(course, language) and (not only or "README" in only):
-        made = readme_file(course, language)
-        made.write_text(readme(course, language), encoding="utf-8")
-        say(f"{made.name}: built")
+        front = readme_file(course, language)
+        front.write_text(readme(course, language), encoding="utf-8")
+        say(f"{front.name}: built")
     if list(only) == ["README"]:
         return 0
     wanted = _chosen(every, [name for name in only if name != "README"])
@@ -213,10 +213,10 @@ def problems(course: Path, language: str) -> list[str]:
             wrong = guards.differences(source, said) + guards.wrong_terms(source, said, terms)
             found += [f"{name}: {line}: {source[:50]!r}" for line in wrong]
     if _has_readme(course, language):
-        made = readme_file(course, language)
-        if not made.is_file() or made.read_text(encoding="utf-8") != readme(course, language):
+        front = readme_file(course, language)
+        if not front.is_file() or front.read_text(encoding="utf-8") != readme(course, language):
             found.append(
-                f"{made.name} is not what the catalogue makes of README.md; build it again"
+                f"{front.name} is not what the catalogue makes of README.md; build it again"
             )
     there = translatable(course, language)
     for name in there:

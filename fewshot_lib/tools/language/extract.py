@@ -214,8 +214,8 @@ def _texts(nodes: Sequence[ast.AST]) -> Iterator[ast.expr]:
             case ast.Expr(value=ast.Constant()) | ast.Subscript() | ast.Compare():
                 pass
             case ast.Call(func=func, args=args):
-                said = getattr(func, "id", getattr(func, "attr", ""))
-                if said in ("Case", "append", "zip", "scatter"):
+                called = getattr(func, "id", getattr(func, "attr", ""))
+                if called in ("Case", "append", "zip", "scatter"):
                     yield from _texts(args)
             case _:
                 yield from _texts(list(ast.iter_child_nodes(node)))
