@@ -17,9 +17,9 @@ from fewshot_lib.tools import install_cell, setup
 
 ROOT = Path(__file__).resolve().parents[1]
 TOP_LEVEL = {
-    "README.md", "environment.yml", "pyproject.toml", "constraints.txt", "Makefile", "LICENSE",
-    "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", ".gitignore", ".ci", ".binder", "Dockerfile",
-    "notebooks", "exercises", "solutions", "fewshot_lib", "tests",
+    "README.md", "README.zh.md", "environment.yml", "pyproject.toml", "constraints.txt", "Makefile",
+    "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", ".gitignore", ".ci", ".binder",
+    "Dockerfile", "notebooks", "exercises", "solutions", "fewshot_lib", "tests",
 }  # fmt: skip
 NAMES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE")
 

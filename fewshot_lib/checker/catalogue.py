@@ -9,9 +9,11 @@ from functools import cache
 from pathlib import Path
 
 from fewshot_lib.checker.course import course
-from fewshot_lib.checker.language import language
+from fewshot_lib.checker.language import language, words
 from fewshot_lib.checker.spec import Answer, Exercise
 from fewshot_lib.checker.specification import in_language
+
+_ = words("checker")
 
 
 class NoSuchExercise(LookupError):
@@ -36,8 +38,10 @@ def exercise(name: str) -> Exercise:
     word = name.split("/")[-1].removesuffix(".ipynb").lstrip("0123456789_")
     if word not in names():
         near = difflib.get_close_matches(word, names(), 1)
-        guess = f"; did you mean {near[0]!r}?" if near else ""
-        raise NoSuchExercise(f"no exercise {name!r}; there are {', '.join(names())}{guess}")
+        guess = _("; did you mean {name}?").format(name=repr(near[0])) if near else ""
+        said = _("no exercise {name}; there are {names}")
+        said = said.format(name=repr(name), names=", ".join(names()))
+        raise NoSuchExercise(f"{said}{guess}")
     return _said(course().exercises, course().fixtures, word, language())
 
 
@@ -69,10 +73,15 @@ def answer(name: str, function_name: str = "") -> tuple[Exercise, Answer]:
     Raises:
         NoSuchExercise: there is none; lists the names.
     """
-    word, _, wanted = name.partition(".")
+    word, wanted = (*name.split(".", 1), "")[:2]
     found = exercise(word)
     wanted = wanted or function_name
     try:
         return found, found[wanted]
-    except KeyError as error:
-        raise NoSuchExercise(str(error.args[0])) from None
+    except KeyError:
+        said = _("exercise {exercise} has no answer {answer}; it has {names}").format(
+            exercise=repr(found.name),
+            answer=repr(wanted),
+            names=", ".join(one.name for one in found.answers),
+        )
+        raise NoSuchExercise(said) from None

@@ -20,6 +20,7 @@ from fewshot_lib.checker.judge import (
     PASSED,
     CheckVerdict,
     Verdict,
+    case_name,
     expected_results,
     judge,
 )
@@ -79,7 +80,8 @@ class StandIn:
             return self.reference(*args, **kwargs)
 
     def __repr__(self) -> str:
-        return f"<the library's {self.__name__}, standing in for yours>"
+        said = _("the library's {name}, standing in for yours")
+        return f"<{said.format(name=self.__name__)}>"
 
 
 def check(name: str, answer: Any = None, *, seed: int = PUBLIC_SEED) -> Points:
@@ -255,7 +257,8 @@ def example(name: str) -> tuple[Any, ...]:
     cases = expected_results(answer, PUBLIC_SEED).flat
     last = _LAST.get(f"{exercise.name}.{answer.name}")
     failed = [line.case for line in last[1].checks if line.case] if last else []
-    chosen = next((c for c in cases if failed and failed[0].startswith(f"{c.name}:")), cases[0])
+    named = (c for c in cases if failed and failed[0].startswith(f"{case_name(c)}:"))
+    chosen = next(named, cases[0])
     call = answer.signature.bind(*revive(chosen.args), **revive(dict(chosen.kwargs)))
     return call.args
 
@@ -335,7 +338,10 @@ def rubric(name: str, show_model: bool = False, form: str | None = None) -> None
     try:
         texts = {text.name: text for text in catalogue.exercise(word).prose}
         if wanted not in texts:
-            raise NoSuchExercise(f"no text {name!r}; there are {', '.join(texts) or 'none'}")
+            there = ", ".join(texts) or _("none")
+            raise NoSuchExercise(
+                _("no text {name}; there are {names}").format(name=repr(name), names=there)
+            )
     except NoSuchExercise as error:
         show(Message(str(error)))
         return

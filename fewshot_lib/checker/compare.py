@@ -7,14 +7,20 @@ how, never the expected numbers.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from fewshot_lib.checker.language import retold, words
 from fewshot_lib.checker.spec import Tolerance
-from fewshot_lib.checker.values import MAX_AXES, Opaque, describe
+from fewshot_lib.checker.values import MAX_AXES, Opaque
 
+_ = words("checker")
+
+#: What :func:`describe` says is never longer.
+MAX_DESCRIPTION = 300
 #: The stages, in the order in which they are looked at.
 KIND, SHAPE, NUMBERS, NAN, VALUES = "kind", "shape", "number type", "not a number", "values"
 
@@ -216,12 +222,13 @@ def first_difference(
         for label, one, other in zip(labels, expected, got, strict=True):
             place = first_difference(one, other, tolerance)
             if place is not None:
-                return f" in «{label}»{place[0]}", *place[1:]
+                inside = _(" in «{part}»{place}").format(part=_label(label), place=place[0])
+                return inside, *place[1:]
         return None
     for index in np.ndindex(wanted.shape):
         one, other = wanted[index].item(), found[index].item()
         if difference(one, other, tolerance) is not None:
-            where = f" at {list(index)}" if index else ""
+            where = _(" at {index}").format(index=list(index)) if index else ""
             return where, *_written(one, other)
     return None
 
@@ -250,7 +257,9 @@ def _parts(
 ) -> Finding | None:
     parts = _split(labels, got)
     if parts is None:
-        return _instead(got, f"{len(labels)} things ({', '.join(labels)}) are", part)
+        names = ", ".join(map(_label, labels))
+        wanted = _("{n} things ({names}) are").format(n=len(labels), names=names)
+        return _instead(got, wanted, part)
     found = [
         difference(wanted, one, tolerance, values, part=label)
         for label, wanted, one in zip(labels, expected, parts, strict=True)
@@ -262,22 +271,28 @@ def _parts(
 
 def _other(expected: Any, got: Any, values: bool, part: str) -> Finding | None:
     if type(expected) is not type(got):
-        return _instead(got, f"{describe(expected)} is", part)
+        return _instead(got, _("{what} is").format(what=describe(expected)), part)
     if isinstance(expected, str):
         equal = expected.strip() == got.strip()
-        said = f"{_of(part)}another text is expected than {got.strip()[:40]!r}"
-        return None if equal or not values else Finding(VALUES, said, part)
+        said = _("another text is expected than {got}").format(got=repr(got.strip()[:40]))
+        return None if equal or not values else Finding(VALUES, _of(part) + said, part)
     return None if expected == got or isinstance(expected, Opaque) else Finding(KIND, "", part)
 
 
 def _instead(got: Any, wanted: str, part: str) -> Finding:
-    asks = ": is a `return` missing?" if got is None and not part else ""
-    said = f"{_of(part)}you returned {describe(got)}; {wanted} expected{asks}"
-    return Finding(KIND, said, part)
+    said = _("you returned {got}; {wanted} expected").format(got=describe(got), wanted=wanted)
+    asks = _(": is a `return` missing?") if got is None and not part else ""
+    return Finding(KIND, f"{_of(part)}{said}{asks}", part)
 
 
 def _of(part: str) -> str:
-    return f"in «{part}»: " if part else ""
+    return _("in «{part}»: ").format(part=_label(part)) if part else ""
+
+
+def _label(part: str) -> str:
+    """Say the name of a part: a documented one stays, a number is said in words."""
+    number = re.fullmatch(r"part (\d+)", part)
+    return _("part {index}").format(index=number[1]) if number else part
 
 
 def _arrays(
@@ -286,8 +301,8 @@ def _arrays(
     array = as_array(got)
     of = _of(part)
     if array is None:
-        wanted = "one number" if expected.ndim == 0 else "one array of numbers"
-        return _instead(got, f"{wanted} is", part)
+        wanted = _("one number is") if expected.ndim == 0 else _("one array of numbers is")
+        return _instead(got, wanted, part)
     if array.shape != expected.shape:
         return Finding(SHAPE, of + shape_sentence(expected.shape, array.shape), part)
     wanted, found = family(expected), family(array)
@@ -299,16 +314,16 @@ def _arrays(
     if wanted in ("real", "complex") and array.size:
         surplus = np.isnan(array) & ~np.isnan(expected)
         if surplus.any():
-            return Finding(
-                NAN, f"{of}{_count(surplus)} of your result {_is(surplus)} NaN (not a number)", part
-            )
+            one = _("{numbers} of your result is NaN (not a number)")
+            more = _("{numbers} of your result are NaN (not a number)")
+            return Finding(NAN, of + _counted(surplus, one, more), part)
         if not values:
             return None
         return _reals(expected, array, tolerance, of, part)
     if not values:
         return None
     wrong = np.asarray(expected != array)
-    return Finding(VALUES, f"{of}{_count(wrong)} {_differ(wrong)} from what is expected", part)
+    return Finding(VALUES, of + _differing(wrong), part)
 
 
 def _reals(
@@ -326,28 +341,34 @@ def _reals(
     wrong = ~near
     if (np.isnan(wanted) & ~np.isnan(found)).any():
         where = np.isnan(wanted) & ~np.isnan(found)
-        return Finding(
-            VALUES, f"{of}{_count(where)} should be NaN (undefined) and {_is(where)} a number", part
-        )
+        one = _("{numbers} should be NaN (undefined) and is a number")
+        more = _("{numbers} should be NaN (undefined) and are a number")
+        return Finding(VALUES, of + _counted(where, one, more), part)
     if (np.isinf(found) & np.isfinite(wanted)).any():
         where = np.isinf(found) & np.isfinite(wanted)
-        return Finding(VALUES, f"{of}{_count(where)} {_is(where)} infinite; none should be", part)
-    return Finding(VALUES, f"{of}{_count(wrong)} {_differ(wrong)} from what is expected", part)
+        one = _("{numbers} is infinite; none should be")
+        more = _("{numbers} are infinite; none should be")
+        return Finding(VALUES, of + _counted(where, one, more), part)
+    return Finding(VALUES, of + _differing(wrong), part)
 
 
 def _count(where: np.ndarray) -> str:
     if where.ndim == 0:
-        return "the number"
+        return _("the number")
     number, size = int(where.sum()), where.size
-    return f"all {size} numbers" if number == size > 1 else f"{number} of {size} numbers"
+    if number == size > 1:
+        return _("all {size} numbers").format(size=size)
+    return _("{number} of {size} numbers").format(number=number, size=size)
 
 
-def _is(where: np.ndarray) -> str:
-    return "is" if where.ndim == 0 or int(where.sum()) == 1 else "are"
+def _counted(where: np.ndarray, one: str, more: str) -> str:
+    said = one if where.ndim == 0 or int(where.sum()) == 1 else more
+    return said.format(numbers=_count(where))
 
 
-def _differ(where: np.ndarray) -> str:
-    return "differs" if where.ndim == 0 or int(where.sum()) == 1 else "differ"
+def _differing(where: np.ndarray) -> str:
+    one = _("{numbers} differs from what is expected")
+    return _counted(where, one, _("{numbers} differ from what is expected"))
 
 
 def shape_sentence(expected: tuple[int, ...], got: tuple[int, ...]) -> str:
@@ -356,32 +377,68 @@ def shape_sentence(expected: tuple[int, ...], got: tuple[int, ...]) -> str:
     >>> shape_sentence((2, 5), (5, 2))
     'your result has shape (5, 2), expected (2, 5): two axes are exchanged'
     """
-    start = f"your result has shape {got}, expected {expected}"
+    start = _("your result has shape {got}, expected {expected}").format(got=got, expected=expected)
     if len(expected) == len(got) and sorted(expected) == sorted(got):
-        return f"{start}: two axes are exchanged"
+        return _("{start}: two axes are exchanged").format(start=start)
     if len(got) == len(expected) + 1 and 1 in got:
         rest = [tuple(np.delete(got, axis)) for axis, size in enumerate(got) if size == 1]
         if expected in rest:
-            return f"{start}: an axis of length 1 is left over"
+            return _("{start}: an axis of length 1 is left over").format(start=start)
     if len(got) < len(expected) and not got:
-        return f"{start}: you summed or averaged over everything"
+        return _("{start}: you summed or averaged over everything").format(start=start)
     if len(got) + 1 == len(expected) and any(
         expected[:axis] + expected[axis + 1 :] == got for axis in range(len(expected))
     ):
         axis = next(a for a in range(len(expected)) if expected[:a] + expected[a + 1 :] == got)
-        return f"{start}: axis {axis} (length {expected[axis]}) is lost"
+        lost = _("{start}: axis {axis} (length {length}) is lost")
+        return lost.format(start=start, axis=axis, length=expected[axis])
     if len(got) == len(expected):
         wrong = [a for a in range(len(got)) if got[a] != expected[a]]
-        axes = "axis " + ", ".join(map(str, wrong))
-        return f"{start}: look at {axes}"
+        look = _("{start}: look at axis {axes}")
+        return look.format(start=start, axes=", ".join(map(str, wrong)))
     return start
 
 
 def _numbers_sentence(expected: str, got: str) -> str:
     names = {
-        "bool": "True/False values",
-        "whole": "whole numbers",
-        "real": "real (floating) numbers",
-        "complex": "complex numbers",
+        "bool": _("True/False values"),
+        "whole": _("whole numbers"),
+        "real": _("real (floating) numbers"),
+        "complex": _("complex numbers"),
     }
-    return f"your result holds {names[got]}, expected are {names[expected]}"
+    said = _("your result holds {got}, expected are {expected}")
+    return said.format(got=names[got], expected=names[expected])
+
+
+def describe(value: Any) -> str:
+    """Say what a plain value is, never what it holds.
+
+    >>> describe(np.zeros((3, 4), dtype=np.float32))
+    'an array of shape (3, 4), float32'
+    """
+    said = _description(value)
+    return said if len(said) <= MAX_DESCRIPTION else said[: MAX_DESCRIPTION - 2] + " …"
+
+
+def _description(value: Any) -> str:
+    if value is None:
+        return _("nothing (None)")
+    if isinstance(value, Opaque):
+        said = _("an {what}") if value.type_name[:1].lower() in "aeiou" else _("a {what}")
+        return said.format(what=retold(value.type_name, "outcomes"))
+    if isinstance(value, np.ndarray):
+        said = _("an array of shape {shape}, {kind}")
+        return said.format(shape=value.shape, kind=value.dtype.name)
+    if isinstance(value, bool):
+        return _("a bool")
+    if isinstance(value, int | float | complex):
+        return _("a number ({kind})").format(kind=type(value).__name__)
+    if isinstance(value, str):
+        return _("a text")
+    if isinstance(value, dict):
+        names = ", ".join(key[:40] for key in list(value)[:6]) or _("no entries")
+        more = _(" and {n} more").format(n=len(value) - 6) if len(value) > 6 else ""
+        return _("a dict with {names}{more}").format(names=names, more=more)
+    if isinstance(value, tuple | list):
+        return _("a {kind} of {n}").format(kind=type(value).__name__, n=len(value))
+    return _("a {what}").format(what=type(value).__name__)

@@ -10,6 +10,7 @@ judging one answer takes no longer than :data:`JUDGE_SECONDS`.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -20,7 +21,8 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from fewshot_lib.checker.compare import VALUES, as_array, difference, like, size
+from fewshot_lib.checker import language as speech
+from fewshot_lib.checker.compare import VALUES, as_array, describe, difference, like, size
 from fewshot_lib.checker.run import (
     LOST,
     NOT_ATTEMPTED,
@@ -33,7 +35,9 @@ from fewshot_lib.checker.run import (
     time_limit,
 )
 from fewshot_lib.checker.spec import Answer, Case, Check, Exercise, Mistake, Tolerance
-from fewshot_lib.checker.values import Given, Opaque, Seed, describe
+from fewshot_lib.checker.values import Given, Opaque, Seed
+
+_ = speech.words("checker")
 
 #: How a check may end. A check that is not passed has no points.
 PASSED, FAILED, MISSING = "passed", "failed", "not attempted"
@@ -164,7 +168,8 @@ class ExpectedResults:
         if got.status != VALUE:
             return got
         if size(got.value) > max(ALWAYS_READ, TIMES_EXPECTED * size(expected.value)):
-            _, what = describe(got.value).split(" ", 1)
+            with speech.speaking(speech.SOURCE):  # mistakes are compared with it: one form for all
+                what = describe(got.value).partition(" ")[2]
             return replace(got, value=Opaque(f"{what} (far larger than what is expected)"))
         return replace(got, value=like(expected.value, got.value, tuple(self.answer.returns)))
 
@@ -203,6 +208,11 @@ def judge(exercise: Exercise, answer: Answer, outcomes: Sequence[Outcome], seed:
     Raises:
         ValueError: there are not as many outcomes as cases.
     """
+    with speech.speaking(speech.language()):  # asked for once: thousands of sentences are made
+        return _judge(exercise, answer, outcomes, seed)
+
+
+def _judge(exercise: Exercise, answer: Answer, outcomes: Sequence[Outcome], seed: int) -> Verdict:
     drawn = expected_results(answer, seed)
     if len(outcomes) != len(drawn.flat):
         raise ValueError(
@@ -237,7 +247,7 @@ def judge(exercise: Exercise, answer: Answer, outcomes: Sequence[Outcome], seed:
             (verdicts, mistakes, relation),
             deadline,
         )
-        notes += [f"No typical mistake was looked for: {told}."] if told else []
+        notes += [_("No typical mistake was looked for: {told}.").format(told=told)] if told else []
     return Verdict(
         exercise.name, answer.name, tuple(verdicts), tuple(mistakes), tuple(notes), relation
     )
@@ -246,7 +256,9 @@ def judge(exercise: Exercise, answer: Answer, outcomes: Sequence[Outcome], seed:
 def _guarded(work: Callable[[], T], otherwise: T, deadline: float) -> tuple[T, str]:
     """Do a part of judging; over what a stranger's values do to it, give the reason instead."""
     left = deadline - time.monotonic()
-    late = f"your results could not be judged within {JUDGE_SECONDS:.0f} s"
+    late = _("your results could not be judged within {seconds} s").format(
+        seconds=f"{JUDGE_SECONDS:.0f}"
+    )
     if left <= 0:
         return otherwise, late
     try:
@@ -256,7 +268,7 @@ def _guarded(work: Callable[[], T], otherwise: T, deadline: float) -> tuple[T, s
         return otherwise, late
     except Exception as error:
         said = f"{type(error).__name__}: {error}".split("\n")[0][:200]
-        return otherwise, f"your results could not be judged ({said})"
+        return otherwise, _("your results could not be judged ({said})").format(said=said)
 
 
 def _in_time(
@@ -287,7 +299,7 @@ def _judge_check(
     got: Sequence[Outcome],
 ) -> CheckVerdict:
     def failed(stage: str, sentence: str, case: Case | None, drawn: Any = None) -> CheckVerdict:
-        name = f"{case.name}: {_call(answer, case)}" if case else ""
+        name = f"{case_name(case)}: {_call(answer, case)}" if case else ""
         return CheckVerdict(
             check.name, 0.0, check.points, FAILED, stage, sentence, name, "", check.pointer, drawn
         )
@@ -299,18 +311,15 @@ def _judge_check(
                 return failed(*problem, case)
         if mine.status == RAISED:
             if theirs.status == VALUE:
-                return failed(
-                    REFUSAL,
-                    f"this input makes no sense and must be refused with a {mine.error[0]}; "
-                    "your function returned a result",
-                    case,
+                said = _(
+                    "this input makes no sense and must be refused with a {error}; "
+                    "your function returned a result"
                 )
+                return failed(REFUSAL, said.format(error=mine.error[0]), case)
             if mine.error[0] not in theirs.error:
+                said = _("this input must be refused with a {error}; your function raised {raised}")
                 return failed(
-                    REFUSAL,
-                    f"this input must be refused with a {mine.error[0]}; your function raised "
-                    f"{_error(theirs)}",
-                    case,
+                    REFUSAL, said.format(error=mine.error[0], raised=_error(theirs)), case
                 )
             continue
         absent = theirs.value is None or isinstance(theirs.value, Opaque)
@@ -333,6 +342,11 @@ def _judge_check(
     return CheckVerdict(check.name, check.points, check.points, PASSED)
 
 
+def case_name(case: Case) -> str:
+    """Say what is special about a case, in the reader's language."""
+    return speech.retold(case.name, "outcomes")
+
+
 def _call(answer: Answer, case: Case) -> str:
     """Write what the answer was called with: shapes of arrays, values of short plain things."""
     names = [*answer.signature.parameters]
@@ -347,13 +361,15 @@ def _call(answer: Answer, case: Case) -> str:
 def _argument(name: str, value: Any) -> str:
     if isinstance(value, torch.Tensor | np.ndarray):
         shape = tuple(value.shape)
-        return f"{name} {shape}" if value.ndim else f"{name} one number"
+        return f"{name} {shape}" if value.ndim else _("{name} one number").format(name=name)
     if isinstance(value, Seed):
-        return f"{name} with seed {value.value}"
+        return _("{name} with seed {seed}").format(name=name, seed=value.value)
     if isinstance(value, Given):
         return f"{name} {value.name}"
     short = repr(value)
-    return f"{name}={short}" if len(short) <= 24 else f"{name} of {len(value)}"
+    if len(short) <= 24:
+        return f"{name}={short}"
+    return _("{name} of {n}").format(name=name, n=len(value))
 
 
 def _broken_law(check: Check, cases: Sequence[Case], got: Sequence[Outcome]) -> str:
@@ -361,44 +377,67 @@ def _broken_law(check: Check, cases: Sequence[Case], got: Sequence[Outcome]) -> 
     try:
         holds = check.law(cases, [outcome.value for outcome in got])
     except Exception:  # a stranger's values may be of any kind, infinite or NaN: it does not hold
-        return check.says or "the results are not of a kind for which this could hold"
+        return check.says or _("the results are not of a kind for which this could hold")
     if isinstance(holds, str):
-        return holds
-    return "" if holds else (check.says or "this does not hold")
+        return speech.retold(holds, "outcomes")
+    return "" if holds else (check.says or _("this does not hold"))
 
 
 def _error(outcome: Outcome) -> str:
-    name = outcome.error[0] if outcome.error else "an error"
+    name = outcome.error[0] if outcome.error else _("an error")
     said = f"{name}: {outcome.message}" if outcome.message else name
-    return f"{said}  ({outcome.where})" if outcome.where else said
+    return f"{said}  ({_where(outcome)})" if outcome.where else said
+
+
+def _where(outcome: Outcome) -> str:
+    """Give the line that raised; it was said in English, where it ran."""
+    found = re.fullmatch(r"line (\d+): (.*)", outcome.where, re.S)
+    if not found:
+        return outcome.where
+    return _("line {number}: {code}").format(number=found[1], code=found[2])
+
+
+def _message(outcome: Outcome) -> str:
+    """Give what was said of a call without an end; it was said in English, where it ran."""
+    found = re.fullmatch(r"stopped after ([\d.]+) s", outcome.message)
+    if found:
+        return _("stopped after {seconds} s").format(seconds=found[1])
+    said = {
+        "no time was left for this call": _("no time was left for this call"),
+        "the reply is not an outcome": _("the reply is not an outcome"),
+    }
+    return said.get(outcome.message, outcome.message)
 
 
 def _no_value(outcome: Outcome, answer: Answer) -> tuple[str, str] | None:
     if outcome.status == RAISED:
         if outcome.error[:1] == ("NotImplementedError",):
-            return ERROR, (
-                f"your function calls one that is not written yet ({outcome.message})  "
-                f"({outcome.where})"
-            )
+            said = _("your function calls one that is not written yet ({message})  ({where})")
+            return ERROR, said.format(message=outcome.message, where=_where(outcome))
         if outcome.error[:1] == ("RecursionError",):
-            return ERROR, f"your function calls itself without end  ({outcome.where})"
+            said = _("your function calls itself without end  ({where})")
+            return ERROR, said.format(where=_where(outcome))
         if outcome.error[:1] == ("SystemExit",):
-            return ERROR, f"your function ends the program (sys.exit, quit)  ({outcome.where})"
+            said = _("your function ends the program (sys.exit, quit)  ({where})")
+            return ERROR, said.format(where=_where(outcome))
         if (
             outcome.error[:1] == ("TypeError",)
             and "argument" in outcome.message
             and (f"{answer.name}()" in outcome.message or not outcome.where)
         ):
-            return ERROR, (
-                f"it is called as {answer.name}{answer.signature} and cannot be: {outcome.message}"
-            )
-        return ERROR, f"your function raised {_error(outcome)}"
+            said = _("it is called as {call} and cannot be: {message}")
+            call = f"{answer.name}{answer.signature}"
+            return ERROR, said.format(call=call, message=outcome.message)
+        return ERROR, _("your function raised {error}").format(error=_error(outcome))
     if outcome.status == TOO_SLOW:
-        return TIME, f"your function was too slow here: {outcome.message}"
+        said = _("your function was too slow here: {message}")
+        return TIME, said.format(message=_message(outcome))
     if outcome.status == LOST:
-        return ERROR, f"no result came back: {outcome.message or 'the process ended'}"
+        said = _("no result came back: {message}")
+        return ERROR, said.format(message=_message(outcome) or _("the process ended"))
     if outcome.status == NOT_ATTEMPTED:
-        return ERROR, f"this branch is not written yet: {outcome.message}"
+        said = _("this branch is not written yet: {message}")
+        return ERROR, said.format(message=outcome.message)
     return None
 
 
@@ -551,39 +590,40 @@ def relation(expected: Any, got: Any) -> str:
         return bool(np.allclose(one, other, rtol=1e-3, atol=1e-6 * float(np.abs(one).max())))
 
     if near(right, -wrong):
-        return "every number has the wrong sign"
+        return _("every number has the wrong sign")
     if np.ptp(wrong) == 0:
-        return "all your numbers are the same; the expected ones are not"
+        return _("all your numbers are the same; the expected ones are not")
     big = np.abs(right) > 1e-9 * np.abs(right).max()
     factors = wrong[big] / right[big]
     if near(factors, np.full_like(factors, factors.mean())) and near(wrong, right * factors.mean()):
-        return f"every number is {factors.mean():.3g} times the expected one"
+        said = _("every number is {factor} times the expected one")
+        return said.format(factor=f"{factors.mean():.3g}")
     offset, spread = wrong - right, 1e-3 * float(np.ptp(right))
     if np.ptp(offset) < spread:
-        return "every number is off by the same amount"
+        return _("every number is off by the same amount")
     if (right >= 0).all() and (wrong >= 0).all():
         if near(wrong, np.sqrt(right)):
-            return "your numbers are the square roots of the expected ones"
+            return _("your numbers are the square roots of the expected ones")
         if near(wrong, right**2):
-            return "your numbers are the squares of the expected ones"
+            return _("your numbers are the squares of the expected ones")
     with np.errstate(all="ignore"):
         if near(np.nan_to_num(np.exp(right)), wrong):
-            return (
+            return _(
                 "your numbers are the exponentials of the expected ones (probabilities for logs?)"
             )
         if (wrong > 0).all() and near(np.exp(wrong), right):
-            return "your numbers are the logarithms of the expected ones"
+            return _("your numbers are the logarithms of the expected ones")
     if mine.ndim >= 2:
         for axis in range(mine.ndim):
             if mine.shape[axis] > 1 and (np.ptp(offset, axis) < spread).all():
-                return (
-                    f"along axis {axis} your numbers are off by a constant: "
+                return _(
+                    "along axis {axis} your numbers are off by a constant: "
                     "something that should cancel or be normalised is left in"
-                )
+                ).format(axis=axis)
         if mine.shape[-1] == mine.shape[-2] and near(right, np.swapaxes(wrong, -1, -2)):
-            return "your result is the transpose of the expected one"
+            return _("your result is the transpose of the expected one")
     if near(np.sort(right, axis=None), np.sort(wrong, axis=None)):
-        return "your numbers are the expected ones, in other places"
+        return _("your numbers are the expected ones, in other places")
     return ""
 
 
@@ -594,18 +634,22 @@ def _notes(
     notes = []
     if any(outcome.changed_input for outcome in outcomes):
         notes.append(
-            "Your function writes into its arguments; the data of whoever calls it are lost. "
-            "Work on a copy, or avoid operations that end in an underscore."
+            _(
+                "Your function writes into its arguments; the data of whoever calls it are lost. "
+                "Work on a copy, or avoid operations that end in an underscore."
+            )
         )
     printed = sum(outcome.printed_chars for outcome in outcomes)
     if printed > 2_000:
-        notes.append(f"Your function printed {printed:,} characters; they are not shown here.")
+        said = _("Your function printed {n} characters; they are not shown here.")
+        notes.append(said.format(n=f"{printed:,}"))
     spent = sum(outcome.seconds for outcome in outcomes)
     times = sorted(outcome.seconds for part in drawn.expected for outcome in part)
     usual = len(times) * times[len(times) // 2]  # the first call of all may cost an import
     if spent > 0.5 and spent > 20 * usual and all(v.status == PASSED for v in verdicts):
-        notes.append(
-            f"Right, but slow: {spent:.1f} s where the library needs {max(usual, 0.001):.3f} s. "
+        said = _(
+            "Right, but slow: {spent} s where the library needs {usual} s. "
             "A loop over rows or classes can usually become one tensor expression."
         )
+        notes.append(said.format(spent=f"{spent:.1f}", usual=f"{max(usual, 0.001):.3f}"))
     return notes

@@ -74,6 +74,15 @@ def known(name: str) -> str:
     return found
 
 
+def claimed(name: object) -> str:
+    """Give the language that a stranger's file says it is in: one that there is, else English.
+
+    >>> claimed("../../etc"), claimed(None)
+    ('en', 'en')
+    """
+    return name if isinstance(name, str) and name in languages() else SOURCE
+
+
 def short(language: str) -> str:
     """Give the name of a language's folder of notebooks.
 
@@ -145,6 +154,35 @@ def translated(text: str, name: str) -> str:
     return catalogue(spoken, name).get(text, text)
 
 
+def retold(text: str, name: str) -> str:
+    """Say what was put together in English, far from the reader, in the reader's language.
+
+    Arguments:
+        text: as it was said; it is the English of the catalogue, or fits one with ``{gaps}``.
+        name: of the catalogue: "outcomes".
+
+    Returns:
+        The translation, what is in the gaps said again as well; the text if there is none.
+    """
+    spoken = language()
+    if spoken == SOURCE or not text:
+        return text
+    known = catalogue(spoken, name)
+    if text in known:
+        return known[text]
+    for pattern, said in _patterns(file(spoken, name)):
+        found = pattern.fullmatch(text)
+        if found:
+            gaps = found.groupdict()
+            return said.format(**{gap: retold(part, name) for gap, part in gaps.items()})
+    small = text[:1].lower() + text[1:]
+    return text if small == text else _or(retold(small, name), small, text)
+
+
+def _or(said: str, of: str, otherwise: str) -> str:
+    return otherwise if said == of else said
+
+
 def file(language: str, name: str) -> Path:
     """Name the file of a catalogue, whether there is one or not."""
     return FOLDER / language / "LC_MESSAGES" / f"{name}.po"
@@ -153,6 +191,19 @@ def file(language: str, name: str) -> Path:
 def catalogue(language: str, name: str) -> Mapping[str, str]:
     """Give a catalogue, English → translation; {} if there is none."""
     return _read(file(language, name))
+
+
+@cache
+def _patterns(path: Path) -> list[tuple[re.Pattern[str], str]]:
+    """Give the sentences with gaps as patterns, those with the most words of their own first."""
+    made = []
+    for source, said in _read(path).items():
+        parts = re.split(r"\{(\w+)\}", source)
+        if len(parts) > 1 and re.search(r"\w", "".join(parts[::2])):
+            gaps = [f"(?P<{gap}>.*?)" for gap in parts[1::2]]
+            text = "".join(map("".join, zip(map(re.escape, parts[::2]), [*gaps, ""], strict=True)))
+            made.append((len("".join(parts[::2])), re.compile(text, re.S), said))
+    return [(pattern, said) for _, pattern, said in sorted(made, key=lambda one: -one[0])]
 
 
 @cache

@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 
 from fewshot_lib.checker.compare import as_array
+from fewshot_lib.checker.language import retold, words
 from fewshot_lib.checker.spec import Case
+
+_ = words("checker")
 
 _LOW, _HIGH = np.array([247, 251, 255]), np.array([8, 48, 107])  # one hue, light to dark
 _LINE = "var(--jp-ui-font-color1, #333)"
@@ -101,10 +104,10 @@ def matrix(case: Case, expected: Any, got: Any) -> str | None:
         + text(second + width / 2, 13, "yours")
         + block(wrong, second, True)
     )
-    alt = (
-        f"Target and your result as shaded squares, {rows} by {columns}; "
-        f"{int(off.sum())} of {off.size} differ and are framed."
-    )
+    alt = _(
+        "Target and your result as shaded squares, {rows} by {columns}; "
+        "{n} of {all} differ and are framed."
+    ).format(rows=rows, columns=columns, n=int(off.sum()), all=off.size)
     return svg(second + width + 4, top + rows * side + 6, body, alt)
 
 
@@ -176,8 +179,8 @@ def scatter(
         f'<path d="M{width / 2:g} {legend - 9:g} l10 10 m0 -10 l-10 10" stroke="{_WRONG}" '
         f'stroke-width="2.2"/>{text(width / 2 + 18, legend, f"your {what}", anchor="start")}'
     )
-    alt = (
-        f"Support points by class, with {len(target)} rings where the {what} belong "
-        f"and {len(yours)} crosses where yours are."
-    )
+    alt = _(
+        "Support points by class, with {n} rings where the {what} belong "
+        "and {crosses} crosses where yours are."
+    ).format(n=len(target), crosses=len(yours), what=retold(what, "outcomes"))
     return svg(width, height + 24, "".join(parts), alt)

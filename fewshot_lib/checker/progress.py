@@ -96,7 +96,7 @@ def load() -> dict[str, Row]:
     try:
         return _read(path())
     except NewerProgress as error:
-        say(f"Your progress is not shown: {error}.")
+        say(_("Your progress is not shown: {error}.").format(error=error))
         return {}
 
 
@@ -178,8 +178,11 @@ def reset(name: str = "", known: Sequence[str] = ()) -> int:
         if name and not any(_is_of(key, name) for key in keys):
             groups = sorted({_bare(key).partition(".")[0] for key in keys})
             close = difflib.get_close_matches(name, [*groups, *keys], n=1)
-            meant = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(groups)}"
-            raise NothingOfThatName(f"no exercise, answer or question is called {name!r}; {meant}")
+            meant = _("there are {names}").format(names=", ".join(groups))
+            if close:
+                meant = _("did you mean {name}?").format(name=repr(close[0]))
+            said = _("no exercise, answer or question is called {name}; {meant}")
+            raise NothingOfThatName(said.format(name=repr(name), meant=meant))
         kept = {key: row for key, row in rows.items() if name and not _is_of(key, name)}
         _write(file, kept)
     return len(rows) - len(kept)
@@ -224,9 +227,10 @@ class _locked:
             self.lock = FileLock(f"{self.file}.lock")
             self.lock.acquire(timeout=LOCK_SECONDS)
         except Timeout:
-            raise ProgressNotSaved(f"another program holds {self.file}.lock") from None
+            said = _("another program holds {file}").format(file=f"{self.file}.lock")
+            raise ProgressNotSaved(said) from None
         except (OSError, NotImplementedError) as error:
-            raise ProgressNotSaved(f"{self.file} cannot be written: {error}") from None
+            raise _unwritable(self.file, error) from None
 
     def __exit__(self, *_: object) -> None:
         self.lock.release()
@@ -245,10 +249,11 @@ def _read(file: Path) -> dict[str, Row]:
         if type(version) is not int or version < 1:
             raise ValueError(f"its version is {version!r}")
         if version > VERSION:
-            raise NewerProgress(
-                f"{file} was written by a newer version of the course (format {version}, this one "
-                f"knows {VERSION}); update the course to see and change it"
+            said = _(
+                "{file} was written by a newer version of the course (format {version}, this one "
+                "knows {known}); update the course to see and change it"
             )
+            raise NewerProgress(said.format(file=file, version=version, known=VERSION))
         rows = [_row(entry) for entry in data["rows"]]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         return _set_aside(file, str(error))
@@ -275,9 +280,11 @@ def _set_aside(file: Path, reason: str) -> dict[str, Row]:
     try:
         file.replace(aside)
     except OSError as error:
-        say(f"The progress file {file} cannot be read ({reason}) nor set aside ({error}).")
+        said = _("The progress file {file} cannot be read ({reason}) nor set aside ({error}).")
+        say(said.format(file=file, reason=reason, error=error))
         return {}
-    say(f"The progress file was damaged ({reason[:120]}); it is kept as {aside}. Counting anew.")
+    said = _("The progress file was damaged ({reason}); it is kept as {file}. Counting anew.")
+    say(said.format(reason=reason[:120], file=aside))
     return {}
 
 
@@ -296,7 +303,12 @@ def _write(file: Path, rows: dict[str, Row]) -> None:
     except OSError as error:
         if name:
             Path(name).unlink(missing_ok=True)
-        raise ProgressNotSaved(f"{file} cannot be written: {error}") from None
+        raise _unwritable(file, error) from None
+
+
+def _unwritable(file: Path, error: Exception) -> ProgressNotSaved:
+    said = _("{file} cannot be written: {error}")
+    return ProgressNotSaved(said.format(file=file, error=error))
 
 
 @dataclass(frozen=True)

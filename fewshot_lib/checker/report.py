@@ -13,7 +13,14 @@ import textwrap
 from dataclasses import dataclass
 
 from fewshot_lib.checker.compare import first_difference, how_many
-from fewshot_lib.checker.judge import FAILED, MISSING, PASSED, CheckVerdict, Verdict
+from fewshot_lib.checker.judge import (
+    FAILED,
+    MISSING,
+    PASSED,
+    CheckVerdict,
+    Verdict,
+    case_name,
+)
 from fewshot_lib.checker.language import translated, words
 from fewshot_lib.checker.markup import NEUTRAL, RIGHT, WRONG, badge, code_block, inline
 from fewshot_lib.checker.spec import Answer
@@ -91,7 +98,7 @@ class Report:
             return ""
         where, wanted, yours = found
         return _("yours {yours}, expected {wanted}{where} [{case}]").format(
-            yours=yours, wanted=wanted, where=where, case=case.name
+            yours=yours, wanted=wanted, where=where, case=case_name(case)
         )
 
     @property
@@ -111,7 +118,7 @@ class Report:
         if not verdict.mistakes:
             first = next(check for check in verdict.checks if check.status != PASSED)
             pointers += [first.pointer] if first.pointer else []
-        said.append((_("read again"), "; ".join(dict.fromkeys(pointers)) or self.answer.section))
+        said.append((_("read again"), _("; ").join(dict.fromkeys(pointers)) or self.answer.section))
         return said + suggestions
 
     def lines(self, marks: dict[str, str] | None = None, width: int = 92) -> list[str]:
@@ -179,7 +186,7 @@ class Report:
                 except Exception as error:
                     return f"<!-- no picture: {html.escape(type(error).__name__)} -->"
                 if drawn:
-                    case = html.escape(check.drawn[0].name)
+                    case = html.escape(case_name(check.drawn[0]))
                     return (
                         f'<figure style="margin:.4em 0">{drawn}<figcaption style="font-size:90%">'
                         + _("the case «{case}»").format(case=case)

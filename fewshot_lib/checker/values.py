@@ -53,8 +53,6 @@ _WIDE = {"g": "float64", "G": "complex128"}  # long doubles cross as doubles
 MAX_AXES = 16
 #: A key of a dict is cut at this many characters, a text that an answer returns at so many.
 MAX_KEY, MAX_TEXT = 200, 10_000
-#: What :func:`describe` says is never longer.
-MAX_DESCRIPTION = 300
 
 
 @dataclass(frozen=True)
@@ -490,35 +488,3 @@ def _text(text: str) -> str:
 def _writable(text: str) -> str:
     # half a surrogate pair is a str that no file can hold: a question mark stands for it
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def describe(value: Any) -> str:
-    """Say what a plain value is, never what it holds.
-
-    >>> describe(np.zeros((3, 4), dtype=np.float32))
-    'an array of shape (3, 4), float32'
-    """
-    said = _description(value)
-    return said if len(said) <= MAX_DESCRIPTION else said[: MAX_DESCRIPTION - 2] + " …"
-
-
-def _description(value: Any) -> str:
-    if value is None:
-        return "nothing (None)"
-    if isinstance(value, Opaque):
-        return f"{'an' if value.type_name[:1].lower() in 'aeiou' else 'a'} {value.type_name}"
-    if isinstance(value, np.ndarray):
-        return f"an array of shape {value.shape}, {value.dtype.name}"
-    if isinstance(value, bool):
-        return "a bool"
-    if isinstance(value, int | float | complex):
-        return f"a number ({type(value).__name__})"
-    if isinstance(value, str):
-        return "a text"
-    if isinstance(value, dict):
-        names = ", ".join(key[:40] for key in list(value)[:6])
-        more = f" and {len(value) - 6} more" if len(value) > 6 else ""
-        return f"a dict with {names or 'no entries'}{more}"
-    if isinstance(value, tuple | list):
-        return f"a {type(value).__name__} of {len(value)}"
-    return f"a {type(value).__name__}"

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from fewshot_lib.checker import language
 from fewshot_lib.figures.style import (
     HATCHES,
     INK,
@@ -23,6 +24,8 @@ from fewshot_lib.figures.style import (
     numpy_of,
     tint,
 )
+
+_ = language.words("figures")
 
 Interval = tuple[float, float, float]
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -94,23 +97,29 @@ def methods(
         axes.grid(axis="x")
     others = {name: triple for name, triple in triples.items() if name != baseline} or triples
     best = max(others, key=lambda name: others[name][0])
-    finding = f"Best: {best}, {xlabel} {interval(others[best])}"
+    finding = _("Best: {best}, {xlabel} {interval}").format(
+        best=best, xlabel=xlabel, interval=interval(others[best])
+    )
     if baseline is not None and best != baseline:
         gain = others[best][0] - triples[baseline][0]
         level, gap = number(triples[baseline][0]), number(gain, sign=True)
-        finding += f"; {baseline} {level} (difference {gap})"
-    listed = "; ".join(f"{name} {interval(t)}" for name, t in triples.items())
+        finding += _("; {baseline} {level} (difference {gap})").format(
+            baseline=baseline, level=level, gap=gap
+        )
+    guessed = listing([f"{n} {number(v)}" for n, v in own.items()])
+    listed = _("; ").join(f"{name} {interval(t)}" for name, t in triples.items())
     return figure, PlotData(
-        what=f"{xlabel} of {len(triples)} methods",
-        alt=f"Points with intervals: {xlabel} of {len(triples)} methods, top to bottom: {listed}."
-        + (f" A dashed line marks {baseline}." if baseline else ""),
-        columns=("method", xlabel, "low", "high"),
+        what=_("{xlabel} of {triples} methods").format(xlabel=xlabel, triples=len(triples)),
+        alt=_(
+            "Points with intervals: {xlabel} of {triples} methods, top to bottom: {listed}."
+        ).format(xlabel=xlabel, triples=len(triples), listed=listed)
+        + (_(" A dashed line marks {baseline}.").format(baseline=baseline) if baseline else ""),
+        columns=(_("method"), xlabel, _("low"), _("high")),
         rows=tuple((name, *map(number, triple)) for name, triple in triples.items()),
-        finding=finding + ".",
+        finding=finding + _("."),
         numbers=triples,
-        predicted=f"Your prediction: {listing([f'{n} {number(v)}' for n, v in own.items()])}."
-        if own else "",
-    )  # fmt: skip
+        predicted=_("Your prediction: {listing}.").format(listing=guessed) if own else "",
+    )
 
 
 def reliability(
@@ -166,28 +175,40 @@ def reliability(
         axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
         legend_above(axes)
     gap = float(sure.mean() - right.mean())
-    manner = "Surer than right" if gap > 0.01 else "Less sure than right" if gap < -0.01 else (
-        "As sure as right on average"
-    )  # fmt: skip
-    finding = (
-        f"{manner}: mean confidence {number(sure.mean())}, accuracy {number(right.mean())}; "
-        f"calibration error {number(ece)}."
+    manner = (
+        _("Surer than right")
+        if gap > 0.01
+        else _("Less sure than right")
+        if gap < -0.01
+        else (_("As sure as right on average"))
     )
+    finding = _(
+        "{manner}: mean confidence {sure}, accuracy {right}; calibration error {ece}."
+    ).format(manner=manner, sure=number(sure.mean()), right=number(right.mean()), ece=number(ece))
     return figure, PlotData(
-        what="Reliability diagram",
-        alt=f"Reliability diagram over {n_bins} bins of {len(sure)} predictions. {finding} "
-        + "Accuracy by confidence: "
-        + ", ".join(f"{number(a)} at {number(c)}" for a, c in zip(accuracy[used], mean_sure[used],
-                                                                  strict=True)) + ".",
-        columns=("bin", "n", "confidence", "accuracy"),
+        what=_("Reliability diagram"),
+        alt=_("Reliability diagram over {n_bins} bins of {sure} predictions. {finding} ").format(
+            n_bins=n_bins, sure=len(sure), finding=finding
+        )
+        + _("Accuracy by confidence: ")
+        + _(", ").join(
+            _("{a} at {c}").format(a=number(a), c=number(c))
+            for a, c in zip(accuracy[used], mean_sure[used], strict=True)
+        )
+        + _("."),
+        columns=(_("bin"), "n", _("confidence"), _("accuracy")),
         rows=tuple(
-            (f"{b / n_bins:.2f}–{(b + 1) / n_bins:.2f}", int(count[b]), number(mean_sure[b]),
-             number(accuracy[b]))
+            (
+                f"{b / n_bins:.2f}–{(b + 1) / n_bins:.2f}",
+                int(count[b]),
+                number(mean_sure[b]),
+                number(accuracy[b]),
+            )
             for b in np.flatnonzero(used)
         ),
         finding=finding,
         numbers={"count": count, "confidence": mean_sure, "accuracy": accuracy, "ece": ece},
-    )  # fmt: skip
+    )
 
 
 def score_histogram(
@@ -238,13 +259,20 @@ def score_histogram(
         (name, len(v), len(arrays[name]) - len(v), *(number(np.quantile(v, q)) for q in QUANTILES))
         for name, v in kept.items()
     )
-    described = "; ".join(f"{r[0]}: {r[1]} scores, quartiles {r[4]}, {r[5]}, {r[6]}" for r in rows)
+    described = _("; ").join(
+        _("{name}: {n} scores, quartiles {low}, {median}, {high}").format(
+            name=r[0], n=r[1], low=r[4], median=r[5], high=r[6]
+        )
+        for r in rows
+    )
     return figure, PlotData(
-        what=f"Distribution of {xlabel}",
-        alt=f"Histograms of {xlabel} with medians. {described}.",
-        columns=("series", "n", "undefined", "min", "25 %", "median", "75 %", "max"),
+        what=_("Distribution of {xlabel}").format(xlabel=xlabel),
+        alt=_("Histograms of {xlabel} with medians. {described}.").format(
+            xlabel=xlabel, described=described
+        ),
+        columns=(_("series"), "n", _("undefined"), _("min"), "25 %", _("median"), "75 %", _("max")),
         rows=rows,
-        finding=f"Median {xlabel}: {medians}.",
+        finding=_("Median {xlabel}: {medians}.").format(xlabel=xlabel, medians=medians),
         numbers=arrays,
     )
 
@@ -308,12 +336,24 @@ def heat_map(
         for r, (name, c) in enumerate(zip(row_names, top, strict=True))
     ]
     shown = tops[:12]
-    more = f"; and {len(tops) - len(shown)} more rows" if len(tops) > len(shown) else ""
-    finding = f"Largest {label} in each row: {'; '.join(shown)}{more}."
+    more = ""
+    if len(tops) > len(shown):
+        more = _("; and {n} more rows").format(n=len(tops) - len(shown))
+    finding = _("Largest {what} in each row: {shown}{more}.").format(
+        what=label, shown=_("; ").join(shown), more=more
+    )
     return figure, PlotData(
         what=what,
-        alt=f"Heat map of {what}, {matrix.shape[0]} rows by {matrix.shape[1]} columns, from "
-        f"{number(low, digits)} to {number(high, digits)}. {finding}",
+        alt=_(
+            "Heat map of {what}, {shape} rows by {shape2} columns, from {low} to {high}. {finding}"
+        ).format(
+            what=what,
+            shape=matrix.shape[0],
+            shape2=matrix.shape[1],
+            low=number(low, digits),
+            high=number(high, digits),
+            finding=finding,
+        ),
         columns=("", *column_names),
         rows=tuple(
             (name, *(number(value, digits) for value in row))

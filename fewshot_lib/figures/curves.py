@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from fewshot_lib.checker import language
 from fewshot_lib.figures.style import (
     INK,
     LINES,
@@ -29,6 +30,8 @@ from fewshot_lib.figures.style import (
     numpy_of,
     percent,
 )
+
+_ = language.words("figures")
 
 #: mean, or (mean, low, high): numbers of one length.
 Series = ArrayLike | tuple[ArrayLike, ArrayLike, ArrayLike]
@@ -98,7 +101,7 @@ def lines(
         raise ValueError("no series to draw: give a dictionary name → numbers")
     references = dict(references or {})
     kind, own = levels
-    what = what or f"{ylabel} against {xlabel}"
+    what = what or _("{ylabel} against {xlabel}").format(ylabel=ylabel, xlabel=xlabel)
     place = np.arange(len(where)) if spacing == "equal" else where
     own_points = [(px, py) for px, py in predicted or () if py is not None]
     with drawing(size) as figure:
@@ -142,10 +145,16 @@ def lines(
         _beside(axes, outside)
         if len(drawn) > 1 or own or own_points:
             legend_above(axes)
-    alt = [f"Line chart: {what}."]
+    alt = [_("Line chart: {what}.").format(what=what)]
     alt += [_line_in_words(name, line, where) for name, line in drawn.items()]
-    alt += [f"Level {name}: {number(level)}." for name, level in references.items()]
-    alt += [f"Level {kind}, {name}: {number(level)}." for name, level in own.items()]
+    alt += [
+        _("Level {name}: {level}.").format(name=name, level=number(level))
+        for name, level in references.items()
+    ]
+    alt += [
+        _("Level {kind}, {name}: {level}.").format(kind=kind, name=name, level=number(level))
+        for name, level in own.items()
+    ]
     data = PlotData(
         what=what,
         alt=" ".join(alt),
@@ -154,7 +163,7 @@ def lines(
             (f"{value:g}", *(_cell(line, i) for line in drawn.values()))
             for i, value in enumerate(where)
         ),
-        finding=finding or _ends(drawn, where, what.split(" against ")[0]),
+        finding=finding or _ends(drawn, where, what.split(_(" against "))[0]),
         numbers={"x": where, **drawn},
         predicted=_predicted(own_points),
     )
@@ -215,10 +224,10 @@ def dice_against_grid(
         dice,
         xlabel="pooling grid (cells per side; 1 = global)",
         ylabel="Dice",
-        what="Dice against pooling grid",
+        what=_("Dice against pooling grid"),
         levels=("copied mask", copied or {}),
         spacing="equal",
-        finding=_peaks(drawn, where, "Dice (by grid)"),
+        finding=_peaks(drawn, where, _("Dice (by grid)")),
     )
 
 
@@ -239,9 +248,13 @@ def dice_against_shift(
     'Dice at 0 and at 24: note 0.99 and 0.00.'
     """
     return lines(
-        shift, dice, xlabel="shift of the object (pixels)", ylabel="Dice",
-        what="Dice against shift", predicted=predicted,
-    )  # fmt: skip
+        shift,
+        dice,
+        xlabel="shift of the object (pixels)",
+        ylabel="Dice",
+        what=_("Dice against shift"),
+        predicted=predicted,
+    )
 
 
 def learning_curve(
@@ -299,14 +312,24 @@ def softmax_ceiling(
     reach = 1 if nonnegative else 2
     ceiling = {f"K = {k}": 1 / (1 + (k - 1) * np.exp(-alpha * reach)) for k in n_ways}
     i = int(np.abs(alpha - 1).argmin())
-    told = listing([f"{number(values[i])} for {name}" for name, values in ceiling.items()])
+    told = listing(
+        [
+            _("{number} for {name}").format(number=number(values[i]), name=name)
+            for name, values in ceiling.items()
+        ]
+    )
     return lines(
-        alpha, ceiling, xlabel="scale α before the cosine", ylabel="highest probability",
-        what="Ceiling of the softmax over scaled cosines"
-        + (" (features ≥ 0)" if nonnegative else ""),
+        alpha,
+        ceiling,
+        xlabel="scale α before the cosine",
+        ylabel="highest probability",
+        what=_("Ceiling of the softmax over scaled cosines")
+        + (_(" (features ≥ 0)") if nonnegative else ""),
         spacing="log",
-        finding=f"At α = {alpha[i]:g} no probability exceeds {told}.",
-    )  # fmt: skip
+        finding=_("At α = {alpha} no probability exceeds {told}.").format(
+            alpha=f"{alpha[i]:g}", told=told
+        ),
+    )
 
 
 def mask_shrinking(
@@ -328,13 +351,20 @@ def mask_shrinking(
     """
     where = numpy_of(side, "side", 1)
     first = {name: _line(name, values, len(where)).mean[0] for name, values in lost.items()}
-    told = listing([f"{name} loses {percent(share)}" for name, share in first.items()])
+    told = listing(
+        [
+            _("{name} loses {share}").format(name=name, share=percent(share))
+            for name, share in first.items()
+        ]
+    )
     return lines(
-        side, lost, xlabel="side of the square (pixels)",
+        side,
+        lost,
+        xlabel="side of the square (pixels)",
         ylabel="share of placements lost",
-        what=f"Objects lost when masks are shrunk by {stride}",
-        finding=f"Of squares of side {where[0]:g}, {told}.",
-    )  # fmt: skip
+        what=_("Objects lost when masks are shrunk by {stride}").format(stride=stride),
+        finding=_("Of squares of side {where}, {told}.").format(where=f"{where[0]:g}", told=told),
+    )
 
 
 def loss_curve(
@@ -387,16 +417,24 @@ def loss_curve(
     sentences, rows = [], []
     for name, mean in means.items():
         first, last = float(arrays[name][: min(window, len(mean))].mean()), float(mean[-1])
-        verb = "fell" if last < first else "rose" if last > first else "stayed"
+        verb = _("fell") if last < first else _("rose") if last > first else _("stayed")
         subject = f"{name}: {ylabel}" if name else ylabel
         sentences.append(
-            f"{subject} {verb} from {number(first)} to {number(last)} in {len(mean)} episodes."
+            _("{subject} {verb} from {first} to {last} in {mean} episodes.").format(
+                subject=subject, verb=verb, first=number(first), last=number(last), mean=len(mean)
+            )
         )
         rows.append((name or ylabel, len(mean), number(first), number(last)))
     return figure, PlotData(
-        what=f"{ylabel} over episodes",
-        alt=f"Line chart: {ylabel} against episode, as a running mean. " + " ".join(sentences),
-        columns=("series", "episodes", f"first {window}", f"last {window}"),
+        what=_("{ylabel} over episodes").format(ylabel=ylabel),
+        alt=_("Line chart: {ylabel} against episode, as a running mean. ").format(ylabel=ylabel)
+        + " ".join(sentences),
+        columns=(
+            _("series"),
+            _("episodes"),
+            _("first {window}").format(window=window),
+            _("last {window}").format(window=window),
+        ),
         rows=tuple(rows),
         finding=" ".join(sentences),
         numbers=means,
@@ -431,19 +469,23 @@ def _cell(line: Line, i: int) -> str:
 def _line_in_words(name: str, line: Line, x: NDArray[Any]) -> str:
     """Describe one series by its ends and, when it lies between them, its peak."""
     last = len(x) - 1
-    words = f"{name}: from {_cell(line, 0)} at {x[0]:g} to {_cell(line, last)} at {x[last]:g}"
+    words = _("{name}: from {line} at {x} to {line2} at {x2}").format(
+        name=name, line=_cell(line, 0), x=f"{x[0]:g}", line2=_cell(line, last), x2=f"{x[last]:g}"
+    )
     if not np.isnan(line.mean).all():
-        for extreme, word in ((np.nanargmax, "highest"), (np.nanargmin, "lowest")):
+        for extreme, word in ((np.nanargmax, _("highest")), (np.nanargmin, _("lowest"))):
             i = int(extreme(line.mean))
             if number(line.mean[i]) not in (number(line.mean[0]), number(line.mean[last])):
-                words += f", {word} {_cell(line, i)} at {x[i]:g}"
-    return words + "."
+                words += _(", {word} {line} at {x}").format(
+                    word=word, line=_cell(line, i), x=f"{x[i]:g}"
+                )
+    return words + _(".")
 
 
 def _predicted(points: Sequence[tuple[float, float]]) -> str:
     """Say what a reader predicted; nothing if that was nothing."""
-    told = listing([f"{number(y)} at {x:g}" for x, y in points])
-    return f"Your prediction: {told}." if told else ""
+    told = listing([_("{y} at {x}").format(y=number(y), x=f"{x:g}") for x, y in points])
+    return _("Your prediction: {told}.").format(told=told) if told else ""
 
 
 def _zoomed(values: Iterable[float], references: Iterable[float] = ()) -> tuple[float, float]:
@@ -476,11 +518,14 @@ def _beside(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
 def _ends(drawn: Mapping[str, Line], x: NDArray[Any], score: str) -> str:
     """State where every line begins and ends."""
     told = [
-        f"{name} {number(line.mean[0])}" + (f" and {number(line.mean[-1])}" if len(x) > 1 else "")
+        f"{name} {number(line.mean[0])}"
+        + (_(" and {number}").format(number=number(line.mean[-1])) if len(x) > 1 else "")
         for name, line in drawn.items()
     ]
-    ends = f"{x[0]:g} and at {x[-1]:g}" if len(x) > 1 else f"{x[0]:g}"
-    return f"{score} at {ends}: {'; '.join(told)}."
+    ends = (
+        _("{x} and at {x2}").format(x=f"{x[0]:g}", x2=f"{x[-1]:g}") if len(x) > 1 else f"{x[0]:g}"
+    )
+    return _("{score} at {ends}: {told}.").format(score=score, ends=ends, told=_("; ").join(told))
 
 
 def _peaks(drawn: Mapping[str, Line], x: NDArray[Any], score: str) -> str:
@@ -488,8 +533,12 @@ def _peaks(drawn: Mapping[str, Line], x: NDArray[Any], score: str) -> str:
     told = []
     for name, line in drawn.items():
         best = int(np.nanargmax(line.mean))
-        told.append(f"{name}: {number(line.mean[best])} at {x[best]:g}")
-    return f"Highest {score}: {'; '.join(told)}."
+        told.append(
+            _("{name}: {number} at {x}").format(
+                name=name, number=number(line.mean[best]), x=f"{x[best]:g}"
+            )
+        )
+    return _("Highest {score}: {told}.").format(score=score, told=_("; ").join(told))
 
 
 def _running_mean(values: NDArray[Any], window: int) -> NDArray[Any]:

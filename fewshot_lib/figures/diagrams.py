@@ -17,17 +17,21 @@ from matplotlib.patches import Ellipse, FancyArrowPatch, Rectangle
 from numpy.typing import ArrayLike
 
 from fewshot_lib import evaluation
+from fewshot_lib.checker import language
 from fewshot_lib.figures.style import (
     HATCHES,
     INK,
     PALETTE,
     QUIET,
     PlotData,
+    counted,
     drawing,
     listing,
     number,
     numpy_of,
 )
+
+_ = language.words("figures")
 
 PALE = "#EEF3F8"
 TYPE = 9.0  # points, of every label
@@ -147,18 +151,26 @@ def diagram_episode(n_way: int = 2, k_shot: int = 2, n_query: int = 2) -> tuple[
         sketch.text(left, 3.2, "A class is known by its support and by nothing else.", "left")
         sketch.text(7.5, 3.2, "True masks: for the score or the loss.", "right")
     labelled = n_way * k_shot
-    finding = (
-        f"A {n_way}-way {k_shot}-shot episode: {n_way}×{k_shot} = {labelled} labelled slices of "
-        f"the support, {n_query} slice{'s' * (n_query > 1)} of the query."
-    )
+    finding = _(
+        "A {n_way}-way {k_shot}-shot episode: {n_way}×{k_shot} = {labelled} labelled slices "
+        "of the support, {n_query} of the query."
+    ).format(n_way=n_way, k_shot=k_shot, labelled=labelled, n_query=counted(n_query, "slice"))
     return figure, PlotData(
-        what="an episode of segmentation",
-        alt=f"Diagram. Left, the support: {labelled} slices in {n_way} rows ("
-        f"{listing(names[:n_way])}) and {k_shot} columns (shots), each beside the mask of its "
-        f"row's organ. An arrow leads to the right, to the query: {n_query} slices of other "
-        "people, each beside an empty mask with a question mark.",
-        columns=("part", "slices", "masks given"),
-        rows=(("support", labelled, labelled), ("query", n_query, 0)),
+        what=_("an episode of segmentation"),
+        alt=_(
+            "Diagram. Left, the support: {labelled} slices in {n_way} rows ({listing}) and "
+            "{k_shot} columns (shots), each beside the mask of its row's organ. An arrow leads "
+            "to the right, to the query: {n_query} slices of other people, each beside an empty "
+            "mask with a question mark."
+        ).format(
+            labelled=labelled,
+            n_way=n_way,
+            listing=listing(names[:n_way]),
+            k_shot=k_shot,
+            n_query=n_query,
+        ),
+        columns=(_("part"), _("slices"), _("masks given")),
+        rows=((_("support"), labelled, labelled), (_("query"), n_query, 0)),
         finding=finding,
         numbers={"support": labelled, "query": n_query},
     )
@@ -213,17 +225,23 @@ def diagram_pooling(
         sketch.text(0.3, 2.95, "A real feature is a vector: each of its numbers is averaged in the "
                     "same way.", "left")  # fmt: skip
         sketch.text(0.3, 3.2, "Where the organ is in the slice is forgotten.", "left")
-    finding = (
-        f"Two prototypes: organ {number(means['organ'])}, the mean of {counts['organ']} "
-        f"position{'s' * (counts['organ'] > 1)}; background {number(means['background'])}, "
-        f"the mean of {counts['background']}."
+    finding = _(
+        "Two prototypes: organ {number}, the mean of {counted}; background {number2}, the "
+        "mean of {counts}."
+    ).format(
+        number=number(means["organ"]),
+        counted=counted(counts["organ"], "position"),
+        number2=number(means["background"]),
+        counts=counts["background"],
     )
     size = f"{len(values)}×{len(values)}"
     return figure, PlotData(
-        what="pooling under a mask",
-        alt=f"Diagram: a grid of {size} features, the {size} mask with {counts['organ']} positions "
-        f"of the organ, and arrows to two means. {finding}",
-        columns=("prototype", "positions", "mean"),
+        what=_("pooling under a mask"),
+        alt=_(
+            "Diagram: a grid of {size} features, the {size} mask with {counts} positions of the "
+            "organ, and arrows to two means. {finding}"
+        ).format(size=size, counts=counts["organ"], finding=finding),
+        columns=(_("prototype"), _("positions"), _("mean")),
         rows=tuple((name, counts[name], number(means[name])) for name in means),
         finding=finding,
         numbers=means,
@@ -286,18 +304,20 @@ def diagram_network() -> tuple[Figure, PlotData]:
         sketch.arrow((6.85, low + tall), (6.85, 3.5))
         sketch.text(6.75, 3.22, "upsample, softmax over K", "right")
         sketch.box(6.3, 3.5, 1.1, tall, words("probabilities"), fc=made)
-    finding = (
-        "Support and query pass the same encoder. The masks turn the support's features into K "
-        "prototypes; the cosine to each prototype is a logit."
+    finding = _(
+        "Support and query pass the same encoder. The masks turn the support's features into "
+        "K prototypes; the cosine to each prototype is a logit."
     )
     return figure, PlotData(
-        what="the network's data flow",
-        alt=f"Diagram of {len(FLOW)} tensors. "
-        + "; ".join(f"{name} {form}" for name, form in FLOW)
-        + ". One encoder serves support and query. Pooling under the masks makes the prototypes. "
-        "α times the cosine of query features and prototypes makes the logits; they are "
-        "upsampled, and a softmax over the K classes makes probabilities.",
-        columns=("tensor", "shape"),
+        what=_("the network's data flow"),
+        alt=_("Diagram of {n} tensors. ").format(n=len(FLOW))
+        + _("; ").join(f"{name} {form}" for name, form in FLOW)
+        + _(
+            ". One encoder serves support and query. Pooling under the masks makes the "
+            "prototypes. α times the cosine of query features and prototypes makes the logits; "
+            "they are upsampled, and a softmax over the K classes makes probabilities."
+        ),
+        columns=(_("tensor"), _("shape")),
         rows=FLOW,
         finding=finding,
         numbers={"tensors": len(FLOW)},
@@ -373,21 +393,33 @@ def diagram_protocols(
         sketch.text(right, 2.16, f"EP1: {shots} labelled slice{plural}; {where}", "right")
         sketch.text(right, 4.16, "EP2: 1 labelled slice; all slices are asked", "right")
     n_asked = sum(z >= 0 for z in asked["EP1"])
-    finding = (
-        f"EP1 labels {shots} slice{plural} and asks for {n_asked} of {n_slices}; EP2 "
-        f"labels 1 and asks for all {n_slices}."
-    )
+    finding = _(
+        "EP1 labels {shots} and asks for {n_asked} of {n_slices}; EP2 labels 1 and asks for "
+        "all {n_slices}."
+    ).format(shots=counted(shots, "slice"), n_asked=n_asked, n_slices=n_slices)
     return figure, PlotData(
-        what="EP1 beside EP2",
-        alt=f"Diagram of two protocols, each a row of {n_slices} support slices above a row of "
-        f"query slices. {finding} In EP1 the organ's extent, slices {support[0]} to {support[1]} "
-        f"in the support and {query[0]} to {query[1]} in the query, is cut into {chunks} chunks; "
-        f"an arrow leads from the centre of each support chunk (slice "
-        f"{listing([str(z) for z in labelled['EP1']])}) to the query's chunk. In EP2 one arrow "
-        f"leads from slice {labelled['EP2'][0]} to the whole query volume.",
-        columns=("query slice", "EP1: segmented with", "EP2: segmented with"),
+        what=_("EP1 beside EP2"),
+        alt=_(
+            "Diagram of two protocols, each a row of {n_slices} support slices above a row of "
+            "query slices. {finding} In EP1 the organ's extent, slices {support} to {support2} "
+            "in the support and {query} to {query2} in the query, is cut into {chunks} chunks; "
+            "an arrow leads from the centre of each support chunk (slice {listing}) to the "
+            "query's chunk. In EP2 one arrow leads from slice {labelled} to the whole query "
+            "volume."
+        ).format(
+            n_slices=n_slices,
+            finding=finding,
+            support=support[0],
+            support2=support[1],
+            query=query[0],
+            query2=query[1],
+            chunks=chunks,
+            listing=listing([str(z) for z in labelled["EP1"]]),
+            labelled=labelled["EP2"][0],
+        ),
+        columns=(_("query slice"), _("EP1: segmented with"), _("EP2: segmented with")),
         rows=tuple(
-            (z, "not asked" if asked["EP1"][z] < 0 else asked["EP1"][z], asked["EP2"][z])
+            (z, _("not asked") if asked["EP1"][z] < 0 else asked["EP1"][z], asked["EP2"][z])
             for z in range(n_slices)
         ),
         finding=finding,

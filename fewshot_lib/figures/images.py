@@ -15,6 +15,7 @@ from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
 from fewshot_lib import evaluation
+from fewshot_lib.checker import language
 from fewshot_lib.episodes import Volume
 from fewshot_lib.figures.style import (
     PALETTE,
@@ -33,9 +34,11 @@ from fewshot_lib.figures.tiles import (
     legend_lines,
     organ_legend,
     organ_looks,
-    spoken,
     tiles,
+    told_of,
 )
+
+_ = language.words("figures")
 
 Image = ArrayLike | torch.Tensor
 Window = tuple[float, float]
@@ -102,17 +105,24 @@ def examples(
     height, width = stack.shape[1:]
     told = [str(title) for title in titles] if titles is not None else ["?"] * len(stack)
     counts = {title: told.count(title) for title in dict.fromkeys(told)}
-    alt = f"{len(stack)} {what} of {height}×{width} pixels in a grid"
+    alt = _("{stack} {what} of {height}×{width} pixels in a grid").format(
+        stack=len(stack), what=what, height=height, width=width
+    )
     if titles is not None:
-        alt += ": " + listing([f"{count} of {title}" for title, count in counts.items()])
+        alt += ": " + listing(
+            [
+                _("{count} of {title}").format(count=count, title=title)
+                for title, count in counts.items()
+            ]
+        )
     if roles is not None:
         alt += "; " + listing(
             [f"{list(roles).count(role)} {role}" for role in dict.fromkeys(roles)]
         )
     return figure, PlotData(
         what=what,
-        alt=alt + ".",
-        columns=("image", "title", "role"),
+        alt=alt + _("."),
+        columns=(_("image"), _("title"), _("role")),
         rows=tuple((i, told[i], roles[i] if roles is not None else "") for i in range(len(stack))),
         numbers={"images": stack},
     )
@@ -160,19 +170,31 @@ def overlay(
         grid.organs(0, where, names, looks)
         organ_legend(figure, where, names, looks, "right")
     rows = _organ_rows(where, names)
-    seen = listing([f"{name} ({share} of the pixels, {place})" for name, _, share, place in rows])
+    seen = listing(
+        [
+            _("{name} ({share} of the pixels, {place})").format(name=name, share=share, place=place)
+            for name, _pixels, share, place in rows
+        ]
+    )
     height, width = picture.shape
     return figure, PlotData(
-        what=title or "labelled image",
-        alt=f"Image of {height}×{width} pixels{f', {title},' if title else ''} with "
-        + (
-            f"{counted(len(rows), 'outlined organ')}: {listing(seen)}."
+        what=title or _("labelled image"),
+        alt=(
+            _("Image of {height}×{width} pixels{title} with {organs}: {seen}.")
             if rows
-            else "no labelled organ."
+            else _("Image of {height}×{width} pixels{title} with no labelled organ.")
+        ).format(
+            height=height,
+            width=width,
+            title=_(", {title},").format(title=title) if title else "",
+            organs=counted(len(rows), "outlined organ"),
+            seen=seen,
         ),
-        columns=("organ", "pixels", "share", "centre"),
+        columns=(_("organ"), _("pixels"), _("share"), _("centre")),
         rows=rows,
-        finding=f"{counted(len(rows), 'organ')} labelled." if rows else "No organ labelled.",
+        finding=_("{counted} labelled.").format(counted=counted(len(rows), "organ"))
+        if rows
+        else _("No organ labelled."),
         numbers={"image": picture, "labels": where},
     )
 
@@ -227,23 +249,28 @@ def strip(
             grid.image(i, pictures[i], title, cmap="gray", vmin=low, vmax=high)
             grid.organs(i, shown[i], names, looks)
         organ_legend(figure, everything, names, looks, "below")
-    organs = [spoken(name) for name in names[1:]]
+    organs = [told_of(name) for name in names[1:]]
     counts = {
         title: [int((where == k).sum()) for k in range(1, len(names))]
         for title, where in zip(labelled, shown, strict=True)
     }
-    told = "; ".join(
-        f"{title}: " + listing([f"{n} {name}" for name, n in zip(organs, row, strict=True) if n])
+    told = _("; ").join(
+        _("{title}: {organs}").format(
+            title=title,
+            organs=listing([f"{n} {name}" for name, n in zip(organs, row, strict=True) if n]),
+        )
         if any(row)
-        else f"{title}: none"
+        else _("{title}: none").format(title=title)
         for title, row in counts.items()
     )
     return figure, PlotData(
-        what=f"{len(shown)} labellings of one image",
-        alt=f"{len(shown)} panels, organs outlined. Pixels of each organ: {told}.",
-        columns=("panel", *organs),
+        what=_("{shown} labellings of one image").format(shown=len(shown)),
+        alt=_("{shown} panels, organs outlined. Pixels of each organ: {told}.").format(
+            shown=len(shown), told=told
+        ),
+        columns=(_("panel"), *organs),
         rows=tuple((title, *row) for title, row in counts.items()),
-        finding=told + ".",
+        finding=told + _("."),
         numbers={"labels": everything},
     )
 
@@ -288,7 +315,7 @@ def montage(
         slices = [round((i + 0.5) * depth / count - 0.5) for i in range(count)]
     if not slices or not all(0 <= z < depth for z in slices):
         raise ValueError(f"slices must be some of 0 … {depth - 1}, got {list(slices)}")
-    shown_as = f"{listing([str(z) for z in slices])} of {depth}"
+    shown_as = _("{shown} of {depth}").format(shown=listing([str(z) for z in slices]), depth=depth)
     if titles is not None:
         shown_as = listing(titles)
     titles = titles or [f"slice {z}" for z in slices]
@@ -321,18 +348,30 @@ def montage(
             grid.organs(i, where[z], volume.names, looks)
         organ_legend(figure, shown, volume.names, looks, "below")
     rows = tuple(
-        (spoken(name), int((shown == i).any(axis=(1, 2)).sum()), int((shown == i).sum()))
+        (told_of(name), int((shown == i).any(axis=(1, 2)).sum()), int((shown == i).sum()))
         for i, name in enumerate(volume.names)
         if i and (shown == i).any()
     )
-    what = f"{counted(len(slices), 'slice')} of {volume.subject}"
-    seen = listing([f"{name} in {count}" for name, count, _ in rows]) if rows else "none"
+    what = _("{counted} of {subject}").format(
+        counted=counted(len(slices), "slice"), subject=volume.subject
+    )
+    seen = (
+        listing(
+            [_("{name} in {count}").format(name=name, count=count) for name, count, _pixels in rows]
+        )
+        if rows
+        else _("none")
+    )
     return figure, PlotData(
         what=what,
-        alt=f"{what} ({shown_as}), labels outlined. Organs by number of slices: {seen}.",
-        columns=("organ", "slices", "pixels"),
+        alt=_("{what} ({shown_as}), labels outlined. Organs by number of slices: {seen}.").format(
+            what=what, shown_as=shown_as, seen=seen
+        ),
+        columns=(_("organ"), _("slices"), _("pixels")),
         rows=rows,
-        finding=f"{counted(len(rows), 'organ')} labelled in {what}.",
+        finding=_("{counted} labelled in {what}.").format(
+            counted=counted(len(rows), "organ"), what=what
+        ),
         numbers={"slices": np.array(slices), "labels": shown},
     )
 
@@ -400,22 +439,30 @@ def episode(
             grid.image(i, query if i else support, name, below, cmap="gray", vmin=low, vmax=high)
             grid.organs(i, mask, names, looks)
         organ_legend(figure, everything, names, looks, "below")
-    organs = listing([spoken(names[k]) for k in classes]) or "no organ"
-    told = "; ".join(
-        f"{name}: Dice {number(dice[name])}, {percent(agreement[name], 1)} of its pixels carry the "
-        "support's label"
+    organs = listing([told_of(names[k]) for k in classes]) or _("no organ")
+    told = _("; ").join(
+        _("{name}: Dice {number}, {percent} of its pixels carry the support's label").format(
+            name=name, number=number(dice[name]), percent=percent(agreement[name], 1)
+        )
         for name in guesses
     )
     return figure, PlotData(
-        what="support, query and prediction",
-        alt=f"Strip of {2 + len(guesses)} images of {support.shape[0]}×{support.shape[1]} pixels: "
-        f"support, query with its true {organs}, and predictions. {told}.",
-        columns=("method", "Dice", "agrees with support mask"),
-        rows=tuple((name, number(dice[name]), percent(agreement[name], 1))
-                   for name in guesses),
-        finding=told + ".",
+        what=_("support, query and prediction"),
+        alt=_(
+            "Strip of {n} images of {height}×{width} pixels: support, query with its true "
+            "{organs}, and predictions. {told}."
+        ).format(
+            n=2 + len(guesses),
+            height=support.shape[0],
+            width=support.shape[1],
+            organs=organs,
+            told=told,
+        ),
+        columns=(_("method"), _("Dice"), _("agrees with support mask")),
+        rows=tuple((name, number(dice[name]), percent(agreement[name], 1)) for name in guesses),
+        finding=told + _("."),
         numbers={"dice": dice, "agreement": agreement},
-    )  # fmt: skip
+    )
 
 
 def target_and_yours(
@@ -459,19 +506,22 @@ def target_and_yours(
             figure.colorbar(drawn, cax=figure.add_axes((0.9, 0.1, 0.015, 0.75)))
     gap = np.abs(wanted - given)[differs]
     share = percent(float(differs.mean()), 1)
-    finding = f"{what} differ at {int(differs.sum())} of {differs.size} places ({share})"
+    finding = _("{what} differ at {int} of {size} places ({share})").format(
+        what=what, int=int(differs.sum()), size=differs.size, share=share
+    )
     if names is None and differs.any() and np.isfinite(gap).any():
-        finding += f", by {number(gap[np.isfinite(gap)].max())} at most"
+        finding += _(", by {number} at most").format(number=number(gap[np.isfinite(gap)].max()))
     if not differs.any():
-        finding = f"{what} agree at all {differs.size} places"
+        finding = _("{what} agree at all {size} places").format(what=what, size=differs.size)
     rows = (("places", differs.size), ("different", int(differs.sum())))
     return figure, PlotData(
-        what=f"{what}: target and yours",
-        alt=f"Three panels of {wanted.shape[0]}×{wanted.shape[1]}: target, yours, and where they "
-        f"differ. {finding}.",
-        columns=("", "count"),
+        what=_("{what}: target and yours").format(what=what),
+        alt=_(
+            "Three panels of {shape}×{shape2}: target, yours, and where they differ. {finding}."
+        ).format(shape=wanted.shape[0], shape2=wanted.shape[1], finding=finding),
+        columns=("", _("count")),
         rows=rows,
-        finding=finding + ".",
+        finding=finding + _("."),
         numbers={"differs": differs},
     )
 
@@ -510,10 +560,11 @@ def _organ_rows(labels: NDArray[Any], names: Sequence[str]) -> tuple[tuple[objec
     for i in np.unique(labels):
         if i:
             r, c = np.argwhere(labels == i).mean(axis=0) / labels.shape
-            place = ("upper", "middle", "lower")[min(int(r * 3), 2)]
-            side = ("left", "centre", "right")[min(int(c * 3), 2)]
+            rows_of = (_("upper {side}"), _("middle {side}"), _("lower {side}"))
+            side = (_("left"), _("centre"), _("right"))[min(int(c * 3), 2)]
+            place = rows_of[min(int(r * 3), 2)].format(side=side)
             share = percent(float((labels == i).mean()), 1)
-            rows.append((spoken(names[i]), int((labels == i).sum()), share, f"{place} {side}"))
+            rows.append((told_of(names[i]), int((labels == i).sum()), share, place))
     return tuple(rows)
 
 

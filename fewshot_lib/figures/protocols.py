@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import ArrayLike
 
+from fewshot_lib.checker import language
 from fewshot_lib.figures.style import (
     HATCHES,
     LINES,
@@ -22,6 +23,8 @@ from fewshot_lib.figures.style import (
     number,
     numpy_of,
 )
+
+_ = language.words("figures")
 
 #: What a scan is to a fold: word, letter, colour, hatch.
 ROLES = (
@@ -70,7 +73,9 @@ def ranks(scores: Mapping[str, Mapping[str, float]], *, what: str = "") -> tuple
     for j in range(len(scorings)):
         order = order[(-table[order, j].round(2)).argsort(kind="stable")]
         places[order, j] = np.arange(1, len(methods) + 1)
-    what = what or f"Ranks of {len(methods)} methods by {len(scorings)} scorings"
+    what = what or _("Ranks of {methods} methods by {scorings} scorings").format(
+        methods=len(methods), scorings=len(scorings)
+    )
     with drawing("broad") as figure:
         axes = figure.subplots()
         for i, method in enumerate(methods):
@@ -102,22 +107,27 @@ def ranks(scores: Mapping[str, Mapping[str, float]], *, what: str = "") -> tuple
     pairs = [(a, b) for a in range(len(methods)) for b in range(a)]
     changed = sum(len(set(np.sign(places[a] - places[b]).tolist())) > 1 for a, b in pairs)
     firsts = [methods[int(places[:, j].argmin())] for j in range(len(scorings))]
-    named = "; by ".join(f"{s}: {m}" for s, m in zip(scorings, firsts, strict=True))
+    named = _("; by ").join(f"{s}: {m}" for s, m in zip(scorings, firsts, strict=True))
     orders = [
         f"{scoring}: "
-        + ", ".join(f"{methods[i]} {number(table[i, j])}" for i in places[:, j].argsort())
+        + _(", ").join(f"{methods[i]} {number(table[i, j])}" for i in places[:, j].argsort())
         for j, scoring in enumerate(scorings)
     ]
     return figure, PlotData(
         what=what,
-        alt=f"Bump chart: {what}, best first. {'; '.join(orders)}.",
-        columns=("method", *scorings),
+        alt=_("Bump chart: {what}, best first. {orders}.").format(
+            what=what, orders=_("; ").join(orders)
+        ),
+        columns=(_("method"), *scorings),
         rows=tuple(
             (method, *(f"{places[i, j]}  ({number(table[i, j])})" for j in range(len(scorings))))
             for i, method in enumerate(methods)
         ),
-        finding=f"First by {named}. {changed} of {len(pairs)} pairs of methods "
-        f"{'changes its' if changed == 1 else 'change their'} order.",
+        finding=(
+            _("First by {named}. {changed} of {pairs} pairs of methods changes its order.")
+            if changed == 1
+            else _("First by {named}. {changed} of {pairs} pairs of methods change their order.")
+        ).format(named=named, changed=changed, pairs=len(pairs)),
         numbers={"ranks": places, "scores": table},
     )
 
@@ -159,17 +169,21 @@ def folds(plans: Mapping[str, ArrayLike], n_scans: int) -> tuple[Figure, PlotDat
         ]
         figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     told = [
-        f"{name}: {(t == 0).sum()} of {n_scans} scans never queried, {(t > 1).sum()} more than once"
+        _("{name}: {sum} of {n_scans} scans never queried, {sum2} more than once").format(
+            name=name, sum=(t == 0).sum(), n_scans=n_scans, sum2=(t > 1).sum()
+        )
         for name, t in times.items()
     ]
-    finding = "; ".join(told) + "."
+    finding = _("; ").join(told) + _(".")
     own = [name for name, table in tables.items() if (table == 3).any()]
     if own:
-        finding += f" Folds query their own support in {listing(own)}."
+        finding += _(" Folds query their own support in {own}.").format(own=listing(own))
     return figure, PlotData(
-        what=f"Plans of {listing(list(plans))} for {n_scans} scans",
-        alt=f"Grids of folds by scans: {finding}",
-        columns=("plan", *(f"scan {scan}" for scan in range(n_scans))),
+        what=_("Plans of {listing} for {n_scans} scans").format(
+            listing=listing(list(plans)), n_scans=n_scans
+        ),
+        alt=_("Grids of folds by scans: {finding}").format(finding=finding),
+        columns=(_("plan"), *(_("scan {scan}").format(scan=scan) for scan in range(n_scans))),
         rows=tuple((name, *t.tolist()) for name, t in times.items()),
         finding=finding,
         numbers=times,

@@ -11,8 +11,11 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from fewshot_lib.checker import language
 from fewshot_lib.figures.spaces import GRID, borders, one_thread, tints
 from fewshot_lib.figures.style import INK, PlotData, drawing, listing, number, numpy_of, percent
+
+_ = language.words("figures")
 
 SAME = 1e-6  # probabilities that differ by less are called the same
 
@@ -180,13 +183,14 @@ def _mixture_data(
     mass = [grid / grid.sum() for grid in density]
     moved = [float(np.abs(grid - mass[0]).sum() / 2) for grid in mass]
     apart = max(float(np.abs(grid - posterior[0]).max()) for grid in posterior)
-    finding = (
-        f"The densities differ: {' and '.join(map(percent, moved[1:]))} of the second's and the "
-        "third's mass lie elsewhere than the first's. "
-        + (
-            "The posterior is the same: no probability differs by more than 1e-06."
-            if apart < SAME
-            else f"The posteriors differ, too: a probability by up to {number(apart)}."
+    finding = _(
+        "The densities differ: {both} of the second's and the third's mass lie elsewhere "
+        "than the first's. "
+    ).format(both=listing([*map(percent, moved[1:])])) + (
+        _("The posterior is the same: no probability differs by more than 1e-06.")
+        if apart < SAME
+        else _("The posteriors differ, too: a probability by up to {apart}.").format(
+            apart=number(apart)
         )
     )
     rows, told = [], []
@@ -194,16 +198,24 @@ def _mixture_data(
         centres = numpy_of(model.centres, "centres", 2)
         shares = numpy_of(model.priors, "priors", 1)
         where = [
-            f"{name} at ({number(x)}, {number(y)}) with prior {percent(prior)}"
+            _("{name} at ({x}, {y}) with prior {prior}").format(
+                name=name, x=number(x), y=number(y), prior=percent(prior)
+            )
             for name, (x, y), prior in zip(names, centres, shares, strict=True)
         ]
-        told.append(f"{model.name}: {listing(where)}.")
+        told.append(_("{name}: {where}.").format(name=model.name, where=listing(where)))
         rows.append((model.name, *map(percent, shares), percent(share)))
     return PlotData(
-        what=f"three mixtures of {listing(names)}",
-        alt="Density maps of three mixtures, and the decision regions of the first. "
-        f"{finding} {' '.join(told)}",
-        columns=("mixture", *(f"prior, {name}" for name in names), "mass elsewhere"),
+        what=_("three mixtures of {names}").format(names=listing(names)),
+        alt=_(
+            "Density maps of three mixtures, and the decision regions of the first. {finding} "
+            "{told}"
+        ).format(finding=finding, told=" ".join(told)),
+        columns=(
+            _("mixture"),
+            *(_("prior, {name}").format(name=name) for name in names),
+            _("mass elsewhere"),
+        ),
         rows=tuple(rows),
         finding=finding,
         numbers={"probability": apart, "moved": moved},
@@ -263,24 +275,34 @@ def _data(
     otherwise = float((decided[0] != decided[1]).mean())
     most = float(gap.max())
     y, x = np.unravel_index(gap.argmax(), gap.shape)
-    finding = f"{truth.name} and {model.name} agree: no probability differs by more than 1e-06."
+    finding = _("{name} and {name2} agree: no probability differs by more than 1e-06.").format(
+        name=truth.name, name2=model.name
+    )
     if most > SAME:
-        finding = (
-            f"A probability differs by up to {number(most)}, and {percent(otherwise)} of the plane "
-            "is decided otherwise."
-        )
+        finding = _(
+            "A probability differs by up to {most}, and {otherwise} of the plane is decided "
+            "otherwise."
+        ).format(most=number(most), otherwise=percent(otherwise))
     shares = [[float((one == k).mean()) for one in decided] for k in range(len(names))]
-    owned = "; ".join(
-        f"{name} owns {percent(a)} and {percent(b)}"
+    owned = _("; ").join(
+        _("{name} owns {a} and {b}").format(name=name, a=percent(a), b=percent(b))
         for name, (a, b) in zip(names, shares, strict=True)
     )
-    place = f" The largest difference is at ({number(axes[0][x])}, {number(axes[1][y])})."
+    place = _(" The largest difference is at ({number}, {number2}).").format(
+        number=number(axes[0][x]), number2=number(axes[1][y])
+    )
     return PlotData(
-        what=f"decision regions: {truth.name} and {model.name}",
-        alt=f"Decision regions of {truth.name} and of {model.name} side by side, and a map of the "
-        f"largest difference of their probabilities. {finding} Of the plane {owned}."
+        what=_("decision regions: {name} and {name2}").format(name=truth.name, name2=model.name),
+        alt=_(
+            "Decision regions of {name} and of {name2} side by side, and a map of the largest "
+            "difference of their probabilities. {finding} Of the plane {owned}."
+        ).format(name=truth.name, name2=model.name, finding=finding, owned=owned)
         + (place if most > SAME else ""),
-        columns=("class", f"share, {truth.name}", f"share, {model.name}"),
+        columns=(
+            _("class"),
+            _("share, {name}").format(name=truth.name),
+            _("share, {name}").format(name=model.name),
+        ),
         rows=tuple(
             (name, percent(a), percent(b)) for name, (a, b) in zip(names, shares, strict=True)
         ),

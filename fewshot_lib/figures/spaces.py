@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 from numpy.typing import ArrayLike, NDArray
 
+from fewshot_lib.checker import language
 from fewshot_lib.figures.style import (
     INK,
     MARKERS,
@@ -28,13 +29,10 @@ from fewshot_lib.figures.style import (
 )
 from fewshot_lib.prototypes import Distance, log_posterior
 
+_ = language.words("figures")
+
 Points = ArrayLike | torch.Tensor
 GRID = 96  # points a side at which the decision regions are computed
-IN_WORDS = {
-    "squared_euclidean": "squared Euclidean distance",
-    "euclidean": "Euclidean distance (not squared)",
-    "cosine": "cosine similarity",
-}
 
 
 def embedding(
@@ -149,35 +147,59 @@ def _data(
     """Say what the picture shows."""
     n_way = len(names) if centres is None else len(centres)
     counts = [int((classes == k).sum()) for k in range(n_way)]
-    alt = f"Scatter of {len(where)} embedded points in {n_way} classes"
+    alt = _("Scatter of {where} embedded points in {n_way} classes").format(
+        where=len(where), n_way=n_way
+    )
     if support is not None:
-        alt += f", {len(support)} support points"
+        alt += _(", {support} support points").format(support=len(support))
         if before is not None:
             moved = int((~np.isclose(before, support).all(axis=1)).sum())
-            alt += f" ({moved} moved)"
-    columns: tuple[str, ...] = ("class", "points")
+            alt += _(" ({moved} moved)").format(moved=moved)
+    columns: tuple[str, ...] = (_("class"), _("points"))
     rows: tuple[tuple[object, ...], ...] = tuple(zip(names, counts, strict=False))
-    finding = f"{len(where)} points of {listing(list(names[:n_way]))}."
+    finding = _("{where} points of {listing}.").format(
+        where=len(where), listing=listing(list(names[:n_way]))
+    )
     numbers: dict[str, Any] = {"points": where, "labels": classes}
     if centres is None or grid is None:
-        return PlotData("embedding", f"{alt}: {_listed(names, counts)}.", columns, rows, finding,
-                        numbers)  # fmt: skip
+        return PlotData(
+            _("embedding"),
+            _("{alt}: {counts}.").format(alt=alt, counts=_listed(names, counts)),
+            columns,
+            rows,
+            finding,
+            numbers,
+        )
     posterior = _probabilities(where, centres, distance, scale)
     right = posterior.argmax(axis=-1) == classes
     share = np.array([(grid.argmax(axis=-1) == k).mean() for k in range(n_way)])
     sure = float(grid.max(axis=-1).mean())
     accuracy = float(right.mean()) if len(right) else float("nan")
-    measure = f"{IN_WORDS[distance]} and α = {scale:g}"
-    finding = f"With {measure}, {percent(accuracy)} of the points lie in their class's region."
+    measure = _("{distance} and α = {scale}").format(
+        distance=_in_words(distance), scale=f"{scale:g}"
+    )
+    finding = _("With {measure}, {accuracy} of the points lie in their class's region.").format(
+        measure=measure, accuracy=percent(accuracy)
+    )
     placed = [
-        f"{name} at ({number(x)}, {number(y)}) owns {percent(s)} of the plane shown"
+        _("{name} at ({x}, {y}) owns {s} of the plane shown").format(
+            name=name, x=number(x), y=number(y), s=percent(s)
+        )
         for name, (x, y), s in zip(names, centres, share, strict=False)
     ]
     return PlotData(
-        what="embedding with decision regions",
-        alt=f"{alt}, with prototypes and decision regions. {finding} Prototype of "
-        f"{'; '.join(placed)}. Mean highest probability over the plane: {number(sure)}.",
-        columns=("class", "points", "in own region", "prototype", "share of the plane"),
+        what=_("embedding with decision regions"),
+        alt=_(
+            "{alt}, with prototypes and decision regions. {finding} Prototype of {placed}. Mean "
+            "highest probability over the plane: {sure}."
+        ).format(alt=alt, finding=finding, placed=_("; ").join(placed), sure=number(sure)),
+        columns=(
+            _("class"),
+            _("points"),
+            _("in own region"),
+            _("prototype"),
+            _("share of the plane"),
+        ),
         rows=tuple(
             (
                 names[k],
@@ -192,6 +214,15 @@ def _data(
         numbers=numbers
         | {"probabilities": grid, "accuracy": accuracy, "share": share, "confidence": sure},
     )
+
+
+def _in_words(distance: Distance) -> str:
+    """Say what the regions are made with."""
+    return {
+        "squared_euclidean": _("squared Euclidean distance"),
+        "euclidean": _("Euclidean distance (not squared)"),
+        "cosine": _("cosine similarity"),
+    }[distance]
 
 
 def tints(grid: NDArray[Any]) -> NDArray[Any]:
@@ -275,4 +306,9 @@ def _pairs(values: Points, what: str) -> NDArray[Any]:
 
 
 def _listed(names: Sequence[str], counts: Sequence[int]) -> str:
-    return listing([f"{count} of {name}" for name, count in zip(names, counts, strict=False)])
+    return listing(
+        [
+            _("{count} of {name}").format(count=count, name=name)
+            for name, count in zip(names, counts, strict=False)
+        ]
+    )

@@ -22,6 +22,10 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from fewshot_lib.checker import language
+
+_ = language.words("figures")
+
 #: Okabe and Ito's palette (2008), readable with any common colour vision, in our order.
 PALETTE = (
     "#0072B2",  # blue
@@ -358,12 +362,18 @@ def percent(share: float, digits: int = 0) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """Write how many there are of what.
+    """Write how many slices, organs, outlined organs or positions there are.
 
     >>> counted(1, "slice"), counted(3, "slice")
     ('1 slice', '3 slices')
     """
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    one, more = {
+        "slice": (_("{n} slice"), _("{n} slices")),
+        "organ": (_("{n} organ"), _("{n} organs")),
+        "outlined organ": (_("{n} outlined organ"), _("{n} outlined organs")),
+        "position": (_("{n} position"), _("{n} positions")),
+    }[noun]
+    return (one if count == 1 else more).format(n=count)
 
 
 def interval(triple: tuple[float, float, float]) -> str:
@@ -382,7 +392,7 @@ def listing(items: Sequence[str]) -> str:
     >>> listing(["a", "b", "c"])
     'a, b and c'
     """
-    return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
+    return _(" and ").join(filter(None, [_(", ").join(items[:-1]), *items[-1:]]))
 
 
 def luminance(colour: str) -> float:

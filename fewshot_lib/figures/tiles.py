@@ -22,7 +22,10 @@ from matplotlib.patches import Patch, PathPatch, Rectangle
 from matplotlib.path import Path
 from numpy.typing import NDArray
 
+from fewshot_lib.checker import language
 from fewshot_lib.figures.style import INK, LINES, QUIET, SIZES, Size
+
+_ = language.words("figures")
 
 #: Colours for outlines on grey images, brightest first; they stand out where PALETTE's blue sinks.
 OVERLAY = ("#F0E442", "#56B4E9", "#D55E00", "#CC79A7", "#009E73", "#E69F00", "#0072B2")
@@ -280,6 +283,34 @@ def spoken(name: str) -> str:
     'kidney left'
     """
     return name.replace("_", " ")
+
+
+def told_of(name: str) -> str:
+    """Write a label's name in the reader's language; a legend in a picture keeps its own.
+
+    >>> told_of("kidney_left")
+    'kidney left'
+    """
+    said = spoken(name)
+    known = {
+        "background": _("background"),
+        "organ": _("organ"),
+        "liver": _("liver"),
+        "spleen": _("spleen"),
+        "stomach": _("stomach"),
+        "kidney left": _("kidney left"),
+        "kidney right": _("kidney right"),
+        "left kidney": _("left kidney"),
+        "right kidney": _("right kidney"),
+        "kidneys": _("kidneys"),
+        "kidney": _("kidney"),
+        "aorta": _("aorta"),
+        "vertebrae": _("vertebrae"),
+        "pancreas": _("pancreas"),
+        "gallbladder": _("gallbladder"),
+        "lesion": _("lesion"),
+    }
+    return known.get(said, said)
 
 
 def _outline(mask: NDArray[Any]) -> Path:

@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fewshot_lib.checker import language as speech
 from fewshot_lib.checker.judge import FAILED, PASSED, CheckVerdict, Verdict, expected_results, judge
 from fewshot_lib.checker.run import LOST, TOO_SLOW, Outcome
 from fewshot_lib.grader import results as receipts
@@ -62,6 +63,7 @@ class Prepared:
     assembled: Assembled
     calls: Sequence[Calls]
     seconds: float = 60.0
+    language: str = speech.SOURCE
 
 
 def prepare(
@@ -73,11 +75,14 @@ def prepare(
         Unreadable: it is not a notebook that can be graded; says what it is instead.
     """
     handed = reader.read(submission.read())
-    found = assemble(one_plan.template, handed.cells)
+    spoken = speech.claimed(handed.language)
+    with speech.speaking(spoken):
+        found = assemble(one_plan.template_in(spoken), handed.cells)
     assembled = replace(found, remarks=(*handed.remarks, *found.remarks))
     seed = student_seed(run_seed, submission)
-    calls = [Calls(one.name, expected_results(one, seed).flat) for one in one_plan.exercise.answers]
-    return Prepared(submission, run_seed, seed, assembled, calls, seconds)
+    answers = one_plan.spoken(spoken).answers
+    calls = [Calls(one.name, expected_results(one, seed).flat) for one in answers]
+    return Prepared(submission, run_seed, seed, assembled, calls, seconds, spoken)
 
 
 class Attempt:
@@ -139,7 +144,7 @@ class Attempt:
                 return True
             for answer in self.plan.exercise.answers:
                 self.verdicts[answer.name] = _judged(
-                    self.plan, answer.name, self._outcomes[answer.name], self.prepared.seed
+                    self.plan, answer.name, self._outcomes[answer.name], self.prepared
                 )
         return self._with_others()
 
@@ -169,7 +174,7 @@ class Attempt:
     def _take_second(self, ended: RunReport) -> None:
         name = self._asked
         old = self.verdicts[name]
-        new = _judged(self.plan, name, ended.outcomes[name], self.prepared.seed)
+        new = _judged(self.plan, name, ended.outcomes[name], self.prepared)
         if (new.points, bool(new.mistakes)) > (old.points, bool(old.mistakes)):
             self.verdicts[name] = _in_our_words(new, self._others)
             self.stood_in[name] = self._others
@@ -224,11 +229,13 @@ def _how(ended: RunReport) -> str:
     return f"ended the process ({status[0]})" if status else f"was stopped: {ended.detail}"
 
 
-def _judged(one_plan: Plan, name: str, outcomes: Sequence[Outcome], seed: int) -> Verdict:
-    """Judge; if judging a reply fails, only that answer loses points."""
-    answer = one_plan.exercise[name]
+def _judged(one_plan: Plan, name: str, outcomes: Sequence[Outcome], prepared: Prepared) -> Verdict:
+    """Judge, in the language of the submission; over a fault only that answer loses points."""
+    exercise = one_plan.spoken(prepared.language)
+    answer = exercise[name]
     try:
-        return judge(one_plan.exercise, answer, outcomes, seed)
+        with speech.speaking(prepared.language):
+            return judge(exercise, answer, outcomes, prepared.seed)
     except Exception as error:
         log.exception("the judge stumbled over a reply to %s", name)
         said = (

@@ -23,6 +23,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from fewshot_lib.checker.judge import PASSED
+from fewshot_lib.checker.language import claimed
 
 _DAY = timedelta(days=1)
 _MOODLE = re.compile(r"[^/]+_\d+_assignsubmission_[a-z]+_?", re.I)
@@ -117,7 +118,8 @@ def _duration(over: timedelta) -> str:
     minutes = max(1, int(over.total_seconds() // 60))
     days, hours = minutes // 1440, minutes % 1440 // 60
     if days:
-        return f"{days} day{'s' if days > 1 else ''}" + (f" {hours} h" if hours else "")
+        whole = f"{days} days" if days > 1 else "1 day"
+        return f"{whole} {hours} h" if hours else whole
     return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"
 
 
@@ -183,7 +185,7 @@ def grades_csv(
     lacking: dict[str, list[str]] = {}
     for student, exercise in missing:
         lacking.setdefault(student, []).append(exercise)
-    lines = [["student", *names, "total", "maximum", "late", "note"]]
+    lines = [["student", *names, "total", "maximum", "late", "note", "language"]]
     maximum = number(sum(highest.values()))
     for student in sorted({*by_student, *lacking}):
         theirs = by_student.get(student, {})
@@ -201,11 +203,12 @@ def grades_csv(
                 maximum,
                 cell(" ".join(f"{name}: {one.said}" for name, one in late.items() if one.said)),
                 cell(". ".join(notes)),
+                cell(" ".join(sorted({claimed(row.get("language")) for row in theirs.values()}))),
             ]
         )
     for file, why in unrecognised:
         blank = [""] * (len(names) + 4)
-        lines.append([*blank, cell(f"not recognised: {file}: {why}")])
+        lines.append([*blank, cell(f"not recognised: {file}: {why}"), ""])
     return table(lines)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fewshot_lib.checker import catalogue
+from fewshot_lib.checker import language as speech
 from fewshot_lib.checker.notebook import (
     BadSolution,
     answer_cells,
@@ -40,6 +41,8 @@ class Plan:
         specification: hash of everything that a mark depends on.
         own: the course's own source of each answer, by name.
         definitions: what those sources rely on: imports and constants of the handed-out cells.
+        templates: of the notebook in other languages, where it has been built; a mark depends on
+            none of them.
     """
 
     exercise: Exercise
@@ -48,6 +51,18 @@ class Plan:
     specification: str
     own: Mapping[str, str]
     definitions: Sequence[str]
+    templates: Mapping[str, Template] = field(default_factory=dict)
+
+    def spoken(self, language: str) -> Exercise:
+        """Give the exercise with its words in a language; the same object every time."""
+        if language == speech.SOURCE:
+            return self.exercise
+        with speech.speaking(language):
+            return catalogue.exercise(self.exercise.name)
+
+    def template_in(self, language: str) -> Template:
+        """Give what a submission in a language is compared with."""
+        return self.templates.get(language, self.template)
 
 
 def plan(name: str, folder: Path) -> Plan:
@@ -61,7 +76,8 @@ def plan(name: str, folder: Path) -> Plan:
         NotBuilt: the exercise was never built here.
         catalogue.NoSuchExercise: there is none of that name.
     """
-    exercise = catalogue.exercise(name)
+    with speech.speaking(speech.SOURCE):
+        exercise = catalogue.exercise(name)
     file = folder / "exercises" / f"{exercise.stem}.ipynb"
     try:
         built = read(file)
@@ -78,7 +94,12 @@ def plan(name: str, folder: Path) -> Plan:
         if cell["cell_type"] == "code" and not grading(cell).get("solution")
     ]
     template = Template.of(exercise, built)
-    return Plan(exercise, built, template, specification, own, definitions(handed_out))
+    others = {
+        language: Template.of(exercise, read(other))
+        for language in speech.languages()[1:]
+        if (other := file.parent / speech.short(language) / file.name).is_file()
+    }
+    return Plan(exercise, built, template, specification, own, definitions(handed_out), others)
 
 
 def course_exercises() -> list[Known]:

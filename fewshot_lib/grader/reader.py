@@ -62,10 +62,12 @@ class Handed:
             base64 by MIME type. Code cells also have ``defines``, the names that their top level
             binds.
         remarks: a sentence for each thing that was passed over.
+        language: that the notebook says it is in, whatever it says; "" if it says none.
     """
 
     cells: tuple[Mapping[str, Any], ...]
     remarks: tuple[str, ...] = ()
+    language: str = ""
 
 
 class Reader:
@@ -113,7 +115,7 @@ class Reader:
             reply = self._ask(data)
         if "problem" in reply:
             raise Unreadable(reply["problem"])
-        return Handed(tuple(reply["cells"]), tuple(reply["remarks"]))
+        return Handed(tuple(reply["cells"]), tuple(reply["remarks"]), reply["language"])
 
     def _ask(self, data: bytes) -> dict[str, Any]:
         if self._child is not None and self._child.poll() is not None:
@@ -204,7 +206,7 @@ def parse(data: bytes) -> dict[str, Any]:
     """Read a notebook's bytes into plain cells.
 
     Returns:
-        ``cells`` and ``remarks`` as ``Handed`` has them.
+        ``cells``, ``remarks`` and ``language`` as ``Handed`` has them.
 
     Raises:
         Unreadable: it is not a notebook of format 4 within the limits.
@@ -258,7 +260,10 @@ def parse(data: bytes) -> dict[str, Any]:
             f"The code is longer than {MAX_SEARCHED // 1000} kB; what comes later was run, but not "
             "looked through for the names of answers."
         )
-    return {"cells": kept, "remarks": remarks}
+    metadata = found.get("metadata")
+    own = metadata.get("fewshot") if isinstance(metadata, dict) else None
+    said = _name(own.get("language")) if isinstance(own, dict) else ""
+    return {"cells": kept, "remarks": remarks, "language": said}
 
 
 def _loads(data: bytes) -> Any:

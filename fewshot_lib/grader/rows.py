@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fewshot_lib.checker import language as speech
 from fewshot_lib.checker.judge import FAILED, CheckVerdict, Verdict
 from fewshot_lib.checker.spec import Answer
 from fewshot_lib.grader import results as receipts
@@ -35,11 +36,13 @@ def row_of(one_plan: Plan, attempt: Attempt) -> dict[str, Any]:
     assembled = attempt.prepared.assembled
     status = "graded" if attempt.complete else attempt.why
     reason = "" if status == "graded" else attempt.detail
-    checks = [
-        _check_row(answer, line, attempt.verdicts[answer.name], reason)
-        for answer in one_plan.exercise.answers
-        for line in attempt.verdicts[answer.name].checks
-    ]
+    spoken = attempt.prepared.language
+    with speech.speaking(spoken):
+        checks = [
+            _check_row(answer, line, attempt.verdicts[answer.name], reason)
+            for answer in one_plan.exercise.answers
+            for line in attempt.verdicts[answer.name].checks
+        ]
     notes = [*assembled.remarks]
     look_at = [*attempt.left_out]
     if status != "graded":
@@ -80,6 +83,7 @@ def row_of(one_plan: Plan, attempt: Attempt) -> dict[str, Any]:
         texts={name: text[:20_000] for name, text in assembled.texts.items()},
         seconds=attempt.seconds,
         worker=attempt.versions,
+        language=spoken,
     )
 
 
@@ -90,8 +94,8 @@ _NOT_GIVEN = (
         r"getaddrinfo|Temporary failure in name resolution|ScansUnavailable",
         "a network",
     ),
-    (r"ModuleNotFoundError: No module named '(?!fewshot_lib)([\w.]+)'", "the package {}"),
-    (r"FileNotFoundError: .*'([^']+)'", "the file {!r}"),
+    (r"ModuleNotFoundError: No module named '(?!fewshot_lib)([\w.]+)'", "the package {name}"),
+    (r"FileNotFoundError: .*'([^']+)'", "the file {name}"),
     (r"EOFError|StdinNotImplementedError", "somebody who types"),
     (r"PermissionError|Operation not permitted", "what the operating system keeps from it here"),
     (r"BackendCompilerFailed|InvalidCxxCompiler", "a compiler"),
@@ -108,7 +112,7 @@ def not_available(place: str, error: str, programs: Sequence[str]) -> list[str]:
     for pattern, what in _NOT_GIVEN:
         found = re.search(pattern, error)
         if found:
-            thing = what.format(*(part[:60] for part in found.groups()))
+            thing = what.format(name=(found.groups() or ("",))[0][:60])
             said.append(
                 f"{upper_first(place)} asks for {thing}, which is not there while grading. "
                 "A person must look at what depends on it."
@@ -130,8 +134,10 @@ def _check_row(
     message = line.sentence
     if mistake is not None:
         message = f"{mistake.says} ({mistake.pointer})" if mistake.pointer else mistake.says
-    elif reason and (not message or message.startswith("no result came back")):
-        message = reason
+    elif reason:
+        nothing_came = speech.translated("no result came back: {message}", "checker")
+        if not message or message.startswith(nothing_came.partition("{")[0]):
+            message = reason
     return {
         "id": f"{answer.name}: {line.name}",
         "answer": answer.name,
@@ -157,11 +163,13 @@ def _row(
     texts: Mapping[str, str] | None = None,
     seconds: float = 0.0,
     worker: Mapping[str, Any] | None = None,
+    language: str = speech.SOURCE,
 ) -> dict[str, Any]:
     notes = [*submission.notes, *notes]
     return {
         "student": submission.student,
         "exercise": submission.exercise,
+        "language": language,
         "status": status,
         "points": sum(check["points"] for check in checks),
         "max_points": sum(check["max_points"] for check in checks),

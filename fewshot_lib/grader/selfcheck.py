@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from fewshot_lib.checker import language as speech
 from fewshot_lib.checker import values
 from fewshot_lib.checker.cells import PUBLIC_SEED, remember
 from fewshot_lib.checker.course import course as used
@@ -41,6 +42,8 @@ from fewshot_lib.grader.recognise import Recogniser
 from fewshot_lib.grader.runners import WorkerResult
 from fewshot_lib.grader.student_package import build_student_package
 from fewshot_lib.grader.submissions import Held, Submission
+
+_ = speech.words("feedback")
 
 #: Seconds that a notebook may take; each cell and each answer has a part of it.
 SECONDS, PART_SECONDS = 600.0, 120.0
@@ -69,7 +72,9 @@ def check_notebook(path: Path, say: Callable[[str], None] = print) -> int:
     """
     course = used().folder()
     if course is None:
-        raise CannotRun("the exercises are not beside the library: clone the course, check there")
+        raise CannotRun(
+            _("the exercises are not beside the library: clone the course, check there")
+        )
     refusal = _refusal(path)
     if refusal:
         say(refusal)
@@ -79,22 +84,27 @@ def check_notebook(path: Path, say: Callable[[str], None] = print) -> int:
             data = path.read_bytes()
             handed = reader.read(data)
         except Unreadable as error:
-            say(f"{path.name}: {error}.")
+            say(f"{path.name}: {speech.retold(str(error), 'feedback')}.")
             return 2
         except OSError as error:
-            say(f"{path} cannot be read: {error.strerror}.")
+            said = _("{path} cannot be read: {error}.")
+            say(said.format(path=path, error=error.strerror))
             return 2
         found = Recogniser(course_exercises(), reader).file(path.name, data)
     if not found.sure:
-        say(f"{path.name} is none of the course's exercises (exercises/*.ipynb).")
+        said = _("{name} is none of the course's exercises (exercises/*.ipynb).")
+        say(said.format(name=path.name))
         return 2
-    return _checked(path, plan(found.exercise, course), handed.cells, say)
+    own = speech.claimed(handed.language) if handed.language else speech.language()
+    with speech.speaking(own):
+        return _checked(path, plan(found.exercise, course), handed.cells, say)
 
 
 def _refusal(path: Path) -> str:
     """Say in a sentence why a file is not a notebook that can be checked; "" if it may be one."""
     if path.is_dir():
-        return f"{path} is a folder; name a notebook in it, as exercises/03_prototypes.ipynb."
+        said = _("{path} is a folder; name a notebook in it, as exercises/03_prototypes.ipynb.")
+        return said.format(path=path)
     if not path.is_file():
         known = {
             file.stem: file
@@ -103,19 +113,23 @@ def _refusal(path: Path) -> str:
         }
         close = difflib.get_close_matches(path.stem, known, n=1)
         meant = known[close[0]].as_posix() if close else "exercises/03_prototypes.ipynb"
-        lead = "did you mean" if close else "name a notebook, as"
-        return f"There is no file {path}; {lead} {meant}{'?' if close else '.'}"
+        said = _("There is no file {path}; name a notebook, as {name}.")
+        if close:
+            said = _("There is no file {path}; did you mean {name}?")
+        return said.format(path=path, name=meant)
     if path.suffix != ".ipynb":
-        return f"{path.name} is not a notebook; name one of exercises/*.ipynb."
+        said = _("{name} is not a notebook; name one of exercises/*.ipynb.")
+        return said.format(name=path.name)
     return ""
 
 
 def _checked(path: Path, one_plan: Plan, cells: Any, say: Callable[[str], None]) -> int:
-    exercise = one_plan.exercise
-    assembled = assemble(one_plan.template, cells)
+    spoken = speech.language()
+    exercise = one_plan.spoken(spoken)
+    assembled = assemble(one_plan.template_in(spoken), cells)
     calls = [Calls(one.name, expected_results(one, PUBLIC_SEED).flat) for one in exercise.answers]
     submission = Submission("", exercise.stem, path.name, Held(b""))
-    prepared = Prepared(submission, 0, PUBLIC_SEED, assembled, calls, SECONDS)
+    prepared = Prepared(submission, 0, PUBLIC_SEED, assembled, calls, SECONDS, spoken)
     attempt = Attempt(one_plan, prepared)
     with tempfile.TemporaryDirectory(prefix="fewshot-check-") as folder:
         package = build_student_package(exercise, Path(folder))
@@ -125,9 +139,10 @@ def _checked(path: Path, one_plan: Plan, cells: Any, say: Callable[[str], None])
                 break
     for index, note in sorted(attempt.notes.items()):
         if note["error"] and 0 <= index < len(assembled.places):
-            say(f"A cell fails ({assembled.places[index]}): {note['error']}")
+            place = speech.retold(assembled.places[index], "feedback")
+            say(_("A cell fails ({place}): {error}").format(place=place, error=note["error"]))
     for line in (*attempt.left_out, *assembled.remarks):
-        say(line)
+        say(speech.retold(line, "feedback"))
     for answer in exercise.answers:
         verdict = attempt.verdicts[answer.name]
         key = f"{exercise.name}.{answer.name}"
@@ -135,13 +150,17 @@ def _checked(path: Path, one_plan: Plan, cells: Any, say: Callable[[str], None])
         say(repr(Report(verdict, answer, tuple(suggestions))))
     missing = [text for text in exercise.prose if not assembled.texts.get(text.name)]
     for text in exercise.prose:
-        state = "not written yet" if text in missing else "written"
-        say(f"{text.name}: a text, {state} ({text.points:g} points, by rubric)")
+        said = _("{name}: a text, written ({points} points, by rubric)")
+        if text in missing:
+            said = _("{name}: a text, not written yet ({points} points, by rubric)")
+        say(said.format(name=text.name, points=f"{text.points:g}"))
     if exercise.prose:
-        say("No program judges texts; in the notebook, rubric(...) below each says what counts.")
+        say(_("No program judges texts; in the notebook, rubric(...) below each says what counts."))
     if calls:
         reached = sum(verdict.points for verdict in attempt.verdicts.values())
-        say(f"{path.name}: {reached:g} of {exercise.points:g} points")
+        said = _("{name}: {reached} of {most} points")
+        most = f"{exercise.points:g}"
+        say(said.format(name=path.name, reached=f"{reached:g}", most=most))
         return 0 if reached >= exercise.points and not missing else 1
     return 1 if missing else 0
 

@@ -13,6 +13,10 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping
 
+from fewshot_lib.checker.language import words
+
+_ = words("reading")
+
 FUNCTIONS: dict[str, Callable[[float], float]] = {
     "exp": math.exp,
     "log": math.log,
@@ -67,12 +71,12 @@ def evaluate(text: str, names: Mapping[str, float] | None = None) -> float:
     """
     known = {**CONSTANTS, **(names or {})}
     if len(text) > LONGEST:
-        raise BadExpression("this is too long for an answer")
+        raise BadExpression(_("this is too long for an answer"))
     tidy = _tidy(text)
     percent = tidy.endswith("%")
     tidy = tidy.removesuffix("%").strip()
     if not tidy:
-        raise BadExpression("nothing was typed")
+        raise BadExpression(_("nothing was typed"))
     tidy = _with_products(tidy, known)
     try:
         tree = ast.parse(tidy, mode="eval")
@@ -80,12 +84,14 @@ def evaluate(text: str, names: Mapping[str, float] | None = None) -> float:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         if isinstance(error, BadExpression):
             raise
-        raise BadExpression(f"{text.strip()!r} cannot be read as a number or formula") from None
+        said = _("{text} cannot be read as a number or formula")
+        raise BadExpression(said.format(text=repr(text.strip()))) from None
     except (ArithmeticError, TypeError):
-        raise BadExpression(f"{text.strip()!r} has no finite value") from None
+        said = _("{text} has no finite value")
+        raise BadExpression(said.format(text=repr(text.strip()))) from None
     value = value / 100 if percent else value
     if not math.isfinite(value):
-        raise BadExpression(f"{text.strip()!r} has no finite value")
+        raise BadExpression(_("{text} has no finite value").format(text=repr(text.strip())))
     return value
 
 
@@ -129,9 +135,8 @@ def _without_commas(text: str) -> str:
         if not re.match(r"\.\d", text[grouped.end() :]):
             bare = grouped[0].replace(",", "")
             decimal = grouped[0].replace(",", ".", 1).replace(",", "")
-            raise BadExpression(
-                f"{grouped[0]!r} can mean {bare} or {decimal}; write it without a comma"
-            )
+            said = _("{text} can mean {bare} or {decimal}; write it without a comma")
+            raise BadExpression(said.format(text=repr(grouped[0]), bare=bare, decimal=decimal))
         return text.replace(grouped[0], grouped[0].replace(",", ""))
     return re.sub(r"(?<![\d.])(\d+),(\d+)(?![.,\d])", r"\1.\2", text)
 
@@ -152,10 +157,9 @@ def _with_products(text: str, known: Mapping[str, float]) -> str:
             if start and tokens[start - 1][1] in ("/", "**"):
                 sign = tokens[start - 1][1].replace("**", "^")
                 left = "".join(token for _, token in tokens[start:place])
-                raise BadExpression(
-                    f"'{sign}{left}{word}' can mean two things; write the * and brackets, as in "
-                    f"'{sign}({left}*{word}{'…)' if word == '(' else ''})'"
-                )
+                said = _("{text} can mean two things; write the * and brackets, as in {clear}")
+                clear = f"'{sign}({left}*{word}{'…)' if word == '(' else ''})'"
+                raise BadExpression(said.format(text=f"'{sign}{left}{word}'", clear=clear))
             written.append("*")
         if word == "(":
             called = before[0] == "name" and before[1] not in known
@@ -171,7 +175,7 @@ def _with_products(text: str, known: Mapping[str, float]) -> str:
 def _value(node: ast.expr, names: Mapping[str, float], variables: tuple[str, ...]) -> float:
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
         if isinstance(node.value, bool):
-            raise BadExpression("True and False are not numbers here")
+            raise BadExpression(_("True and False are not numbers here"))
         return float(node.value)
     if isinstance(node, ast.Name):
         if node.id in names:
@@ -194,38 +198,46 @@ def _value(node: ast.expr, names: Mapping[str, float], variables: tuple[str, ...
         if isinstance(node.op, ast.Pow):
             result = left**right
             if isinstance(result, complex):
-                raise BadExpression("a root of a negative number is not an answer here")
+                raise BadExpression(_("a root of a negative number is not an answer here"))
             return result
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
         function = FUNCTIONS.get(node.func.id.lower())
         if function is None:
             raise BadExpression(_no_function(node.func.id, tuple(names)))
         if len(node.args) != 1:
-            raise BadExpression(f"{node.func.id} takes one argument, got {len(node.args)}")
+            said = _("{name} takes one argument, got {n}")
+            raise BadExpression(said.format(name=node.func.id, n=len(node.args)))
         return function(_value(node.args[0], names, variables))
     if isinstance(node, ast.Tuple):
-        raise BadExpression("this comma is not understood; write numbers with a point, as 0.5")
-    raise BadExpression(f"only numbers, names, + - * / ^ and {', '.join(sorted(FUNCTIONS))} here")
+        raise BadExpression(_("this comma is not understood; write numbers with a point, as 0.5"))
+    said = _("only numbers, names, + - * / ^ and {functions} here")
+    raise BadExpression(said.format(functions=", ".join(sorted(FUNCTIONS))))
 
 
 def _no_function(name: str, known: tuple[str, ...]) -> str:
     """Say that there is no such function; where a name stands before one, that a * is missing."""
     found = re.fullmatch(f"({'|'.join(map(re.escape, known))})({'|'.join(FUNCTIONS)})", name)
     if found:
-        return f"{name!r} is not a function here; for a product write {found[1]}*{found[2]}(…)"
-    return f"{name!r} is not a function here; there are {', '.join(sorted(FUNCTIONS))}"
+        said = _("{name} is not a function here; for a product write {product}")
+        return said.format(name=repr(name), product=f"{found[1]}*{found[2]}(…)")
+    said = _("{name} is not a function here; there are {functions}")
+    return said.format(name=repr(name), functions=", ".join(sorted(FUNCTIONS)))
 
 
 def _unknown(name: str, variables: tuple[str, ...]) -> str:
     """Say that there is no such name; where it is several in a row, that a * is missing."""
     if not variables:
-        return f"{name!r} is not a number; there are no variables here"
+        said = _("{name} is not a number; there are no variables here")
+        return said.format(name=repr(name))
     parts = "|".join(sorted(map(re.escape, (*variables, *CONSTANTS)), key=len, reverse=True))
     if re.fullmatch(f"(?:{parts}){{2,}}", name):
         product = "*".join(re.findall(parts, name))
-        return f"{name!r} is not a variable here; for a product write {product}"
+        said = _("{name} is not a variable here; for a product write {product}")
+        return said.format(name=repr(name), product=product)
     power = re.fullmatch(rf"({parts})(\d+)", name)
     if power:
         one, digits = power.groups()
-        return f"{name!r} is not a variable here; write {one}^{digits} or {digits}*{one}"
-    return f"{name!r} is not a variable here; use {', '.join(variables)}"
+        said = _("{name} is not a variable here; write {power} or {product}")
+        return said.format(name=repr(name), power=f"{one}^{digits}", product=f"{digits}*{one}")
+    said = _("{name} is not a variable here; use {variables}")
+    return said.format(name=repr(name), variables=", ".join(variables))

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from fewshot_lib.checker.language import words
 from fewshot_lib.data import anatomy
 from fewshot_lib.data.cache import cache_dir, lock
 from fewshot_lib.episodes import SliceDataset
@@ -34,6 +35,8 @@ from fewshot_lib.training import (
     random_orientation,
     sample_slices,
 )
+
+_ = words("reading")
 
 Network = TypeVar("Network", FewShotSegmentationNet, PixelClassifier)
 
@@ -284,7 +287,8 @@ def train(
 
     path = checkpoint(recipe, seed) if cached else None
     total = recipe.steps * recipe.episodes_per_step
-    return _kept(path, lambda: untrained(recipe, seed), total, run, f"{recipe.steps} steps")
+    what = _("{n} steps").format(n=recipe.steps)
+    return _kept(path, lambda: untrained(recipe, seed), total, run, what)
 
 
 def train_pixels(
@@ -339,7 +343,8 @@ def train_pixels(
         )
 
     path = checkpoint(recipe, seed, "pixels") if cached else None
-    return _kept(path, make, recipe.steps, run, f"{recipe.steps} steps, pixels")
+    what = _("{n} steps, pixels").format(n=recipe.steps)
+    return _kept(path, make, recipe.steps, run, what)
 
 
 def train_superpixels(
@@ -390,7 +395,7 @@ def train_superpixels(
 
     path = checkpoint(recipe, seed, "superpixels") if cached else None
     total = recipe.steps * recipe.episodes_per_step
-    what = f"{recipe.steps} steps, superpixels"
+    what = _("{n} steps, superpixels").format(n=recipe.steps)
     return _kept(path, lambda: untrained(recipe, seed), total, run, what)
 
 
@@ -508,7 +513,10 @@ def _kept(
         kept = None if path is None else _read(path, make)
         if kept is not None and len(kept[1].losses) == total:
             return kept
-        _say(f"{'Training' if kept is None else 'Going on with'} a network ({what}) …")
+        said = _("Training a network ({what}) …")
+        if kept is not None:
+            said = _("Going on with a network ({what}) …")
+        _say(said.format(what=what))
         result = run(network, path)
     network.eval()
     return network, result
@@ -536,10 +544,11 @@ def _read(path: Path, make: Callable[[], Network]) -> tuple[Network, TrainingRes
     except Exception as error:
         aside = path.with_name(f"{path.name}.damaged")
         path.replace(aside)
-        _say(
-            f"The cached network {path.name} cannot be used ({type(error).__name__}: it may have "
-            f"been cut off while it was copied); it is now called {aside.name}."
+        said = _(
+            "The cached network {file} cannot be used ({error}: it may have been cut off while it "
+            "was copied); it is now called {aside}."
         )
+        _say(said.format(file=path.name, error=type(error).__name__, aside=aside.name))
         return None
     network.eval()
     return network, TrainingResult(losses, float(state["seconds"]), len(losses))

@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fewshot_lib.checker import language as speech
 from fewshot_lib.checker.frontend import choose_form, emit, emit_live
 from fewshot_lib.reading.show import HOLE, close, picture_bundle, picture_text, table_html
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from fewshot_lib.figures import PlotData
+
+_ = speech.words("reading")
 
 MODULES = Path(__file__).parent / "modules"
 
@@ -64,7 +67,8 @@ def moving(name: str) -> None:
         return
     bundle = saved_form(name, figure, seen)
     if form == "live" and find_spec("anywidget"):
-        sentence = f"{seen.what}: run this cell to move it; a still picture is below."
+        sentence = _("{what}: run this cell to move it; a still picture is below.")
+        sentence = sentence.format(what=seen.what)
         emit_live(widget(name), f"moving {name}", sentence, *bundle)
     else:
         emit(*bundle)
@@ -88,6 +92,48 @@ def data(name: str) -> dict[str, Any]:
     return read
 
 
+def told(name: str) -> dict[str, Any]:
+    """Give what a module computes with and, in other languages than English, its words.
+
+    Returns:
+        As :func:`data`; ``words`` holds the translation of each English text of the module, and the
+        names of classes and axes are translated.
+    """
+    read = data(name)
+    if speech.language() == speech.SOURCE:
+        return read
+    named: dict[str, Any] = {
+        key: [_said(text) for text in read[key]] for key in ("names", "axes") if key in read
+    }
+    return {**read, **named, "words": translations(source(name))}
+
+
+#: What a module says, as Python does: _("words", …), literals joined by +.
+SPOKEN = re.compile(r'\b_\(\s*("(?:[^"\\]|\\.)*"(?:\s*\+\s*"(?:[^"\\]|\\.)*")*)')
+
+
+def spoken(text: str) -> list[str]:
+    """List what a module's text says, each once.
+
+    >>> spoken('say(_("one " + "two", { n })); _("three")')
+    ['one two', 'three']
+    """
+    found = (re.split(r'(?<=")\s*\+\s*(?=")', literals) for literals in SPOKEN.findall(text))
+    return list(dict.fromkeys("".join(map(json.loads, parts)) for parts in found))
+
+
+def translations(text: str) -> dict[str, str]:
+    """Give the words of a module's text in the reader's language; {} in English."""
+    known = {said: _said(said) for said in spoken(text)}
+    return {english: said for english, said in known.items() if english != said}
+
+
+def _said(text: str) -> str:
+    """Say a module's words: by their own catalogue, or by that of what Python says, too."""
+    own = speech.translated(text, "modules")
+    return speech.translated(text, "reading") if own == text else own
+
+
 def source(name: str) -> str:
     """Return a module as one text: what it imports from its neighbours stands in it.
 
@@ -105,7 +151,7 @@ def widget(name: str) -> Any:
     import anywidget
     from traitlets import Dict
 
-    held = {"_esm": source(name), "data": Dict(data(name)).tag(sync=True)}
+    held = {"_esm": source(name), "data": Dict(told(name)).tag(sync=True)}
     return type("Moving", (anywidget.AnyWidget,), held)()
 
 
@@ -175,15 +221,16 @@ def _organ(settings: Mapping[str, Any]) -> tuple[Figure, PlotData]:
     drawn = {names[kind]: logits.argmax(dim=0) for kind, logits in said.items()}
     figure, seen = figures.episode(*support, *query, drawn, ("background", "organ"))
     finding = (
-        f"The organ moves {shift[0]} pixels to the right. The mask of the note's network "
-        f"{_stays(drawn[names['position']], support.labels)}."
+        _("The organ moves {n} pixels to the right. The mask of the note's network stays.")
+        if _stays(drawn[names["position"]], support.labels)
+        else _("The organ moves {n} pixels to the right. The mask of the note's network moves.")
     )
-    return figure, replace(seen, finding=finding, what="the organ that moves")
+    return figure, replace(seen, finding=finding.format(n=shift[0]), what=_("the organ that moves"))
 
 
-def _stays(drawn: torch.Tensor, mask: torch.Tensor) -> str:
+def _stays(drawn: torch.Tensor, mask: torch.Tensor) -> bool:
     """Say of a mask whether it is the support's, 99 % of its pixels."""
-    return "stays" if (drawn == mask).double().mean().item() >= 0.99 else "moves"
+    return (drawn == mask).double().mean().item() >= 0.99
 
 
 def _plane(settings: Mapping[str, Any]) -> tuple[Figure, PlotData]:
@@ -199,8 +246,8 @@ def _plane(settings: Mapping[str, Any]) -> tuple[Figure, PlotData]:
         points, owners, prototypes=class_prototypes(points, owners, len(shots)),
         limits=settings["limits"], axis_names=settings["axes"], names=settings["names"],
     )  # fmt: skip
-    finding = "Examples make prototypes (stars), and prototypes make regions."
-    return figure, replace(seen, finding=finding, what="the prototype plane")
+    finding = _("Examples make prototypes (stars), and prototypes make regions.")
+    return figure, replace(seen, finding=finding, what=_("the prototype plane"))
 
 
 class Board(NamedTuple):
@@ -269,14 +316,15 @@ def _switchboard(settings: Mapping[str, Any]) -> tuple[Figure, PlotData]:
 
     width = settings["widths"][-1]
     prototypes, models = board_models(settings, Board(width=width))
-    log_joint, means, _ = next(iter(models.values()))
+    log_joint, means = next(iter(models.values()))[:2]
     truth = figures.Reading("the mixture", lambda z: log_joint(z).log_softmax(dim=-1), means)
     network = figures.Reading("network", partial(log_posterior, prototypes=prototypes), prototypes)
     figure, seen = figures.compare_regions(
         truth, network, settings["names"], settings["limits"], settings["axes"]
     )
-    finding = f"One switch: the liver's variance is multiplied by {width}. {seen.finding}"
-    return figure, replace(seen, finding=finding, what="one posterior, with switches")
+    said = _("One switch: the liver's variance is multiplied by {width}. {finding}")
+    finding = said.format(width=width, finding=seen.finding)
+    return figure, replace(seen, finding=finding, what=_("one posterior, with switches"))
 
 
 STILLS = {"organ": _organ, "plane": _plane, "switchboard": _switchboard}

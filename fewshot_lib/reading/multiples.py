@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+from fewshot_lib.checker.language import words as spoken
 from fewshot_lib.reading.parameters import Control, Drawing, Setting
 from fewshot_lib.reading.show import HOLE, card, close, table_html, table_text, wrap
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from fewshot_lib.figures import Picture, PlotData
+
+
+_ = spoken("reading")
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,8 @@ def small_multiples(
         f"{table_html(*table)}</figure>"
     )
     data = {"text/plain": text, "text/html": around.replace(HOLE, page)}
-    return data, {"alt": f"{len(drawn)} small pictures, {drawn[0].what}. {told}"}
+    alt = _("{n} small pictures, {what}. {told}")
+    return data, {"alt": alt.format(n=len(drawn), what=drawn[0].what, told=told)}
 
 
 def _panel(sight: Sight) -> str:
@@ -185,17 +190,18 @@ def summary(
 ) -> tuple[str, tuple[tuple[str, ...], list[tuple[str, ...]]]]:
     """Return the caption, and the table (columns, rows) of what is seen."""
     total = math.prod(len(control.values) for control in controls)
-    caption = f"{title}: {total} setting{'s' * (total > 1)}."
+    said = _("{title}: {total} settings.") if total > 1 else _("{title}: {total} setting.")
+    caption = said.format(title=title, total=total)
     if len(sights) < total:
         ranges = [
             f"{c.title} {c.labels[0]} … {c.labels[-1]}"
             if len({sight.labels[i] for sight in sights}) > 1
-            else f"{c.title} = {sights[0].labels[i]} only"
+            else _("{setting} only").format(setting=f"{c.title} = {sights[0].labels[i]}")
             for i, c in enumerate(controls)
         ]
-        caption = (
-            f"{title}: {len(sights)} of {total} settings ({'; '.join(ranges)}). In JupyterLab, run "
+        caption = _(
+            "{title}: {n} of {total} settings ({ranges}). In JupyterLab, run "
             "the cell to see the others."
-        )
-    columns = (*(control.title for control in controls), "what is seen")
+        ).format(title=title, n=len(sights), total=total, ranges="; ".join(ranges))
+    columns = (*(control.title for control in controls), _("what is seen"))
     return caption, (columns, [(*sight.labels, sight.seen) for sight in sights])

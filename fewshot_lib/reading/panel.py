@@ -11,12 +11,15 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from fewshot_lib.checker.frontend import emit_live
+from fewshot_lib.checker.language import words as spoken
 from fewshot_lib.reading.multiples import draw, in_a_sentence, small_multiples, words
 from fewshot_lib.reading.parameters import Control, Drawing, Setting
 from fewshot_lib.reading.show import HOLE, close, png_size
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_ = spoken("reading")
 
 SAVED_SECONDS = 1.0  # that the live form may spend on the small multiples saved with the notebook
 FLUENT = 0.25  # seconds a picture may take for sliders to draw while they are being dragged
@@ -60,7 +63,9 @@ def live(function: Drawing, controls: Sequence[Control], title: str, panels: int
         function, controls, title, panels, seconds=SAVED_SECONDS, forgive=Exception,
         around=f"{NAMES}{HOLE}",
     )  # fmt: skip
-    sentence = f"{title}: run this cell to move its controls; some of their settings are below."
+    sentence = _(
+        "{title}: run this cell to move its controls; some of their settings are below."
+    ).format(title=title)
     emit_live(panel.box, title, sentence, data, metadata)
 
 
@@ -84,7 +89,7 @@ class Panel:
         self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%"))
         self.told = widgets.HTML()
         self.told.add_class("fewshot-words")
-        folded = widgets.Accordion([self.told], titles=["The picture in words"])
+        folded = widgets.Accordion([self.told], titles=[_("The picture in words")])
         self.draw()
         for knob in self.knobs:
             knob.observe(self.draw, names="value")
@@ -114,8 +119,8 @@ class Panel:
             picture = png(figure, quick=True)
         except Exception as error:
             sentence = html.escape(in_a_sentence(error))
-            self.said.value = f'<p role="alert"><b>No picture.</b> {sentence}</p>'
-            self.told.value = f"<p>No picture. {sentence}</p>"
+            self.said.value = f'<p role="alert"><b>{_("No picture.")}</b> {sentence}</p>'
+            self.told.value = f"<p>{_('No picture.')} {sentence}</p>"
             self.picture.layout.visibility = "hidden"
             return
         close(figure)

@@ -131,7 +131,8 @@ def card(picture: Picture, alt: str) -> str:
     """
     source = base64.b64encode(picture.content).decode("ascii")
     return (
-        '<div class="fewshot-card" tabindex="0" role="group" aria-label="Picture" '
+        '<div class="fewshot-card" tabindex="0" role="group" '
+        f'aria-label="{html.escape(_("Picture"))}" '
         'style="display:inline-block;max-width:100%;box-sizing:border-box;overflow-x:auto;'
         'background:#fff;padding:6px;border-radius:8px">'
         f'<img alt="{html.escape(alt)}" width="{picture.width}" height="{picture.height}" '
@@ -149,7 +150,7 @@ def table_html(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(str(c))}</{tag}>" for c in cells) + "</tr>"
 
     body = "".join(line(row, "td") for row in rows[:MOST_ROWS])
-    more = f"<p>and {len(rows) - MOST_ROWS} more rows</p>" if len(rows) > MOST_ROWS else ""
+    more = f"<p>{_more(len(rows) - MOST_ROWS)}</p>" if len(rows) > MOST_ROWS else ""
     return (
         f"<details><summary>{html.escape(_('The numbers in this picture'))}</summary>"
         f"<table><thead>{line(columns, 'th')}</thead><tbody>{body}</tbody></table>{more}</details>"
@@ -183,8 +184,12 @@ def table_text(
         folded = textwrap.wrap(row[-1], max(30, WIDTH - before)) or [""]
         lines += [start + folded[0], *(" " * before + rest for rest in folded[1:])]
     if len(rows) > most:
-        lines.append(f"and {len(rows) - most} more rows")
+        lines.append(_more(len(rows) - most))
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _more(rows: int) -> str:
+    return _("and {n} more rows").format(n=rows)
 
 
 def wrap(text: str) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from fewshot_lib.checker import catalogue, progress
-from fewshot_lib.checker.language import words as spoken
+from fewshot_lib.checker import language as speech
 from fewshot_lib.reading.question import place, questions, words
 
-_ = spoken("reading")
+_ = speech.words("reading")
 
 
 def items() -> list[progress.Item]:
@@ -17,7 +17,7 @@ def items() -> list[progress.Item]:
     titles: dict[int, str] = {}
     for exercise in catalogue.exercises():
         titles[exercise.number] = group = f"{exercise.number:02d} {exercise.title}"
-        file = f"exercises/{exercise.stem}.ipynb"
+        file = _edition(f"exercises/{exercise.stem}.ipynb")
         groups[exercise.number] = [
             progress.Item(
                 f"{exercise.name}.{answer.name}",
@@ -44,10 +44,23 @@ def items() -> list[progress.Item]:
         group = titles.setdefault(number, f"{number:02d} {title}")
         texts = _notebooks(number)
         groups.setdefault(number, []).extend(
-            progress.Item(f"question:{asked.id}", name, group, file=_asking(asked.id, texts))
+            progress.Item(
+                f"question:{asked.id}", name, group, file=_edition(_asking(asked.id, texts))
+            )
             for name, asked in questions(word).items()
         )
     return [item for number in sorted(groups) for item in groups[number]]
+
+
+def _edition(file: str) -> str:
+    """Give the notebook of the reader's language where there is one, else the English one."""
+    spoken = speech.language()
+    if spoken == speech.SOURCE or not file:
+        return file
+    part, name = file.split("/", 1)
+    other = f"{part}/{speech.short(spoken)}/{name}"
+    here = (Path.cwd(), *Path.cwd().parents)
+    return other if any((folder / other).is_file() for folder in here) else file
 
 
 def _notebooks(number: int) -> dict[str, str]:

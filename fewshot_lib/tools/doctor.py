@@ -13,8 +13,15 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import fewshot_lib
+from fewshot_lib.checker.language import SOURCE, language
 from fewshot_lib.grader.bubblewrap import bubblewrap_problem
-from fewshot_lib.tools.machine import course_folder, find_chromium, find_postgresql, shorten_home
+from fewshot_lib.tools.machine import (
+    course_folder,
+    find_chinese_font,
+    find_chromium,
+    find_postgresql,
+    shorten_home,
+)
 
 #: Whom a line of the report concerns; only what readers need decides whether all is well.
 READERS, TEACHERS, AUTHORS = "readers", "teachers", "authors"
@@ -157,6 +164,10 @@ def outside_python() -> Iterator[Finding]:
     problem = bubblewrap_problem()
     way = "see the reason; grading needs a sandbox (Linux)"
     yield Finding("sandbox", problem or "usable", way if problem else None, TEACHERS)
+    font = find_chinese_font()
+    way = "apt install fonts-wqy-zenhei: Chinese characters are empty boxes without a font"
+    who = AUTHORS if language() == SOURCE else READERS
+    yield Finding("Chinese font", font or "none", None if font else way, who)
     for topic, place in (("chromium", find_chromium()), ("postgresql", find_postgresql())):
         way = f"apt install {topic}"
         yield Finding(topic, str(place or "none"), None if place else way, AUTHORS)

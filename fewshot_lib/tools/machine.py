@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 #: Names under which a Chromium goes on Linux, best first.
@@ -72,6 +74,18 @@ def find_chromium() -> Path | None:
         if found:
             return Path(found)
     return next((Path(place) for place in CHROMIUM_PLACES if Path(place).is_file()), None)
+
+
+def find_chinese_font() -> str | None:
+    """Name a font that has Chinese characters, by fontconfig; None if there is none.
+
+    Where there is no fontconfig (macOS, Windows) the system brings such a font.
+    """
+    if shutil.which("fc-list") is None:
+        return "the system's own" if sys.platform in ("darwin", "win32") else None
+    command = ["fc-list", ":lang=zh-cn", "family"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return next((line.split(",")[0] for line in sorted(done.stdout.splitlines())), None)
 
 
 def find_postgresql() -> Path | None:

@@ -24,7 +24,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from fewshot_lib.tools.machine import find_chromium, find_postgresql, is_root
+from fewshot_lib.tools.machine import (
+    find_chinese_font,
+    find_chromium,
+    find_postgresql,
+    is_root,
+)
 
 OLDEST, NEWEST = (3, 11), (3, 13)
 NEEDED_GIGABYTES = 4.0  # the environment takes 2.2 GB, pip's temporary files the rest
@@ -39,6 +44,8 @@ SYSTEM_PACKAGES: dict[str, Callable[[], bool]] = {
     "chromium": lambda: find_chromium() is None,
     "bubblewrap": lambda: shutil.which("bwrap") is None,
     "postgresql": lambda: find_postgresql() is None,
+    "fontconfig": lambda: shutil.which("fc-list") is None,
+    "fonts-wqy-zenhei": lambda: find_chinese_font() is None,  # the smallest with all of GB 2312
 }
 
 #: What pip prints when it fails, and the sentence for it; the first that matches is said.
@@ -434,7 +441,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Set the course up for a reader; ``--all`` adds what teachers and authors need."""
     parser = argparse.ArgumentParser(prog="python -m fewshot_lib.tools.setup")
     parser.add_argument(
-        "--system", action="store_true", help="also Chromium, bubblewrap and PostgreSQL (apt)"
+        "--system",
+        action="store_true",
+        help="also Chromium, bubblewrap, PostgreSQL, a Chinese font (apt)",
     )
     parser.add_argument(
         "--all", action="store_true", help="also what grading, the tests and the book need"

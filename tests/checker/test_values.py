@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from fewshot_lib.checker.compare import describe
 from fewshot_lib.checker.values import (
     DTYPES,
     Given,
@@ -23,7 +24,6 @@ from fewshot_lib.checker.values import (
     NotPlain,
     Opaque,
     Seed,
-    describe,
     pack,
     plain,
     revive,

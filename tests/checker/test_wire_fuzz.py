@@ -18,18 +18,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fewshot_lib.checker import catalogue
+from fewshot_lib.checker.compare import MAX_DESCRIPTION, describe
 from fewshot_lib.checker.judge import expected_results, judge
 from fewshot_lib.checker.run import LOST, STATUSES, VALUE, Outcome
 from fewshot_lib.checker.spec import Answer, Exercise
 from fewshot_lib.checker.values import (
     DTYPES,
     LIMITS,
-    MAX_DESCRIPTION,
     MAX_KEY,
     Limits,
     NotPlain,
     Opaque,
-    describe,
     pack,
     plain,
     unpack,

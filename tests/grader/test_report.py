@@ -302,7 +302,7 @@ def test_the_table_lists_late_maximum_status_and_what_was_not_recognised(tmp_pat
     strange = [{"place": "x", "unrecognised": [["finn/=essay.pdf", "it is not a notebook"]]}]
     folder = write(tmp_path, row("anna"), row("ben", status="died"), folders=strange)
     anna, ben, other = lines(folder)
-    assert list(anna) == ["student", NAME, "total", "maximum", "late", "note"]
+    assert list(anna) == ["student", NAME, "total", "maximum", "late", "note", "language"]
     assert ben["note"] == f"{NAME}: died"
     assert other["student"] == ""
     assert "finn/=essay.pdf: it is not a notebook" in other["note"]

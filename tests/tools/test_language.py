@@ -54,7 +54,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (course / "fewshot_lib").mkdir()
     notebook = nbformat.v4.new_notebook(cells=cells)
     nbformat.write(notebook, course / "notebooks" / "00_a.ipynb")
-    for part in ("reading", "checker"):
+    for part in ("reading", "checker", "exercises", "figures", "grader"):
         shutil.copytree(ROOT / "fewshot_lib" / part, course / "fewshot_lib" / part)
     shutil.copytree(ROOT / "fewshot_lib" / "tools", course / "fewshot_lib" / "tools")
     shutil.copy(ROOT / "fewshot_lib" / "cli.py", course / "fewshot_lib")
@@ -357,6 +357,36 @@ def test_a_third_language_is_a_folder_of_catalogues_and_no_code(
     stale = editions.problems(toy, "xx_YY")
     assert any("cell first: not translated: 'Three masks" in line for line in stale)
     assert any("notebooks/xx/00_a.ipynb: it is not what" in line for line in stale)
+
+
+def test_the_catalogues_stay_small() -> None:
+    assert sum(path.stat().st_size for path in EVERY_CATALOGUE) < 4_000_000
+
+
+def test_readme_is_what_the_catalogue_makes_of_it() -> None:
+    """Also while a language is under way; the ledger's rows come from the ledger's catalogues."""
+    for spoken in language.languages()[1:]:
+        made = editions.readme_file(ROOT, spoken)
+        if made.is_file():
+            assert made.read_text(encoding="utf-8") == editions.readme(ROOT, spoken)
+            for target in paragraphs.LINK.findall(made.read_text(encoding="utf-8")):
+                assert "://" in target or (ROOT / target).exists(), target
+
+
+def test_what_was_put_together_in_english_is_said_again(marked: str) -> None:
+    """Sentences with gaps are recognised, what fills the gaps too; all else stays."""
+    file = language.file(marked, "outcomes")
+    file.write_text(
+        'msgid "the {end} end is wrong ({name})"\nmsgstr "{name}: {end} 端不对"\n\n'
+        'msgid "lower"\nmsgstr "下"\n\nmsgid "{n} values"\nmsgstr "{n} 个值"\n',
+        encoding="utf-8",
+    )
+    with language.speaking(marked):
+        assert language.retold("the lower end is wrong (12 values)", "outcomes") == (
+            "12 个值: 下 端不对"
+        )
+        assert language.retold("something else", "outcomes") == "something else"
+    assert language.retold("lower", "outcomes") == "lower"
 
 
 def test_links_lead_to_the_edition_where_it_has_the_notebook_and_else_to_english() -> None:

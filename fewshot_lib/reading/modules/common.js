@@ -68,6 +68,12 @@ export function frame(el, label) {
   return { root, say };
 }
 
+/** Say words in the reader's language: speak(English → translation) comes first, from Python. */
+let translations = {};
+export function speak(words) { translations = words ?? {}; }
+export const _ = (text, gaps = {}) => (translations[text] ?? text)
+  .replace(/\{(\w+)\}/g, (whole, name) => gaps[name] ?? whole);
+
 /** Call redraw(dark) now and whenever the page turns light or dark; return how to stop. */
 export function follow(root, redraw) {
   let before = null;

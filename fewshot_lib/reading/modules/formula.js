@@ -17,12 +17,18 @@ const TOKEN = new RegExp(
   "\\s*(?:((?:\\d+\\.?\\d*|\\.\\d+)(?:[eE][+-]?\\d+)?)"
   + "|([\\p{L}\\p{Nl}_][\\p{L}\\p{N}\\p{M}_]*)|(\\*\\*|\\S))", "gu");
 
+/** Say words in the reader's language: speak(English → translation) comes first, from Python. */
+let translations = {};
+export function speak(words) { translations = words ?? {}; }
+export const _ = (text, gaps = {}) => (translations[text] ?? text)
+  .replace(/\{(\w+)\}/g, (whole, name) => gaps[name] ?? whole);
+
 export class BadExpression extends Error {}
 
 const quoted = (text) => `'${text}'`;
 const upright = (text) => [...text].map((c) => SIGNS[c] ?? c).join("");
 const unreadable = (text) =>
-  new BadExpression(`${quoted(text.trim())} cannot be read as a number or formula`);
+  new BadExpression(_("{text} cannot be read as a number or formula", { text: quoted(text.trim()) }));
 
 function digit(character) {
   const code = character.codePointAt(0);
@@ -50,8 +56,8 @@ function withoutCommas(text) {
     return text.replaceAll(grouped[0], bare);
   }
   const decimal = grouped[0].replace(",", ".").replaceAll(",", "");
-  throw new BadExpression(
-    `${quoted(grouped[0])} can mean ${bare} or ${decimal}; write it without a comma`);
+  throw new BadExpression(_("{text} can mean {bare} or {decimal}; write it without a comma",
+    { text: quoted(grouped[0]), bare, decimal }));
 }
 
 // Put in the * that people leave out, and ask where it could mean two things.
@@ -85,11 +91,11 @@ function tokens(text, known) {
 
 export function evaluate(text, names = {}) {
   const known = Object.assign(Object.create(null), CONSTANTS, names);
-  if ([...text].length > LONGEST) throw new BadExpression("this is too long for an answer");
+  if ([...text].length > LONGEST) throw new BadExpression(_("this is too long for an answer"));
   let plain = tidy(text);
   const percent = plain.endsWith("%");
   if (percent) plain = plain.slice(0, -1).trim();
-  if (!plain) throw new BadExpression("nothing was typed");
+  if (!plain) throw new BadExpression(_("nothing was typed"));
   const list = tokens(plain, known);
   let at = 0;
   const peek = () => (at < list.length ? list[at][1] : "");
@@ -113,7 +119,7 @@ export function evaluate(text, names = {}) {
         const [a, b] = [left(), right()];
         if (s === "%") {
           const all = Object.keys(FUNCTIONS).join(", ");
-          throw new BadExpression(`only numbers, names, + - * / ^ and ${all} here`);
+          throw new BadExpression(_("only numbers, names, + - * / ^ and {functions} here", { functions: all }));
         }
         if (s === "/" && b === 0) throw new RangeError();
         return s === "*" ? a * b : a / b;
@@ -134,7 +140,7 @@ export function evaluate(text, names = {}) {
     return () => {
       const [a, b] = [base(), exponent()];
       if (a < 0 && b !== Math.round(b)) {
-        throw new BadExpression("a root of a negative number is not an answer here");
+        throw new BadExpression(_("a root of a negative number is not an answer here"));
       }
       return a ** b;
     };
@@ -153,7 +159,7 @@ export function evaluate(text, names = {}) {
       return () => {
         if (word in known) return known[word];
         if (word === "True" || word === "False") {
-          throw new BadExpression("True and False are not numbers here");
+          throw new BadExpression(_("True and False are not numbers here"));
         }
         throw new BadExpression(unknown(word, Object.keys(names)));
       };
@@ -167,7 +173,7 @@ export function evaluate(text, names = {}) {
     const name = word.toLowerCase();
     if (!Object.hasOwn(FUNCTIONS, name)) throw new BadExpression(noFunction(word, known));
     if (inside.length !== 1) {
-      throw new BadExpression(`${word} takes one argument, got ${inside.length}`);
+      throw new BadExpression(_("{name} takes one argument, got {n}", { name: word, n: inside.length }));
     }
     const value = FUNCTIONS[name](inside[0]());
     if (Number.isNaN(value) || (value === -Infinity)) throw unreadable(text);
@@ -187,7 +193,7 @@ export function evaluate(text, names = {}) {
   }
   if (percent) value /= 100;
   if (!Number.isFinite(value)) {
-    throw new BadExpression(`${quoted(text.trim())} has no finite value`);
+    throw new BadExpression(_("{text} has no finite value", { text: quoted(text.trim()) }));
   }
   return value;
 }
@@ -197,27 +203,32 @@ function noFunction(word, known) {
   const functions = Object.keys(FUNCTIONS);
   const found = new RegExp(`^(${names})(${functions.join("|")})$`, "u").exec(word);
   if (found) {
-    return `${quoted(word)} is not a function here; for a product write ${found[1]}*${found[2]}(…)`;
+    return _("{name} is not a function here; for a product write {product}",
+      { name: quoted(word), product: `${found[1]}*${found[2]}(…)` });
   }
-  return `${quoted(word)} is not a function here; there are ${functions.join(", ")}`;
+  return _("{name} is not a function here; there are {functions}",
+    { name: quoted(word), functions: functions.join(", ") });
 }
 
 function unknown(word, variables) {
   if (!variables.length) {
-    return `${quoted(word)} is not a number; there are no variables here`;
+    return _("{name} is not a number; there are no variables here", { name: quoted(word) });
   }
   const parts = [...variables, ...Object.keys(CONSTANTS)]
     .sort((a, b) => b.length - a.length).join("|");
   if (new RegExp(`^(?:${parts}){2,}$`, "u").test(word)) {
     const product = word.match(new RegExp(parts, "gu")).join("*");
-    return `${quoted(word)} is not a variable here; for a product write ${product}`;
+    return _("{name} is not a variable here; for a product write {product}",
+      { name: quoted(word), product });
   }
   const power = new RegExp(`^(${parts})(\\d+)$`, "u").exec(word);
   if (power) {
     const [, one, digits] = power;
-    return `${quoted(word)} is not a variable here; write ${one}^${digits} or ${digits}*${one}`;
+    return _("{name} is not a variable here; write {power} or {product}",
+      { name: quoted(word), power: `${one}^${digits}`, product: `${digits}*${one}` });
   }
-  return `${quoted(word)} is not a variable here; use ${variables.join(", ")}`;
+  return _("{name} is not a variable here; use {variables}",
+    { name: quoted(word), variables: variables.join(", ") });
 }
 
 // [significant digits, half of the last digit] of a plain decimal number, or null.

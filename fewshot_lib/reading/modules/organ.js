@@ -1,5 +1,5 @@
 // The organ that moves: the note's network and masked pooling, computed here, on every move.
-import { add, button, COLOURS, draggable, follow, frame, sign } from "./common.js";
+import { add, button, COLOURS, draggable, follow, frame, sign, speak, _ } from "./common.js";
 
 /** Draw the scene with the organ moved by [right, down]: intensities and the organ's mask. */
 export function scene(data, shift, seed) {
@@ -142,11 +142,12 @@ function outline(mask, [height, width]) {
   return path;
 }
 
-const LOOKS = {
-  position: { colour: COLOURS[1], dash: "6 4", name: "the note's network", line: "dashed" },
-  masked: { colour: "#56B4E9", dash: "", name: "masked pooling", line: "solid" },
-  copied: { colour: "#F0E442", dash: "1.5 4", name: "the support's mask, copied", line: "dotted" },
-};
+const looks = () => ({
+  position: { colour: COLOURS[1], dash: "6 4", name: _("the note's network"), line: _("dashed") },
+  masked: { colour: "#56B4E9", dash: "", name: _("masked pooling"), line: _("solid") },
+  copied: { colour: "#F0E442", dash: "1.5 4", name: _("the support's mask, copied"),
+    line: _("dotted") },
+});
 
 /** Lay two strokes, a dark one below, so that a line is seen on every grey. */
 function line(svg, { colour, dash }) {
@@ -180,22 +181,24 @@ function picture(parent, data, title) {
 export function render({ model, el }) {
   const data = model.get("data");
   const learnt = learn(data);
-  const { root, say } = frame(el, "The organ that moves");
-  add(root, "p", {}, "Drag the organ in the query, or choose it and use the arrow keys.");
+  speak(data.words);
+  const { root, say } = frame(el, _("The organ that moves"));
+  add(root, "p", {}, _("Drag the organ in the query, or choose it and use the arrow keys."));
+  const LOOKS = looks();
   const panels = add(root, "div", { class: "fsm-row" });
-  const left = picture(panels, data, "Support: one labelled example");
-  const right = picture(panels, data, "Query: what each network draws");
+  const left = picture(panels, data, _("Support: one labelled example"));
+  const right = picture(panels, data, _("Query: what each network draws"));
   const known = line(left.svg, LOOKS.copied);
   const drawn = Object.fromEntries(["copied", "position", "masked"].map((name) =>
     [name, line(right.svg, LOOKS[name])]));
   const [rx, ry] = data.organ.radii.map((radius) => radius + 2);
   const handle = add(right.svg, "ellipse", { rx, ry,
     class: "fsm-ring fsm-bright", "vector-effect": "non-scaling-stroke", role: "slider",
-    "aria-label": "organ in the query, pixels to the right", "aria-valuemin": -data.size[1],
+    "aria-label": _("organ in the query, pixels to the right"), "aria-valuemin": -data.size[1],
     "aria-valuemax": data.size[1] });
   const row = add(root, "div", { class: "fsm-row" });
   const table = add(root, "table");
-  add(table, "caption", { style: "text-align:left;caption-side:top" }, "Dice with the query's organ");
+  add(table, "caption", { style: "text-align:left;caption-side:top" }, _("Dice with the query's organ"));
   const cells = Object.fromEntries(Object.entries(LOOKS).map(([name, look]) => {
     const tr = add(add(table, "tbody"), "tr");
     const swatch = add(add(tr, "td"), "svg", { viewBox: "0 0 40 10", "aria-hidden": "true",
@@ -221,15 +224,18 @@ export function render({ model, el }) {
     handle.place = () => place;
     const [x, y] = shift;
     const where = x || y
-      ? [x && `${Math.abs(x)} pixels to the ${x > 0 ? "right" : "left"}`,
-        y && `${Math.abs(y)} pixels ${y > 0 ? "down" : "up"}`].filter(Boolean).join(", ")
-      : "at the support's place";
+      ? [x && (x > 0 ? _("{n} pixels to the right", { n: x }) : _("{n} pixels to the left", { n: -x })),
+        y && (y > 0 ? _("{n} pixels down", { n: y }) : _("{n} pixels up", { n: -y }))]
+        .filter(Boolean).join(_(", "))
+      : _("at the support's place");
     handle.setAttribute("aria-valuenow", x);
     handle.setAttribute("aria-valuetext", where);
     const { position, masked, copied } = seen.dice;
-    say(`The organ of the query lies ${where}${x || y ? " of the support's organ" : ""}. Dice: ` +
-      `${sign(position)} for the note's network, ${sign(masked)} for masked pooling, ` +
-      `${sign(copied)} for a copy of the support's mask.`);
+    const lies = x || y ? _("The organ of the query lies {where} of the support's organ.", { where })
+      : _("The organ of the query lies {where}.", { where });
+    say(`${lies} ${_("Dice: {position} for the note's network, {masked} for masked pooling, " +
+      "{copied} for a copy of the support's mask.",
+      { position: sign(position), masked: sign(masked), copied: sign(copied) })}`);
   };
   let playing = 0;
   const stop = () => { cancelAnimationFrame(playing); playing = 0; };
@@ -237,7 +243,7 @@ export function render({ model, el }) {
   draggable(right.svg, handle,
     (x, y) => go([x - 0.5 - data.organ.centre[0], y - 0.5 - data.organ.centre[1]]),
     (dx, dy) => go([shift[0] + dx, shift[1] + dy]));
-  button(row, "Move it for me", () => {
+  button(row, _("Move it for me"), () => {
     stop();
     const end = data.journey;
     if (matchMedia("(prefers-reduced-motion: reduce)").matches) {
@@ -252,7 +258,7 @@ export function render({ model, el }) {
     };
     playing = requestAnimationFrame(step);
   });
-  button(row, "Put it back", () => go([0, 0]));
+  button(row, _("Put it back"), () => go([0, 0]));
   show(data.journey); // so that the picture says at once what it is about
   const rest = follow(root, () => {});
   return () => { stop(); rest(); };

@@ -1,5 +1,5 @@
 // The prototype plane: support points make prototypes, a distance makes them regions.
-import { add, button, choice, COLOURS, draggable, follow, frame, largest, logSoftmax, mark, planePanel, rgb, sign, STAR } from "./common.js";
+import { add, button, choice, COLOURS, draggable, follow, frame, largest, logSoftmax, mark, planePanel, rgb, sign, speak, STAR, _ } from "./common.js";
 
 /** Average each class's points: the prototypes [[x, y], …]. */
 export function prototypes(points, nWay) {
@@ -23,24 +23,27 @@ export function logPosterior(z, centres, distance, temperature) {
   return logSoftmax(centres.map((c) => similarity(z, c, distance) / temperature));
 }
 
-const DISTANCES = {
-  squared_euclidean: "squared Euclidean", euclidean: "Euclidean (not squared)", cosine: "cosine",
-};
+const distances = () => ({
+  squared_euclidean: _("squared Euclidean"), euclidean: _("Euclidean (not squared)"),
+  cosine: _("cosine"),
+});
 
 export function render({ model, el }) {
   const data = model.get("data");
   const { names, limits } = data;
-  const { root, say } = frame(el, "The prototype plane");
-  add(root, "p", {}, "Drag an example or the query (the diamond). With the " +
-    "keyboard: Tab to it, arrow keys to move it (with Shift five times as far), Delete to remove it.");
+  speak(data.words);
+  const DISTANCES = distances();
+  const { root, say } = frame(el, _("The prototype plane"));
+  add(root, "p", {}, _("Drag an example or the query (the diamond). With the keyboard: " +
+    "Tab to it, arrow keys to move it (with Shift five times as far), Delete to remove it."));
   const controls = add(root, "div", { class: "fsm-row" });
   const body = add(root, "div", { class: "fsm-row", style: "align-items:start" });
-  const panel = planePanel(body, data, "Regions of the most probable class");
+  const panel = planePanel(body, data, _("Regions of the most probable class"));
   panel.figure.style.flex = "2 1 20rem";
   const side = add(body, "div", { style: "flex:1 1 15rem" });
   const table = add(side, "table");
   const head = add(add(table, "thead"), "tr");
-  for (const text of ["class", "examples", "prototype", "p(class\u00a0|\u00a0query)"]) {
+  for (const text of [_("class"), _("examples"), _("prototype"), _("p(class | query)").replaceAll(" ", "\u00a0")]) {
     add(head, "th", { scope: "col" }, text);
   }
   const cells = names.map((name, k) => {
@@ -91,7 +94,7 @@ export function render({ model, el }) {
 
   function addPoint(label, at) {
     const n = points.filter((point) => point.label === label).length + 1;
-    points.push(put(label, at, label, COLOURS[label], `${names[label]}, example ${n}`));
+    points.push(put(label, at, label, COLOURS[label], _("{name}, example {n}", { name: names[label], n })));
     return points.at(-1);
   }
 
@@ -101,14 +104,14 @@ export function render({ model, el }) {
 
   function remove() {
     if (!spare()) {
-      say("It stays: a class needs at least one example, or it has no prototype.");
+      say(_("It stays: a class needs at least one example, or it has no prototype."));
       return;
     }
     const { label } = chosen;
     chosen.mark.remove();
     points = points.filter((point) => point !== chosen);
     points.filter((point) => point.label === label).forEach((point, i) => {
-      point.mark.setAttribute("aria-label", `${names[label]}, example ${i + 1}`);
+      point.mark.setAttribute("aria-label", _("{name}, example {n}", { name: names[label], n: i + 1 }));
     });
     points.find((point) => point.label === label).mark.focus();
     show();
@@ -119,7 +122,7 @@ export function render({ model, el }) {
     points = [];
     data.shots.forEach((own, label) =>
       own.slice(0, data.n_shots).forEach((at) => addPoint(label, at)));
-    query = put(-1, data.query, "M0 -10L10 0L0 10L-10 0Z", "#222222", "query");
+    query = put(-1, data.query, "M0 -10L10 0L0 10L-10 0Z", "#222222", _("query"));
     chosen = null;
     show();
   }
@@ -154,26 +157,27 @@ export function render({ model, el }) {
         cells[k][i].textContent = text;
       });
     });
-    say(`The query at ${say2(query.at)} is most probably ${names[largest(logs)]}: ` +
-      `${names.map((name, k) => `${name} ${shares[k]}`).join(", ")}. Distance: ` +
-      `${DISTANCES[state.distance]}; temperature ${state.temperature}.`);
+    say(_("The query at {place} is most probably {name}: {shares}. Distance: {distance}; " +
+      "temperature {temperature}.", { place: say2(query.at), name: names[largest(logs)],
+      shares: names.map((name, k) => `${name} ${shares[k]}`).join(_(", ")),
+      distance: DISTANCES[state.distance], temperature: state.temperature }));
   }
 
-  choice(controls, "distance", data.distances.map((one) => DISTANCES[one]), 0, (i) => {
+  choice(controls, _("distance"), data.distances.map((one) => DISTANCES[one]), 0, (i) => {
     state.distance = data.distances[i];
     show();
   });
-  choice(controls, "temperature τ", data.temperatures, data.temperatures.indexOf(1), (i) => {
+  choice(controls, _("temperature τ"), data.temperatures, data.temperatures.indexOf(1), (i) => {
     state.temperature = data.temperatures[i];
     show();
   });
-  names.forEach((name, k) => button(controls, `Add a ${name}`, () => {
+  names.forEach((name, k) => button(controls, _("Add a {name}", { name }), () => {
     const n = points.filter((point) => point.label === k).length;
     addPoint(k, data.shots[k][n % data.shots[k].length]).mark.focus();
     show();
   }));
-  const removing = button(controls, "Remove the chosen", () => remove());
-  button(controls, "Start again", start);
+  const removing = button(controls, _("Remove the chosen"), () => remove());
+  button(controls, _("Start again"), start);
   return follow(root, (dark) => {
     state.dark = dark;
     if (query) paint();

@@ -1,7 +1,7 @@
 // Questions and predictions on a web page, without a kernel: the same texts, replies and hints as
 // fewshot_lib/reading/question.py and predict.py. What the page knows of a question is JSON in
 // base64, in data-asked: not readable at a glance, and no secret either.
-import { BadExpression, evaluate, rounding } from "./formula.js";
+import { BadExpression, evaluate, rounding, _ } from "./formula.js";
 
 const MISSES_BEFORE_HINT = 2;
 const STORE = "fewshot-course-answers";
@@ -32,8 +32,8 @@ function tellProgress() {
   const right = entries.filter((entry) => entry.right).length;
   for (const place of document.querySelectorAll(".fewshot-progress")) {
     place.querySelector("span").textContent = entries.length
-      ? `${right} answered correctly, ${entries.length} answered or predicted.`
-      : "none yet.";
+      ? _("{right} answered correctly, {all} answered or predicted.", { right, all: entries.length })
+      : _("none yet.");
   }
 }
 
@@ -75,19 +75,19 @@ export function judge(asked, given) {
       }
     }
     if (asked.kind === "number" && tooCoarse(given, asked)) {
-      return { right: false, text: "Please give at least two digits, as 0.67.", counts: false };
+      return { right: false, text: _("Please give at least two digits, as 0.67."), counts: false };
     }
   } catch (error) {
     if (!(error instanceof BadExpression)) throw error;
     return { right: false, text: `${escaped(upper(error.message))}.`, counts: false };
   }
-  return { right: false, text: "Not this.", counts: true };
+  return { right: false, text: _("Not this."), counts: true };
 }
 
 function judgeChoice(asked, chosen) {
   const letters = LETTERS.slice(0, asked.options.length);
   if (!chosen.length) {
-    const text = `Answer with letters of ${[...letters].join(", ")}.`;
+    const text = _("Answer with letters of {letters}.", { letters: [...letters].join(", ") });
     return { right: false, text, counts: false };
   }
   const picked = chosen.map((letter) => [letter, asked.options[letters.indexOf(letter)]]);
@@ -99,8 +99,9 @@ function judgeChoice(asked, chosen) {
   if (wrong.length) return { right: false, text: say(wrong), counts: true };
   const missed = asked.options.filter((option) => option.right).length - picked.length;
   if (!missed) return { right: true, text: say(picked), counts: true };
-  const more = missed === 1 ? "one more is" : `${missed} more are`;
-  return { right: false, text: `${say(picked)} So far so good; ${more} right.`, counts: true };
+  const more = missed === 1 ? _("So far so good; one more is right.")
+    : _("So far so good; {n} more are right.", { n: missed });
+  return { right: false, text: `${say(picked)} ${more}`, counts: true };
 }
 
 // ---------------------------------------------------------------- forms
@@ -137,17 +138,19 @@ function mountQuestion(box, asked) {
       remember(asked.id, { right: true, misses: 0, on: new Date().toISOString().slice(0, 10) });
     } else if (said.counts) {
       remember(asked.id, { ...before, misses });
-      if (misses >= MISSES_BEFORE_HINT) text += ` Hint: ${asked.hint}`;
+      if (misses >= MISSES_BEFORE_HINT) text += ` ${_("Hint: {hint}", { hint: asked.hint })}`;
     }
-    const mark = !said.counts ? badge("again", "Please try again")
-      : said.right ? badge("right", "✓ Right") : badge("wrong", "✗ Not right");
+    const mark = !said.counts ? badge("again", _("Please try again"))
+      : said.right ? badge("right", `✓ ${_("Right")}`)
+      : badge("wrong", `✗ ${_("Not right")}`);
     reply.innerHTML = `${mark} ${text}`;
     return said;
   }
   const form = { single: oneOf, multiple: someOf, number: field, expression: field }[asked.kind];
   const earlier = remembered()[asked.id];
   if (earlier?.right) {
-    reply.innerHTML = `${badge("right", "✓")} You answered this correctly on ${earlier.on}.`;
+    reply.innerHTML = `${badge("right", "✓")} ${
+      _("You answered this correctly on {day}.", { day: earlier.on })}`;
   }
   box.append(...form(asked, answer, forget), reply);
 }
@@ -173,15 +176,15 @@ function someOf(asked, answer, forget) {
   const labels = asked.options.map((option, i) =>
     make("label", { class: "fewshot-choice" }, boxes[i],
       make("span", { html: `${LETTERS[i]}. ${option.html}` })));
-  const check = button("Check", () =>
+  const check = button(_("Check"), () =>
     answer(boxes.flatMap((one, i) => (one.checked ? [LETTERS[i]] : []))));
-  return [make("div", { class: "fewshot-note" }, "One or more are right."), ...labels, check];
+  return [make("div", { class: "fewshot-note" }, _("One or more are right.")), ...labels, check];
 }
 
 function field(asked, answer, forget) {
   const names = asked.names.join(", ");
-  const what = names ? `a formula in ${names}` : "a number, or a formula for it";
-  return typed("Your answer", what, "Check", answer, forget);
+  const what = names ? _("a formula in {names}", { names }) : _("a number, or a formula for it");
+  return typed(_("Your answer"), what, _("Check"), answer, forget);
 }
 
 function typed(label, placeholder, word, enter, forget = () => {}) {
@@ -196,25 +199,25 @@ function typed(label, placeholder, word, enter, forget = () => {}) {
 // ---------------------------------------------------------------- predictions
 
 const inWords = (given) => Array.isArray(given)
-  ? given.map(([x, y]) => `${+y.toFixed(4)} at ${x}`).join(", ")
+  ? given.map(([x, y]) => _("{y} at {x}", { y: +y.toFixed(4), x })).join(", ")
   : typeof given === "number" ? `${+given.toPrecision(6)}` : given.replace(/\.$/, "");
 
 function mountPrediction(box, asked) {
   const said = make("div", { role: "status", class: "fewshot-reply" });
   function enter(given) {
     remember(asked.id, { given });
-    said.textContent = given === null ? "Skipped. Read on."
-      : `You predict: ${inWords(given)}. Read on and compare.`;
+    said.textContent = given === null ? _("Skipped. Read on.")
+      : _("You predict: {given}. Read on and compare.", { given: inWords(given) });
   }
-  const refuse = () => { said.textContent = `Please enter ${asked.wanted}.`; };
+  const refuse = () => { said.textContent = _("Please enter {wanted}.", { wanted: asked.wanted }); };
   const earlier = remembered()[asked.id]?.given;
   if (earlier !== undefined && earlier !== null) {
-    said.textContent = `✓ You predicted: ${inWords(earlier)}.`;
+    said.textContent = `✓ ${_("You predicted: {given}.", { given: inWords(earlier) })}`;
   }
   const form = { choice: predictChoice, number: predictNumber, curve: predictCurve }[asked.kind];
   box.append(
-    make("div", { class: "fewshot-note" }, "Nothing depends on it. Predict, then read on."),
-    ...form(asked, enter, refuse, earlier), button("Skip", () => enter(null)), said);
+    make("div", { class: "fewshot-note" }, _("Nothing depends on it. Predict, then read on.")),
+    ...form(asked, enter, refuse, earlier), button(_("Skip"), () => enter(null)), said);
 }
 
 function predictChoice(asked, enter) {
@@ -225,7 +228,7 @@ function predictChoice(asked, enter) {
 }
 
 function predictNumber(asked, enter, refuse) {
-  return typed("Your prediction", asked.wanted, "Record", (text) => {
+  return typed(_("Your prediction"), asked.wanted, _("Record"), (text) => {
     try {
       const value = evaluate(text);
       if (value >= asked.low && value <= asked.high) enter(value);
@@ -248,11 +251,12 @@ function predictCurve(asked, enter, refuse, earlier) {
     slider.addEventListener("input", () => {
       shown.textContent = Number(slider.value).toFixed(2);
     });
-    const name = `${asked.ylabel} at ${asked.x[i]} ${asked.xlabel}`;
+    const name = _("{ylabel} at {x} {xlabel}",
+      { ylabel: asked.ylabel, x: asked.x[i], xlabel: asked.xlabel });
     return make("label", { class: "fewshot-slider" }, make("span", {}, name), slider, shown);
   });
   const record = () => enter(asked.x.map((x, i) => [x, Number(sliders[i].value)]));
-  return [...rows, button("Record", record)];
+  return [...rows, button(_("Record"), record)];
 }
 
 // ---------------------------------------------------------------- the page

@@ -1,5 +1,5 @@
 // The switchboard: three mixtures share the network's posterior until a condition is broken.
-import { add, button, choice, COLOURS, draggable, follow, frame, largest, logSoftmax, mark, planePanel, rgb, sign, STAR } from "./common.js";
+import { add, button, choice, COLOURS, draggable, follow, frame, largest, logSoftmax, mark, planePanel, rgb, sign, speak, STAR, _ } from "./common.js";
 
 /** All conditions hold. */
 export const OFF = {
@@ -13,11 +13,11 @@ export function mixtures(data) {
   const dot = (a, b) => a[0] * b[0] + a[1] * b[1];
   const means = (change) => apart.map((c) => c.map((one, d) => change(one, d) + middle[d]));
   return [
-    { name: "centres c, variance ½", means: means((one) => one), variance: 0.5, scale: 1,
+    { name: _("centres c, variance ½"), means: means((one) => one), variance: 0.5, scale: 1,
       weights: apart.map(() => 0) },
-    { name: "centres c + a/2, variance ½", means: means((one, d) => one + data.tilt[d] / 2),
+    { name: _("centres c + a/2, variance ½"), means: means((one, d) => one + data.tilt[d] / 2),
       variance: 0.5, scale: 1, weights: apart.map((c) => dot(c, data.tilt)) },
-    { name: "centres c/2, variance ¼", means: means((one) => one / 2), variance: 0.25, scale: 0.5,
+    { name: _("centres c/2, variance ¼"), means: means((one) => one / 2), variance: 0.25, scale: 0.5,
       weights: apart.map((c) => -dot(c, c) / 2) },
   ];
 }
@@ -88,7 +88,8 @@ export function compare(data, switches) {
 
 export function render({ model, el }) {
   const data = model.get("data");
-  const { root, say } = frame(el, "Three mixtures, one posterior, and switches");
+  speak(data.words);
+  const { root, say } = frame(el, _("Three mixtures, one posterior, and switches"));
   const all = mixtures(data);
   let switches = { ...OFF };
   let dark = false;
@@ -96,33 +97,33 @@ export function render({ model, el }) {
   let at = data.query;
   const controls = add(root, "div", { class: "fsm-row" });
   const times = (values) => values.map((one) => `× ${one}`);
-  const squares = { squared_euclidean: "squared", euclidean: "not squared" };
+  const squares = { squared_euclidean: _("squared"), euclidean: _("not squared") };
   const options = [
-    ["prior", "prior (liver : spleen : kidney)", data.priors, data.priors.map((p) => `× ${p} : 1 : 1`)],
-    ["width", "variance of the liver", data.widths, times(data.widths)],
-    ["stretch", "variance of brightness", data.stretches, times(data.stretches)],
-    ["lumps", "spleens", [false, true], ["in one lump", "in two lumps"]],
-    ["distance", "network: distance", data.distances, data.distances.map((d) => squares[d])],
-    ["shots", "network: prototypes", data.shots,
-      data.shots.map((n) => (n ? `means of ${n} each` : "true centres"))],
+    ["prior", _("prior (liver : spleen : kidney)"), data.priors, data.priors.map((p) => `× ${p} : 1 : 1`)],
+    ["width", _("variance of the liver"), data.widths, times(data.widths)],
+    ["stretch", _("variance of brightness"), data.stretches, times(data.stretches)],
+    ["lumps", _("spleens"), [false, true], [_("in one lump"), _("in two lumps")]],
+    ["distance", _("network: distance"), data.distances, data.distances.map((d) => squares[d])],
+    ["shots", _("network: prototypes"), data.shots,
+      data.shots.map((n) => (n ? _("means of {n} each", { n }) : _("true centres")))],
   ];
   const selects = options.map(([name, title, values, texts]) => choice(controls, title, texts, 0,
     (i) => { switches = { ...switches, [name]: values[i] }; update(); }));
-  button(controls, "All off", () => {
+  button(controls, _("All off"), () => {
     switches = { ...OFF };
     selects.forEach((select) => { select.value = 0; });
     update();
   });
-  add(root, "p", {}, "Colour: which class, and how dense. Solid line: the mixture's border. Dashed " +
+  add(root, "p", {}, _("Colour: which class, and how dense. Solid line: the mixture's border. Dashed " +
     "line: the network's border, the same in all three. Drag the diamond (or use the arrow keys) to read " +
-    "the probabilities at a point.");
+    "the probabilities at a point."));
   const row = add(root, "div", { class: "fsm-row", style: "align-items:start" });
   const panels = all.map((mixture) => {
     const panel = planePanel(row, data, mixture.name, 21);
     const stars = mixture.means.map(([x, y], k) => add(panel.svg, "path", { d: STAR,
       fill: COLOURS[k], stroke: "white", "stroke-width": 1.5,
       transform: `translate(${panel.x(x)} ${panel.y(y)}) scale(1.3)`, "aria-hidden": "true" }));
-    const probe = mark(panel.svg, "M0 -12L12 0L0 12L-12 0Z", "#222222", `point, ${mixture.name}`);
+    const probe = mark(panel.svg, "M0 -12L12 0L0 12L-12 0Z", "#222222", _("point, {name}", { name: mixture.name }));
     probe.setAttribute("aria-valuemin", data.limits[0]);
     probe.setAttribute("aria-valuemax", data.limits[1]);
     draggable(panel.svg, probe, (x, y) => move(panel.value(x, y)),
@@ -131,10 +132,11 @@ export function render({ model, el }) {
   });
   const table = add(root, "table");
   const head = add(add(table, "thead"), "tr");
-  for (const text of ["at the diamond", ...data.names, "largest |Δp|", "plane decided otherwise"]) {
+  for (const text of [_("at the diamond"), ...data.names, _("largest |Δp|"),
+    _("plane decided otherwise")]) {
     add(head, "th", { scope: "col" }, text);
   }
-  const lines = ["the network", ...all.map((one) => one.name)].map((name) => {
+  const lines = [_("the network"), ...all.map((one) => one.name)].map((name) => {
     const tr = add(add(table, "tbody"), "tr");
     add(tr, "th", { scope: "row", style: "font-weight:normal" }, name);
     return [0, 1, 2, 3, 4].map(() => add(tr, "td", {}, "–"));
@@ -182,11 +184,12 @@ export function render({ model, el }) {
       (switches[name] === OFF[name] ? [] : `${title}: ${texts[values.indexOf(switches[name])]}`));
     const gaps = found.map(({ apart }) => apart);
     const amount = Math.max(...gaps) < 1e-6
-      ? "The three mixtures and the network agree: no probability differs by more than 0.000001."
-      : `From the network, a probability differs by up to ${gaps.map((g) => sign(g)).join(", ")} in ` +
-        `the three mixtures; ${found.map((one) => `${sign(100 * one.otherwise, 0)} %`).join(", ")} ` +
-        "of the plane is decided otherwise.";
-    say(`${on.length ? on.join("; ") : "All conditions hold"}. ${amount}`);
+      ? _("The three mixtures and the network agree: no probability differs by more than 0.000001.")
+      : _("From the network, a probability differs by up to {gaps} in the three mixtures; {shares} " +
+        "of the plane is decided otherwise.", { gaps: gaps.map((g) => sign(g)).join(_(", ")),
+        shares: found.map((one) => `${sign(100 * one.otherwise, 0)} %`).join(_(", ")) });
+    const held = on.length ? _("{switches}.", { switches: on.join(_("; ")) }) : _("All conditions hold.");
+    say(`${held} ${amount}`);
   }
 
   function update() {

@@ -7,11 +7,14 @@ import json
 import re
 from typing import Any
 
+from fewshot_lib.checker.language import words
 from fewshot_lib.checker.markup import inline
 from fewshot_lib.reading.predict import Prediction
 from fewshot_lib.reading.predict import find as find_prediction
 from fewshot_lib.reading.question import Question, points, values
 from fewshot_lib.reading.question import find as find_question
+
+_ = words("reading")
 
 #: The frame that a saved notebook holds, and the call in it that names what is asked.
 FRAME = re.compile(
@@ -35,10 +38,10 @@ def frame(name: str, is_prediction: bool) -> str:
     """Give a question or prediction as HTML: its text, its data, and a form without JavaScript."""
     if is_prediction:
         predicted = find_prediction(name)
-        word, text, data = "Your prediction.", predicted.text, prediction_data(predicted)
+        word, text, data = _("Your prediction."), predicted.text, prediction_data(predicted)
     else:
         asked = find_question(name)
-        word, text, data = "Question.", asked.text, question_data(asked)
+        word, text, data = _("Question."), asked.text, question_data(asked)
     rows = "".join(f"<li>{option['html']}</li>" for option in data["options"])
     still = f'<ol class="fewshot-still-form" type="A">{rows}</ol>' if rows else ""
     return (

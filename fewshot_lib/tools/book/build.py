@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import re
 import shutil
@@ -15,8 +14,9 @@ from pathlib import Path
 
 import nbformat
 
-from fewshot_lib.tools.book import paper
-from fewshot_lib.tools.book.prepare import front_picture, joined, prepare
+from fewshot_lib.checker import language as speech
+from fewshot_lib.tools.book import edition, paper
+from fewshot_lib.tools.book.prepare import front_picture, prepare
 
 HERE = resources.files("fewshot_lib.tools.book")
 #: Files of the course that become pages as they are.
@@ -38,14 +38,32 @@ def build(course: Path, target: Path) -> Path:
         RuntimeError: Sphinx failed or warned (of a link that does not arrive, say); the message
             holds what it said.
     """
-    source, html = target / "source", target / "html"
+    first = _made(course, target / "source", target / "html", speech.SOURCE)
+    for language in edited(course):
+        short = speech.short(language)
+        _made(course, target / f"source-{short}", target / "html" / short, language)
+    return first
+
+
+def edited(course: Path) -> list[str]:
+    """List the languages, beside English, in which there are notebooks."""
+    found = speech.languages()[1:]
+    return [one for one in found if any((course / "notebooks" / speech.short(one)).glob("*.ipynb"))]
+
+
+def _made(course: Path, source: Path, html: Path, language: str) -> Path:
+    """Make the pages of one language."""
     for folder in (source, html):
         shutil.rmtree(folder, ignore_errors=True)
-    lay_out(course, source)
+    with speech.speaking(language):
+        if language == speech.SOURCE:
+            lay_out(course, source)
+        else:
+            edition.lay_out(course, source, language)
     done = subprocess.run(
         [
             *(sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"),
-            *("-d", str(target / "doctrees"), str(source), str(html)),
+            *("-d", str(source.with_name(f"{source.name}-trees")), str(source), str(html)),
         ],
         capture_output=True,
         text=True,
@@ -65,14 +83,16 @@ def lay_out(course: Path, source: Path) -> None:
         folder = source if part == "pages" else source / f"_{part}"
         with resources.as_file(HERE / part) as own:
             shutil.copytree(own, folder, dirs_exist_ok=True)
-    (source / "conf.py").write_text((HERE / "conf.py").read_text("utf-8"), encoding="utf-8")
-    (source / "book.json").write_text(json.dumps(addresses(course)), encoding="utf-8")
+    edition.settings(course, source, addresses(course), edited(course))
     for part in ("notebooks", "exercises"):
         (source / "_extra" / part).mkdir(parents=True)
         (source / part).mkdir(exist_ok=True)
         for path in sorted((course / part).glob("*.ipynb")):
             shutil.copy(path, source / "_extra" / part)
             notebook = prepare(nbformat.read(path, as_version=4), path.name)
+            for cell in notebook.cells:
+                if cell.cell_type == "markdown":
+                    cell.source = edition.switched(cell.source, part, course)
             nbformat.write(notebook, source / part / path.name)
         for path in (course / part).glob("*.md"):
             write(source / part / path.name, link_to_files(path.read_text("utf-8"), course))
@@ -89,8 +109,7 @@ def lay_out(course: Path, source: Path) -> None:
     write(source / "exercises" / "on-paper.md", paper.on_paper(course))
     for name in paper.INTERFACES:
         write(source / "api" / f"{name}.md", paper.interface(name))
-    script = f'(() => {{\n"use strict";\n{joined("questions")}\nmountAll();\n}})();\n'
-    write(source / "_static" / "questions.js", script)
+    edition.scripts(source)
     (source / "_static" / "mathjax").mkdir()
     shutil.copy(mathjax(), source / "_static" / "mathjax")
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 BOOK = json.loads((Path(__file__).parent / "book.json").read_text(encoding="utf-8"))
 
-project = "Few-shot medical image segmentation"
+project = BOOK["title"]
 html_title = project
-language = "en"
+language = BOOK["language"]
+html_search_language = "en"  # English and Chinese: see the extension
+html_context = {"editions": BOOK["editions"], "words": BOOK["words"]}
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
@@ -55,10 +57,10 @@ html_theme_options = {
     "navbar_persistent": [],  # the search has its place in the sidebar
     "use_download_button": False,
     "use_fullscreen_button": False,
-    "search_bar_text": "Search",
+    "search_bar_text": BOOK["words"]["search"],
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
-    "article_header_end": ["article-header-buttons.html"],
+    "article_header_end": ["language.html", "article-header-buttons.html"],
     "footer_content_items": ["progress.html"],
 }
 if BOOK["repository"]:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import nbformat
 
-from fewshot_lib.checker.language import words
+from fewshot_lib.checker import language as speech
+from fewshot_lib.reading.moving import told
 from fewshot_lib.tools.book.asked import make_live
 
-_ = words("reading")
+_ = speech.words("book")
 
 #: Where the modules that run in a browser are.
 MODULES = resources.files("fewshot_lib.reading") / "modules"
@@ -38,9 +39,10 @@ def prepare(notebook: nbformat.NotebookNode, name: str) -> nbformat.NotebookNode
             if page is not None:
                 output["data"]["text/html"] = for_the_page("".join(page))
                 modules += MOVING.findall("".join(page))
+    words = _("save the file in the course's folder and open it in JupyterLab.")
     link = (
-        f'\n\n<p class="fewshot-open"><a href="{name}" download>Open this page as a notebook</a>: '
-        "save the file in the course's folder and open it in JupyterLab.</p>"
+        f'\n\n<p class="fewshot-open"><a href="{name}" download>'
+        f"{_('Open this page as a notebook')}</a>{_(': ')}{words}</p>"
     )
     for cell in notebook.cells[:1]:
         cell["source"] += link
@@ -118,7 +120,7 @@ def joined(name: str) -> str:
 
 def start(name: str) -> str:
     """Give the script that sets one moving picture going in its places on a page."""
-    data = json.loads((MODULES / f"{name}.json").read_text(encoding="utf-8"))
+    data = told(name)
     inside = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
     return (
         f'<script type="module">\n{joined(name)}\nconst data = {inside};\n'
@@ -131,8 +133,8 @@ def start(name: str) -> str:
 
 
 def front_picture(course: Path) -> str:
-    """Give the first page's picture, the organ that moves or its still, as raw HTML in MyST."""
-    alt = (
+    """Give the picture of the first page, the organ that moves or its still, as raw HTML."""
+    alt = _(
         "A slice of an abdomen in three pictures: the labelled example, the same slice moved to "
         "the side, and what the note's network draws: the organs where the example had them."
     )

@@ -71,12 +71,44 @@ def edition(
     return made
 
 
+def readme(course: Path, language: str) -> str:
+    """Make README of another language from README.md and the catalogues.
+
+    The rows of the ledger are said by the ledger's own catalogues.
+    """
+    known = speech.catalogue(language, "readme")
+    cells = {**speech.catalogue(language, "claims"), **speech.catalogue(language, "reading")}
+
+    def cell(text: str) -> str:
+        sign, _, status = text.partition(" ")
+        return f"{sign} {cells[status]}" if status in cells else cells.get(text, text)
+
+    def say(unit: str) -> str:
+        if unit.startswith("| §"):
+            return f"| {' | '.join(cell(one.strip()) for one in unit.strip('| ').split(' | '))} |"
+        return known.get(unit, unit)
+
+    own = readme_file(course, language).name
+    text = translate((course / "README.md").read_text(encoding="utf-8"), say)
+    return text.replace(f"]({own})", "](README.md)")
+
+
+def readme_file(course: Path, language: str) -> Path:
+    """Name the file of README in a language."""
+    return course / f"README.{speech.short(language)}.md"
+
+
 def relinked(markdown: str, notebook: str, language: str, there: Sequence[str]) -> str:
     """Lead the links of a text that has moved into the folder of its language.
 
     >>> relinked("[a](01_b.ipynb), [c](../exercises/01_c.ipynb)", "notebooks/00_a", "zh_CN",
     ...          ["exercises/01_c"])
     '[a](../01_b.ipynb), [c](../../exercises/zh/01_c.ipynb)'
+
+    A link to the notebook's own edition, by which one changes to it, leads back:
+
+    >>> relinked("[English](zh/00_a.ipynb)", "notebooks/00_a", "zh_CN", [])
+    '[English](../00_a.ipynb)'
     """
     folder, below = notebook.partition("/")[0], speech.short(language)
 
@@ -85,7 +117,12 @@ def relinked(markdown: str, notebook: str, language: str, there: Sequence[str]) 
         if re.match(r"[a-z]+:", target) or not target:
             return match.group()
         goal = posixpath.normpath(f"{folder}/{target}")
-        if goal.removesuffix(".ipynb") in there:
+        if goal == f"{folder}/{below}/{posixpath.basename(notebook)}.ipynb":
+            goal = f"{notebook}.ipynb"
+            there_too: Sequence[str] = ()
+        else:
+            there_too = there
+        if goal.removesuffix(".ipynb") in there_too:
             goal = f"{posixpath.dirname(goal)}/{below}/{posixpath.basename(goal)}"
         return f"]({posixpath.relpath(goal, f'{folder}/{below}')}{mark}{anchor})"
 
@@ -100,7 +137,7 @@ def build_edition(
     Arguments:
         course: the course's folder.
         language: "zh_CN".
-        only: "00_start_here", "exercises/01_dice"; all that have a catalogue by default.
+        only: "00_start_here", "exercises/01_dice", "README"; all that have a catalogue by default.
         say: is given one line per notebook.
 
     Returns:
@@ -110,7 +147,13 @@ def build_edition(
         NoSuchNotebook: a named one does not exist, or has no catalogue.
     """
     every = translatable(course, language)
-    wanted = _chosen(every, only)
+    if _has_readme(course, language) and (not only or "README" in only):
+        front = readme_file(course, language)
+        front.write_text(readme(course, language), encoding="utf-8")
+        say(f"{front.name}: built")
+    if list(only) == ["README"]:
+        return 0
+    wanted = _chosen(every, [name for name in only if name != "README"])
     there = [one for one in every if one in wanted or path_of(course, one, language).is_file()]
     failed = 0
     with tempfile.TemporaryDirectory(prefix="fewshot-edition-") as scratch:
@@ -169,6 +212,12 @@ def problems(course: Path, language: str) -> list[str]:
         for source, said in known.items():
             wrong = guards.differences(source, said) + guards.wrong_terms(source, said, terms)
             found += [f"{name}: {line}: {source[:50]!r}" for line in wrong]
+    if _has_readme(course, language):
+        front = readme_file(course, language)
+        if not front.is_file() or front.read_text(encoding="utf-8") != readme(course, language):
+            found.append(
+                f"{front.name} is not what the catalogue makes of README.md; build it again"
+            )
     there = translatable(course, language)
     for name in there:
         file = path_of(course, name, language)
@@ -206,6 +255,10 @@ def unlike(
                 differ = sorted((numbers[0] - numbers[1]) + (numbers[1] - numbers[0]))
                 found.append(f"cell {other.id} puts out other numbers: {', '.join(differ[:5])}")
     return found
+
+
+def _has_readme(course: Path, language: str) -> bool:
+    return (course / "README.md").is_file() and speech.file(language, "readme").is_file()
 
 
 def _kind(output: nbformat.NotebookNode) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from fewshot_lib.checker.notebook import source_of
+from fewshot_lib.reading.moving import spoken as in_script
 from fewshot_lib.tools.language.paragraphs import units
 
 Found = Iterator[tuple[int, str | None, str, list[str]]]
@@ -43,6 +44,34 @@ def markdown_cells(file: IO[bytes], *_: Any) -> Found:
         if cell["cell_type"] == "markdown":
             for unit in units(source_of(cell)):
                 yield number, None, unit, [f"cell {cell['id']}"]
+
+
+#: The part of README.md that is made of the ledger's rows, which have catalogues of their own.
+LEDGER = re.compile(r"(<!-- claim ledger -->\n.*?<!-- end -->)", re.S)
+
+
+def readme_words(file: IO[bytes], *_: Any) -> Found:
+    """Extract the paragraphs of README.md, without the rows of the ledger."""
+    for part in LEDGER.split(file.read().decode()):
+        for unit in units(part):
+            if not unit.startswith("| §") and not re.fullmatch(r"<!--[^>]*-->", unit):
+                yield 0, None, unit, []
+
+
+#: Of the book's first page: lists of pages, which are no text but for their captions.
+LISTED = re.compile(r"(:::\{toctree\}\n.*?\n:::\n)", re.S)
+
+
+def page_words(file: IO[bytes], *_: Any) -> Found:
+    """Extract the paragraphs of a page of the book, and the captions of its lists of pages."""
+    for part in LISTED.split(file.read().decode()):
+        caption = re.search(r"^:caption: (.*)$", part, re.M)
+        if LISTED.match(part):
+            yield from [(0, None, caption[1], [])] if caption else []
+        else:
+            for unit in units(part.replace("\n:::", "\n\n:::")):
+                if not unit.startswith((":::", "<!--")):
+                    yield 0, None, unit, []
 
 
 def captions(file: IO[bytes], *_: Any) -> Found:
@@ -96,6 +125,123 @@ def spoken(file: IO[bytes], *_: Any) -> Found:
             yield node.lineno, "_", value.value, []
 
 
+def module_words(file: IO[bytes], *_: Any) -> Found:
+    """Extract what a JavaScript module says by ``_("…")``."""
+    for text in in_script(file.read().decode()):
+        yield 0, "_", text, []
+
+
+def module_names(file: IO[bytes], *_: Any) -> Found:
+    """Extract the names of classes and axes that a module is given."""
+    read = json.load(file)
+    for text in [*read.get("names", ()), *read.get("axes", ())]:
+        yield 0, None, text, []
+
+
+def outcomes(file: IO[bytes], *_: Any) -> Found:
+    """Extract what an exercise says of cases and results: names of cases, what laws have found.
+
+    It is put together where answers run or are judged, in English, and said again for the reader
+    (``retold``). A value put in becomes a ``{gap}``.
+    """
+    tree = ast.parse(file.read())
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and not _is_solution(node):
+            for part in _texts(node.body):
+                text = _with_gaps(part)
+                if re.search(r"[^\W\d_]{2}", re.sub(r"\{\w+\}", "", text)):
+                    yield part.lineno, None, text, [f"{node.name}, line {part.lineno}"]
+
+
+#: Where the grader's modules say what students read: lists of sentences, errors, functions.
+LISTS = {"remarks", "notes", "look_at", "left_out", "said", "places"}
+SAYING = {"_how", "_why", "_first", "_in_our_words", "_duration", "lateness", "too_large", "_also"}
+
+
+def remarks(file: IO[bytes], *_: Any) -> Found:
+    """Extract what the grader says of a submission, as :func:`outcomes` does of results.
+
+    The teacher reads it in English; in a student's feedback it is said again.
+    """
+    tree = ast.parse(file.read())
+    for node in ast.walk(tree):
+        said: list[ast.AST] = []
+        match node:
+            case ast.Call(func=ast.Attribute(value=holder, attr="append" | "insert"), args=args):
+                name = getattr(holder, "id", getattr(holder, "attr", ""))
+                said += args if name in LISTS else []
+            case ast.Call(func=ast.Name(id="Unreadable" | "Late"), args=args):
+                said += args
+            case ast.Assign(targets=[ast.Name(id="said" | "thing" | "whole" | "_NOT_GIVEN")]):
+                said += [node.value]
+            case ast.Assign(targets=[ast.Subscript(value=ast.Name(id="look_at"))]):
+                said += [node.value]
+            case ast.AugAssign(target=ast.Name(id="look_at")):
+                said += [*getattr(node.value, "args", ())]
+            case ast.FunctionDef(name=name) if name in SAYING:
+                said += [*node.body]
+        for part in _texts(said):
+            text = _with_gaps(part)
+            pattern = re.search(r"[|\\^]|\(\?", text)  # of an error, no sentence
+            if not pattern and re.search(r"[^\W\d_]{2}", re.sub(r"\{\w+\}", "", text)):
+                yield part.lineno, None, text, [f"line {part.lineno}"]
+
+
+def template_words(file: IO[bytes], *_: Any) -> Found:
+    """Extract what a template of a page says by ``_("…")``."""
+    for text in re.findall(r'\b_\("((?:[^"\\]|\\.)*)"\)', file.read().decode()):
+        yield 0, "_", text, []
+
+
+def _is_solution(function: ast.FunctionDef) -> bool:
+    calls = [one.func for one in function.decorator_list if isinstance(one, ast.Call)]
+    return any(isinstance(called, ast.Name) and called.id == "answer" for called in calls)
+
+
+def _texts(nodes: Sequence[ast.AST]) -> Iterator[ast.expr]:
+    """Give the texts that code says: no docstring, no key, no argument by name, none to compare."""
+    for node in nodes:
+        match node:
+            case ast.Constant(value=str()):
+                yield node
+            case ast.JoinedStr(values=parts):
+                yield node
+                for part in parts:
+                    if isinstance(part, ast.FormattedValue) and isinstance(part.value, ast.IfExp):
+                        yield from _texts([part.value.body, part.value.orelse])
+            case ast.Dict(values=said):
+                yield from _texts(said)
+            case ast.Expr(value=ast.Constant()) | ast.Subscript() | ast.Compare():
+                pass
+            case ast.Call(func=func, args=args):
+                called = getattr(func, "id", getattr(func, "attr", ""))
+                if called in ("Case", "append", "zip", "scatter"):
+                    yield from _texts(args)
+            case _:
+                yield from _texts(list(ast.iter_child_nodes(node)))
+
+
+def _with_gaps(text: ast.expr) -> str:
+    """Write an f-string as words with gaps, each with a name of its own."""
+    if isinstance(text, ast.Constant):
+        return str(text.value)
+    assert isinstance(text, ast.JoinedStr)
+    written: list[str] = []
+    names: set[str] = set()
+    for part in text.values:
+        if isinstance(part, ast.FormattedValue):
+            found = [n for n in ast.walk(part.value) if isinstance(n, ast.Name | ast.Attribute)]
+            name = getattr(found[0], "attr", getattr(found[0], "id", "")) if found else "gap"
+            while name in names:
+                name += "_"
+            names.add(name)
+            written.append(f"{{{name}}}")
+        else:
+            assert isinstance(part, ast.Constant)
+            written.append(str(part.value))
+    return "".join(written)
+
+
 def _parsed(source: str) -> ast.AST:
     try:
         return ast.parse(source)
@@ -125,8 +271,10 @@ def names(course: Path) -> list[str]:
     """List the catalogues: one per notebook and exercise, and one for each part of the library."""
     lessons = [f"notebooks/{path.stem}" for path in sorted((course / "notebooks").glob("*.ipynb"))]
     asked = [path.stem.partition("_")[2] for path in sorted((course / "exercises").glob("*.ipynb"))]
-    parts = ["captions", "questions", "predictions", "claims", "checker", "reading", "cli"]
-    return [*lessons, *(f"exercises/{word}" for word in asked), *parts]
+    words = ["captions", "questions", "predictions", "claims"]
+    parts = ["checker", "outcomes", "reading", "figures", "modules", "feedback", "book", "cli"]
+    front = ["readme"] if (course / "README.md").is_file() else []
+    return [*lessons, *(f"exercises/{word}" for word in asked), *words, *parts, *front]
 
 
 def extract(course: Path, name: str) -> list[Unit]:
@@ -152,6 +300,31 @@ def extract(course: Path, name: str) -> list[Unit]:
         files = [(captions, sorted(course.glob("*s/[0-9]*.ipynb")))]
     elif name in ("questions", "predictions"):
         files = [(toml_words, sorted((reading / name).glob("*.toml")))]
+    elif name == "outcomes":
+        asked = sorted((library / "exercises").glob("*.py"))
+        files = [(outcomes, [path for path in asked if path.stem != "fixtures"])]
+    elif name == "modules":
+        scripts = sorted((reading / "modules").glob("*.js"))
+        scripts += sorted((library / "tools/book/static").glob("*.js"))
+        data = sorted((reading / "modules").glob("*.json"))
+        files = [(module_words, scripts), (module_names, data)]
+    elif name == "feedback":
+        grader = library / "grader"
+        said = ("assemble", "attempt", "choice", "marks", "reader", "recognise", "rows")
+        files = [
+            (template_words, sorted((grader / "templates").glob("*.j2"))),
+            (spoken, [grader / "report.py", grader / "selfcheck.py"]),
+            (remarks, [grader / f"{one}.py" for one in said]),
+        ]
+    elif name == "readme":
+        files = [(readme_words, [course / "README.md"])]
+    elif name == "book":
+        book = library / "tools/book"
+        files = [
+            (page_words, sorted((book / "pages").glob("*.md"))),
+            (template_words, sorted((book / "templates").glob("*.html"))),
+            (spoken, [book / "edition.py", book / "prepare.py"]),
+        ]
     elif name == "claims":
         files = [(toml_words, [reading / "claims.toml"])]
     else:
@@ -165,4 +338,7 @@ def extract(course: Path, name: str) -> list[Unit]:
                 for _, _, text, comments in extractor(file):
                     where = f"{path.name}: {comments[0]}" if comments else path.name
                     found.setdefault(str(text), Unit(str(text), where))
+    if name == "modules":  # what Python says as well is in its catalogue
+        for unit in extract(course, "reading"):
+            found.pop(unit.text, None)
     return list(found.values())

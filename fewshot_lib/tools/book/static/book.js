@@ -14,7 +14,8 @@ for (const button of document.querySelectorAll(".fewshot-print")) {
 }
 if (location.protocol === "file:" && /search\.html$/.test(location.pathname)) {
   const note = document.createElement("p");
-  note.textContent = "The search needs a server, because a browser lets no page on disk read its"
-    + " neighbours. Run “python -m http.server” in the folder of these pages.";
+  const _ = (text) => (window.fewshotWords ?? {})[text] ?? text;
+  note.textContent = _("The search needs a server, because a browser lets no page on disk read its"
+    + " neighbours. Run “python -m http.server” in the folder of these pages.");
   document.querySelector("#searchbox, .bd-article")?.before(note);
 }
