@@ -212,6 +212,13 @@ def segment(
     overlay: Annotated[
         Path | None, typer.Option(help="A .png for a picture of the labels on slices of QUERY.")
     ] = None,
+    probability: Annotated[
+        Path | None, typer.Option(help="A .nii.gz for the calibrated probability of each label.")
+    ] = None,
+    reject: Annotated[
+        float | None,
+        typer.Option(help="Voxels of a lower probability (0 to 1) are written as undecided."),
+    ] = None,
 ) -> None:
     """Label a scan like another one, without training; for learning, not for patients.
 
@@ -238,6 +245,8 @@ def segment(
                 overwrite=overwrite,
                 resample=resample,
                 overlay=overlay,
+                probability=probability,
+                reject=reject,
                 progress=show,
             )
         except segmenting.VolumeError as error:

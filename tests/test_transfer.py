@@ -19,6 +19,7 @@ from fewshot_lib.transfer import (
     PretrainedMissing,
     RememberingEncoder,
     TransferSegmenter,
+    calibrate,
     pretrained_available,
     view,
 )
@@ -332,3 +333,36 @@ def test_borrowed_weights_stay_as_they_are():
 def test_blocks_that_are_not_there_are_refused(blocks):
     with pytest.raises(ValueError, match="ascending"):
         ImageNetEncoder(blocks=blocks)
+
+
+def test_a_temperature_makes_a_confidence_as_high_as_the_share_that_is_right() -> None:
+    support = anatomy.make_volumes(1, n_slices=10, size=32, seed=2)[0]
+    surer = TransferSegmenter(Patches(), size=32, scale=1000.0)
+    found = calibrate(surer, support)
+    assert found.n_slices == 8
+    assert found.temperature > 1.5
+    assert found.before - found.accuracy > 0.1  # too sure
+    assert abs(found.after - found.accuracy) < found.before - found.accuracy
+    surer.fit(support)
+    plain, scaled = (surer.predict(support, temperature=t) for t in (1.0, found.temperature))
+    assert torch.equal(plain.labels, scaled.labels)
+    assert bool((scaled.confidence <= plain.confidence + 1e-6).all())
+    with pytest.raises(ValueError, match="temperature must be positive, got 0"):
+        surer.predict(support, temperature=0.0)
+
+
+def test_a_slice_that_alone_shows_an_organ_is_not_asked_for_it() -> None:
+    support = anatomy.make_volumes(1, n_slices=4, size=32, seed=2)[0]
+    only = support.labels.clone()
+    only[0][support.mask("spleen")[0]] = 0
+    keep = torch.tensor([True, True, False, False])
+    only[~keep] = 0
+    liver, spleen = (support.names.index(name) for name in ("liver", "spleen"))
+    alone = torch.where(torch.arange(4)[:, None, None] == 0, only, 0)
+    with pytest.raises(ValueError, match="takes two of them, got 1"):
+        calibrate(TransferSegmenter(Patches(), size=32), dataclasses.replace(support, labels=alone))
+    only[0], only[1] = liver * (only[0] > 0), torch.where(only[1] > 0, liver, 0)
+    only[1, :2, :2] = spleen
+    known = dataclasses.replace(support, labels=only)
+    found = calibrate(TransferSegmenter(Patches(), size=32), known)
+    assert found.n_slices == 2

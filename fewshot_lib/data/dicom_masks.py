@@ -15,6 +15,7 @@ from fewshot_lib.data.dicom import (
     SEGMENTATION,
     STRUCTURES,
     frames_of,
+    is_dicom,
     numbers,
     open_dicom,
     pixels,
@@ -26,13 +27,17 @@ from fewshot_lib.data.report import Report, VolumeError
 OFF_SLICE = 0.25  # of a slice's thickness: how far a contour may lie from the slice's middle
 
 
-def read_dicom_mask(path: Path, picture: nib.Nifti1Image, report: Report) -> nib.Nifti1Image:
+def read_dicom_mask(
+    path: Path, image: Path, picture: nib.Nifti1Image, report: Report
+) -> nib.Nifti1Image:
     """Read a DICOM segmentation (SEG) or structure set (RTSTRUCT) as label numbers.
 
     Arguments:
         path: the file.
-        picture: the image it belongs to; contours are drawn on its grid.
-        report: takes the segments' names and what was left out.
+        image: where the image it belongs to was read from.
+        picture: that image; contours are drawn on its grid.
+        report: takes the segments' names, what was left out, and whether the mask names another
+            series than the image's.
 
     Returns:
         An image of numbers: a SEG's on its own grid, an RTSTRUCT's on the picture's.
@@ -43,6 +48,14 @@ def read_dicom_mask(path: Path, picture: nib.Nifti1Image, report: Report) -> nib
     """
     dataset = open_dicom(str(path), path)
     kind = text(dataset, "SOPClassUID") or text(dataset.file_meta, "MediaStorageSOPClassUID")
+    meant, own = _series_meant(dataset), _series_of(image)
+    if meant and own and own not in meant:
+        report.add(
+            "beware",
+            path,
+            f"it names another series than that of {image} and lies on it by its place alone; make "
+            "sure that both show one person at one time",
+        )
     if kind in SEGMENTATION:
         return _segmentation(path, dataset, report)
     if kind == STRUCTURES:
@@ -51,6 +64,23 @@ def read_dicom_mask(path: Path, picture: nib.Nifti1Image, report: Report) -> nib
         f"{path} is a DICOM image, not a mask; give a segmentation (SEG), a structure set "
         "(RTSTRUCT) or a NIfTI mask"
     )
+
+
+def _series_meant(dataset: Any) -> set[str]:
+    """Give the series for which a mask was drawn, as far as it says."""
+    groups = list(dataset.get("ReferencedSeriesSequence") or [])
+    for frame in dataset.get("ReferencedFrameOfReferenceSequence") or []:
+        for study in frame.get("RTReferencedStudySequence") or []:
+            groups += study.get("RTReferencedSeriesSequence") or []
+    return {text(group, "SeriesInstanceUID") for group in groups} - {""}
+
+
+def _series_of(image: Path) -> str:
+    """Give the series of an image; "" if it is no DICOM."""
+    inside = sorted(image.rglob("*")) if image.is_dir() else [image]
+    slices = (p for p in inside if p.is_file() and p.name.upper() != "DICOMDIR")
+    first = next((p for p in slices if p.stat().st_size and is_dicom(p)), None)
+    return "" if first is None else text(open_dicom(str(first), first), "SeriesInstanceUID")
 
 
 def _segmentation(path: Path, dataset: Any, report: Report) -> nib.Nifti1Image:

@@ -12,6 +12,7 @@ a name they are ``label_1``, ``label_2``, ….
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -22,9 +23,9 @@ from scipy.ndimage import affine_transform
 
 from fewshot_lib.data.dicom import describe_series, is_dicom, open_dicom, read_series
 from fewshot_lib.data.dicom_masks import read_dicom_mask
-from fewshot_lib.data.formats import TOLERANCE_MM, read_file, stem, suffix_of
+from fewshot_lib.data.formats import PICTURES, TOLERANCE_MM, read_file, stem, suffix_of
 from fewshot_lib.data.grid import axial
-from fewshot_lib.data.layouts import CHAOS_NAMES, Pair, find_pairs
+from fewshot_lib.data.layouts import CHAOS_NAMES, Pair, files, find_pairs
 from fewshot_lib.data.report import Report, VolumeError, reporting
 from fewshot_lib.data.resize import pad_square, resize_volume
 from fewshot_lib.episodes import Volume
@@ -115,7 +116,8 @@ def read_pair(
     Arguments:
         image: a file, or a folder with one DICOM series.
         mask: a file on the image's grid (stored in whatever orientation): whole numbers, or a
-            channel of 0 and 1 per class; or a folder of PNG files, one per slice.
+            channel of 0 and 1 per class; or a folder of PNG files, one per slice;
+            or a folder with one such file, or with one per organ.
         subject: the person's name; default the image's file name.
         resample: bring a mask on another grid to the image's, nearest neighbour.
         report: takes what was ignored, changed or assumed; without one each is a warning.
@@ -167,6 +169,16 @@ def mask_type(path: Path) -> np.dtype | None:
 
 def _read_pair(pair: Pair, resample: bool, report: Report, names: dict[int, str]) -> Volume:
     picture = load_image(pair.image, report)
+    inside = {} if pair.organs else files(pair.mask)
+    if not any(suffix_of(path) in PICTURES for path in inside.values()):
+        if len(inside) == 1:  # an archive puts a DICOM mask into a folder of its own
+            report.add("header", pair.mask, f"{next(iter(inside.values())).name} in it is read")
+            pair = replace(pair, mask=next(iter(inside.values())))
+        elif inside:
+            pair = replace(pair, organs=inside)
+            names = dict(enumerate(inside, 1))
+            told = ", ".join(f"{number} {name}" for number, name in names.items())
+            report.add("assumed", pair.mask, f"a mask per organ, numbered by name: {told}")
     if pair.organs:
         marked = _organs(pair, picture, resample, report, names)
     else:
@@ -184,7 +196,7 @@ def _mask(path: Path, image: Path, picture: nib.Nifti1Image, report: Report) -> 
     if suffix_of(path) in (".jpg", ".jpeg"):
         raise VolumeError(f"{path}: JPEG changes the numbers of a mask; save it as PNG")
     if path.is_file() and path.stat().st_size and is_dicom(path):
-        return read_dicom_mask(path, picture, report)
+        return read_dicom_mask(path, image, picture, report)
     marked = read_file(path, report, channels=True)
     array = _whole(np.asanyarray(marked.dataobj), path, report)
     if array.ndim == 4:
@@ -277,7 +289,10 @@ def _dicom_folder(folder: Path, report: Report) -> nib.Nifti1Image:
         if other not in dicoms and dicoms:
             report.add("ignored", other, "no DICOM file, left out")
     if not dicoms:
-        raise VolumeError(f"{folder} holds no DICOM file ({here[0].name} is none)")
+        raise VolumeError(
+            f"{folder} holds no DICOM file ({here[0].name} is none); name a file in it, "
+            "or a folder with one series"
+        )
     folders = sorted({p.parent for p in dicoms if p.name.upper() != "DICOMDIR"})
     if len(folders) > 1:
         listed = [(f, [p for p in dicoms if p.parent == f]) for f in folders]
@@ -351,7 +366,13 @@ def _organs(
         marked = _on_grid(
             picture, _mask(path, pair.image, picture, report), pair.image, path, resample, report
         )
-        here = np.asarray(marked.dataobj) != 0
+        numbered = np.asarray(marked.dataobj)
+        here = numbered != 0
+        if here.any() and numbered[here].min() != numbered.max():
+            raise VolumeError(
+                f"{path} holds several labels, and its folder a mask per organ; name one file as "
+                "the mask"
+            )
         overlap = int((labels[here] > 0).sum())
         if overlap:
             raise VolumeError(

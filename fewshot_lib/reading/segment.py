@@ -69,6 +69,8 @@ def segment_files(
     overwrite: bool = False,
     resample: bool = False,
     overlay: Path | None = None,
+    probability: Path | None = None,
+    reject: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Outcome:
     """Write a mask for ``query``, made from ``support`` and its ``mask``.
@@ -86,6 +88,10 @@ def segment_files(
         overwrite: replace files that are there.
         resample: bring a mask on another grid to its support's, nearest neighbour.
         overlay: a PNG file for a picture of the mask on the query's slices.
+        probability: a NIfTI file for the probability of each voxel's label, float32 in 0 … 1,
+            calibrated on labelled slices of the supports, each left out in turn.
+        reject: in 0 … 1; voxels whose probability is below it are written as undecided, with the
+            number after the mask's largest.
         progress: called with the slices done and all slices.
 
     Returns:
@@ -111,9 +117,15 @@ def segment_files(
     endings = (".png", *WRITTEN) if suffix_of(query) in PICTURES else WRITTEN
     inputs = [*(("support", p) for p in supports), *(("mask", p) for p in masks), ("query", query)]
     _require_writable(out, inputs, overwrite, endings)
+    inputs.append(("mask to write", out))
     if overlay is not None:
         overlay = Path(overlay).expanduser()
-        _require_writable(overlay, [*inputs, ("mask to write", out)], overwrite, (".png",))
+        _require_writable(overlay, inputs, overwrite, (".png",))
+    if probability is not None:
+        probability = Path(probability).expanduser()
+        _require_writable(probability, inputs, overwrite, WRITTEN)
+    if reject is not None and not 0 <= reject <= 1:
+        raise VolumeError(f"--reject is a probability from 0 to 1, got {reject:g}")
     for path in (*supports, *masks, query):
         if not path.exists():
             raise VolumeError(f"there is no file {path}; look at its name and folder")
@@ -124,16 +136,30 @@ def segment_files(
     ]
     asked = read_image(query, report=report)
     remarks = list(map(str, report.remarks))
-    for path, volume in zip(supports, known, strict=True):
-        remarks += _distance(path, volume, query, asked)
-    numbers = sorted({n for v in known for n in v.labels.unique().tolist() if n})
-    found, used = _predict(known, asked, len(numbers), progress)
     picture = load_image(query, Report())
+    for path, volume in zip(supports, known, strict=True):
+        axes = [_axes(image) for image in (load_image(path, Report()), picture)]
+        told = _distance(path, volume, query, asked, axes)
+        remarks += told or [f"{path} and {query} agree in modality, field of view and slicing."]
+    numbers = sorted({n for v in known for n in v.labels.unique().tolist() if n})
+    calibrated = probability is not None or reject is not None
+    found, sure, used, said = _predict(known, asked, len(numbers), calibrated, progress)
+    remarks += said
+    if reject is not None:
+        undecided = sure < reject
+        numbers.append(numbers[-1] + 1)
+        found = torch.where(undecided, numbers[-1], found)
+        remarks.append(
+            f"Undecided: {int(undecided.sum())} voxels have a probability below {reject:g}; they "
+            f"are written as {numbers[-1]}."
+        )
     kinds = [mask_type(path) for path in masks]
     dtype = kinds[0] if len(set(kinds)) == 1 and kinds[0] is not None else None
     if dtype is None or not np.can_cast(np.min_scalar_type(max(numbers)), dtype):
         dtype = np.min_scalar_type(max(numbers))
     _write(as_stored(found.numpy(), picture).astype(dtype), picture, query, out)
+    if probability is not None:
+        _write(as_stored(sure.numpy(), picture), picture, query, probability)
     if overlay is not None:
         _write_overlay(asked, found, overlay)
     return Outcome(
@@ -145,9 +171,35 @@ def segment_files(
     )
 
 
-def _distance(support: Path, known: Volume, query: Path, asked: Volume) -> list[str]:
+def _axes(image: nib.Nifti1Image) -> str:
+    """Name the direction of each stored axis: "RAS"."""
+    return "".join(map(str, nib.aff2axcodes(image.affine)))
+
+
+def _sliced(volume: Volume) -> str:
+    """Name the plane in which a scan was sliced, by its coarsest axis; "" where it has none."""
+    longest = max(volume.spacing)
+    if longest < FAR * sorted(volume.spacing)[1]:
+        return ""
+    return ("axially", "coronally", "sagittally")[volume.spacing.index(longest)]
+
+
+def _distance(
+    support: Path, known: Volume, query: Path, asked: Volume, axes: Sequence[str]
+) -> list[str]:
     """Say in a line each how far support and query differ, and what that usually costs."""
     said = []
+    if axes[0] != axes[1]:
+        said.append(
+            f"{support} is stored as {axes[0]}, {query} as {axes[1]}: both are turned the same way "
+            "when they are read, which costs nothing."
+        )
+    planes = [_sliced(known), _sliced(asked)]
+    if planes[0] != planes[1] and all(planes):
+        said.append(
+            f"{support} is sliced {planes[0]}, {query} {planes[1]}. The method works on axial "
+            "slices, which are coarse in one of them; that usually costs accuracy."
+        )
     kinds = modality(known), modality(asked)
     if kinds[0] != kinds[1]:
         says = ["a CT" if kind == "CT" else "no CT" for kind in kinds]
@@ -173,24 +225,46 @@ def _predict(
     known: list[Volume],
     asked: Volume,
     n_labels: int,
+    calibrated: bool,
     progress: Callable[[int, int], None] | None,
-) -> tuple[torch.Tensor, int]:
-    """Return the query's labels (Z, H, W) in the mask's numbers, and how many slices were used."""
-    from fewshot_lib.transfer import PretrainedMissing, TransferSegmenter
+) -> tuple[torch.Tensor, torch.Tensor, int, list[str]]:
+    """Return the query's labels (Z, H, W) in the mask's numbers, their probabilities, remarks.
+
+    The third value is how many labelled slices were used.
+    """
+    from fewshot_lib.transfer import PretrainedMissing, TransferSegmenter, calibrate
+
+    said: list[str] = []
+    temperature = 1.0
+    labelled = [int(v.labels.flatten(1).any(1).sum()) for v in known]
 
     try:
         segmenter = TransferSegmenter(max_exemplars=min(6144, MAX_EXEMPLARS // (1 + n_labels)))
     except PretrainedMissing as error:
         raise CannotSegment(str(error)) from error
     try:
+        if calibrated and sum(labelled) < 2:
+            said.append(
+                "Beware: one labelled slice cannot be left out, so the probabilities are not "
+                "calibrated; label a second one."
+            )
+        elif calibrated:
+            measured = calibrate(segmenter, known)
+            temperature = measured.temperature
+            said.append(
+                f"Calibrated on {measured.n_slices} labelled slices, each left out in turn: "
+                f"{measured.accuracy:.2f} of their pixels were right, the mean probability was "
+                f"{measured.before:.2f} and is {measured.after:.2f} now (temperature "
+                f"{temperature:.2f}). It holds for scans like the support."
+            )
         segmenter.fit(known if len(known) > 1 else known[0])
-        result = segmenter.predict(asked, progress)
+        result = segmenter.predict(asked, progress, temperature)
     except ValueError as error:  # no body to be found
         raise VolumeError(str(error)) from error
     names = max((v.names for v in known), key=len)  # label_1, label_2, … up to the largest
     numbers = torch.tensor([names.index(name) for name in segmenter.names])
-    labelled = [int(v.labels.flatten(1).any(1).sum()) for v in known]
-    return numbers[result.labels], sum(min(n, segmenter.max_slices) for n in labelled)
+    used = sum(min(n, segmenter.max_slices) for n in labelled)
+    return numbers[result.labels], result.confidence, used, said
 
 
 def _require_writable(
@@ -219,7 +293,7 @@ def _require_writable(
 
 
 def _write(array: NDArray, picture: nib.Nifti1Image, query: Path, out: Path) -> None:
-    """Write labels with the query's geometry."""
+    """Write labels, or probabilities, with the query's geometry."""
     if out.name.endswith(".png"):
         from PIL import Image
 
@@ -239,7 +313,7 @@ def _write(array: NDArray, picture: nib.Nifti1Image, query: Path, out: Path) -> 
         header["cal_min"] = header["cal_max"] = 0
     mask = kind(array.reshape(image.shape), image.affine, header, dtype=array.dtype)
     mask.header.set_data_dtype(array.dtype)
-    mask.header.set_intent("label")
+    mask.header.set_intent("label" if array.dtype.kind in "iu" else "estimate")
     _replace(out, next(s for s in WRITTEN if out.name.endswith(s)), lambda n: nib.save(mask, n))
 
 

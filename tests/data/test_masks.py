@@ -7,13 +7,9 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import pydicom
 import pytest
-from dicom_files import slice_file
+from dicom_files import segmentation, slice_file, structures
 from pydicom.data import get_testdata_file
-from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
-from pydicom.uid import generate_uid
 
 from fewshot_lib.data.report import Report, VolumeError
 from fewshot_lib.data.volumes import read_folder, read_image, read_pair
@@ -249,40 +245,6 @@ def axial_marks() -> np.ndarray:
     return labels
 
 
-def segmentation(folder: Path, labels: np.ndarray, kind: str = "BINARY", **how: object) -> Path:
-    hd = pytest.importorskip("highdicom")
-    from pydicom.sr.codedict import codes
-
-    names = [
-        hd.seg.SegmentDescription(
-            segment_number=n,
-            segment_label=name,
-            segmented_property_category=codes.SCT.Organ,
-            segmented_property_type=codes.SCT.Liver,
-            algorithm_type="MANUAL",
-        )
-        for n, name in ((1, "Liver"), (2, "Spleen"))
-    ]
-    written = hd.seg.Segmentation(
-        source_images=[pydicom.dcmread(p) for p in sorted(folder.iterdir())],
-        pixel_array=labels,
-        segmentation_type=kind,
-        segment_descriptions=names,
-        series_instance_uid=generate_uid(),
-        series_number=2,
-        sop_instance_uid=generate_uid(),
-        instance_number=1,
-        manufacturer="x",
-        manufacturer_model_name="x",
-        software_versions="1",
-        device_serial_number="1",
-        **how,
-    )
-    path = folder.parent / "seg.dcm"
-    written.save_as(path)
-    return path
-
-
 @pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL", "LABELMAP"])
 def test_another_librarys_dicom_segmentation_lies_on_its_series(tmp_path: Path, kind: str) -> None:
     folder = scan(tmp_path / "s")
@@ -303,31 +265,6 @@ def test_segments_that_overlap_or_are_probable_are_refused(tmp_path: Path) -> No
     soft = np.stack([axial_marks() == n for n in (1, 2)], -1) * np.float32(0.5)
     with pytest.raises(VolumeError, match="holds fractions"):
         read_pair(folder, segmentation(folder, soft, "FRACTIONAL"), report=Report())
-
-
-def structures(path: Path, rois: dict[tuple[int, str, str], list[list[tuple]]]) -> Path:
-    """Write contours: (number, name, type) → polygons of (x, y, z), left-posterior mm."""
-    slice_file(path, 0, None, SOPClassUID="1.2.840.10008.5.1.4.1.1.481.3", Modality="RTSTRUCT")
-    dataset = pydicom.dcmread(path)
-    names, contours, kinds = [], [], []
-    for (number, name, kind), polygons in rois.items():
-        one, two, three = Dataset(), Dataset(), Dataset()
-        one.ROINumber, one.ROIName = number, name
-        two.ReferencedROINumber, two.ContourSequence = number, Sequence()
-        three.ReferencedROINumber, three.RTROIInterpretedType = number, kind
-        for points in polygons:
-            contour = Dataset()
-            contour.ContourGeometricType = "CLOSED_PLANAR" if len(points) > 1 else "POINT"
-            contour.ContourData = [v for point in points for v in point]
-            two.ContourSequence.append(contour)
-        names.append(one)
-        contours.append(two)
-        kinds.append(three)
-    dataset.StructureSetROISequence = Sequence(names)
-    dataset.ROIContourSequence = Sequence(contours)
-    dataset.RTROIObservationsSequence = Sequence(kinds)
-    dataset.save_as(path)
-    return path
 
 
 def box(r: tuple[float, float], c: tuple[float, float], z: float) -> list[tuple]:

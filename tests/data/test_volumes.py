@@ -443,7 +443,7 @@ def test_folders_of_a_series_without_dicom_files_are_refused(tmp_path: Path) -> 
     (tmp_path / "anna" / "image").mkdir()
     refused(tmp_path, "image is empty; put the series' DICOM files into it")
     (tmp_path / "anna" / "image" / "notes.txt").write_text("x")
-    refused(tmp_path, re.escape("holds no DICOM file (notes.txt is none)"))
+    refused(tmp_path, re.escape("holds no DICOM file (notes.txt is none); name a file"))
 
 
 def test_pydicom_itself_reads_what_these_tests_write(tmp_path: Path) -> None:

@@ -453,3 +453,51 @@ def test_another_field_of_view_is_told(files: Scans) -> None:
     assert done.exit_code == 0
     assert "shows 30 × 365 × 365 mm (up × back × across)" in done.stdout
     assert "another field of view usually costs accuracy" in done.stdout
+
+
+def test_a_probability_is_calibrated_and_the_doubtful_are_undecided(files: Scans) -> None:
+    plain = segment_files(*files)
+    labels = np.asarray(nib.load(plain.out).dataobj)
+    sure = files[3].with_name("sure.nii.gz")
+    done = fewshot(files, "--overwrite", "--probability", str(sure), "--reject", "0.6")
+    assert done.exit_code == 0, done.output
+    assert re.search(r"Calibrated on \d labelled slices, each left out in turn", done.stdout)
+    image = nib.load(sure)
+    shares = np.asarray(image.dataobj)
+    assert np.array_equal(image.affine, nib.load(files[2]).affine)
+    assert image.get_data_dtype() == np.float32
+    assert 0 < shares.min() < 0.6 < shares.max() <= 1
+    got, undecided = np.asarray(nib.load(files[3]).dataobj), max(NUMBERS.values()) + 1
+    assert np.array_equal(got == undecided, shares < 0.6)
+    assert np.array_equal(got[shares >= 0.6], labels[shares >= 0.6])
+    assert f"{int((shares < 0.6).sum())} voxels have a probability below 0.6" in done.stdout
+
+
+def test_one_labelled_slice_cannot_calibrate_and_a_share_is_one(
+    files: Scans, people: tuple
+) -> None:
+    labels = numbered(people[0])
+    labels[np.arange(len(labels)) != 3] = 0
+    save(files[1], stored(labels))
+    done = fewshot(files, "--probability", str(files[3].with_name("sure.nii.gz")))
+    assert done.exit_code == 0, done.output
+    assert "the probabilities are not calibrated; label a second one" in done.stdout
+    wrong = fewshot(files, "--overwrite", "--reject", "60")
+    assert wrong.exit_code == 2
+    assert "--reject is a probability from 0 to 1, got 60" in wrong.stderr
+
+
+def test_how_the_scans_are_stored_and_sliced_is_told(files: Scans) -> None:
+    assert "agree in modality, field of view and slicing" in fewshot(files).stdout
+    image = nib.load(files[2])
+    thick = np.asarray(image.dataobj).repeat(2, axis=2)[:, ::4]
+    turned = save(files[2], thick[::-1], AFFINE @ np.diag([-1, 4, 0.5, 1]))
+    assert nib.aff2axcodes(nib.load(turned).affine) == ("L", "A", "S")
+    save(files[0], np.asarray(nib.load(files[0]).dataobj), AFFINE @ np.diag([1, 1, 2, 1]))
+    save(files[1], np.asarray(nib.load(files[1]).dataobj), AFFINE @ np.diag([1, 1, 2, 1]))
+    done = fewshot(files, "--overwrite")
+    assert done.exit_code == 0, done.output
+    assert "is stored as RAS" in done.stdout
+    assert "as LAS: both are turned the same way" in done.stdout
+    assert "is sliced axially" in done.stdout
+    assert "coronally" in done.stdout
