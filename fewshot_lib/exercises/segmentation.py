@@ -20,7 +20,7 @@ from fewshot_lib.heads import PositionHead
 GIVEN_AWAY = ["heads", "mixture", "networks", "prototypes"]
 MATCHING = "notebook 05b, «One query, many queries»; note §3.1, `match_features`"
 EMPTY = "notebook 05b, «A class that nobody showed»"
-WHOLE = "notebook 05, «The note's network, whole»"
+ONE_QUERY = "notebook 05b, «One query, many queries»"
 
 
 def _one_hot(labels: Tensor, n_classes: int) -> Tensor:
@@ -422,7 +422,7 @@ def _all_classes(g: Generator) -> Iterator[Case]:
     yield Case("3 queries, 3 classes, already of that size", (_logit_maps(g, 3, 3, 5, 4), (5, 4)))
 
 
-@predict.check("one query keeps its axis", pointer=WHOLE)
+@predict.check("one query keeps its axis", pointer=ONE_QUERY)
 def _single(g: Generator) -> Iterator[Case]:
     yield Case("one query, 2 classes", (_logit_maps(g, 1, 2, 3, 3), (6, 6)))
     yield Case("2 queries of one row", (_logit_maps(g, 2, 3, 1, 4), (1, 8)))
@@ -438,7 +438,7 @@ def _some_never(g: Generator) -> Iterator[Case]:
     yield Case("another class in each query, already of that size", (logits, (3, 3)))
 
 
-@predict.check("several episodes at once", pointer=WHOLE)
+@predict.check("several episodes at once", pointer=ONE_QUERY)
 def _predicted_episodes(g: Generator) -> Iterator[Case]:
     logits = _logit_maps(g, 2, 3, 2, 3, 3)
     yield Case("2 episodes of 3 queries", (logits, (6, 7)))

@@ -9,16 +9,35 @@ import calendar
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 
 from fewshot_lib.tools.language.extract import Unit
 from fewshot_lib.tools.language.paragraphs import CODE, LINK, MATHS, TAG
 
 #: A number; letters of other scripts may touch it ("第3节"), Latin ones may not ("float32").
-NUMBER = re.compile(r"(?<![A-Za-z0-9_.])\d+(?:[.,]\d+)*(?![A-Za-z0-9_])")
+NUMBER = re.compile(
+    r"(?<![A-Za-z0-9_.])(\d+(?:[.,]\d+)*)(?![A-Za-z0-9_])(?: ?(million|billion|万|亿)(?![a-z]))?"
+)
+SCALES = {"million": 10**6, "billion": 10**9, "万": 10**4, "亿": 10**8}
+THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?!\d)")
 PLACEHOLDER = re.compile(r"\{\w+\}")
 EMPHASIS = re.compile(r"(?<!\*)\*(?!\*)([^*]+)\*(?!\*)")
 MONTHS = {name: str(number) for number, name in enumerate(calendar.month_name) if name}
 MONTH = re.compile(rf"\b({'|'.join(MONTHS)}) (?=\d{{4}})")
+
+
+def numbers(text: str) -> list[str]:
+    """List the numbers of a text as they stand, except that those with a word are multiplied out.
+
+    >>> numbers("2.5 million pixels"), numbers("250 万个像素"), numbers("0.50 of 1,797")
+    (['2500000'], ['2500000'], ['0.50', '1797'])
+    """
+    found = []
+    for digits, word in NUMBER.findall(text):
+        plain = digits.replace(",", "") if THOUSANDS.fullmatch(digits) else digits
+        found.append(f"{Decimal(plain) * SCALES[word]:f}".split(".")[0] if word else plain)
+    return found
+
 
 #: What must be the same, as often, in any order.
 SAME: Mapping[str, Callable[[str], list[str]]] = {
@@ -27,7 +46,7 @@ SAME: Mapping[str, Callable[[str], list[str]]] = {
     "link": lambda text: LINK.findall(text),
     "tag": lambda text: TAG.findall(_without(text, CODE, MATHS)),
     "placeholder": lambda text: PLACEHOLDER.findall(_without(text, MATHS)),
-    "number": lambda text: NUMBER.findall(
+    "number": lambda text: numbers(
         MONTH.sub(lambda m: f"{MONTHS[m[1]]} ", _without(text, CODE, MATHS, LINK, TAG))
     ),
     "column of a table": lambda text: ["|"] * (text.count("|") if text.startswith("|") else 0),
