@@ -133,7 +133,9 @@ def said(page: str) -> str:
         if LISTED.match(part):
             if not any(f"\n{first}\n" in part for first in KEPT):
                 continue
-            part = re.sub(r"^(exercises/on-paper|notebooks/own-scans|CHANGELOG)\n", "", part, flags=re.M)
+            part = re.sub(
+                r"^(exercises/on-paper|notebooks/own-scans|CHANGELOG)\n", "", part, flags=re.M
+            )
             part = re.sub(r"^(:caption: )(.*)$", lambda m: m[1] + _said(m[2]), part, flags=re.M)
             parts.append(part)
         else:

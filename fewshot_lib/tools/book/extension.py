@@ -63,8 +63,19 @@ def quiet_marks(
         lines[i] = before + "``".join(parts)
 
 
+def plain_roles(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
+    """Drop the roles of a bibliography: one is deprecated, and the list's children are no items."""
+    role = r' role="(?:list|doc-biblioentry)"'
+    context["body"] = re.sub(
+        rf'(class="citation(?:-list)?"[^>]*?){role}',
+        r"\1",
+        re.sub(rf'<div{role}(?= class="citation)', "<div", context.get("body", "")),
+    )
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Tell Sphinx."""
     app.add_search_language(SearchEnglishAndChinese)
     app.connect("autodoc-process-docstring", quiet_marks, priority=900)
+    app.connect("html-page-context", plain_roles)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

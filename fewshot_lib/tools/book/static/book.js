@@ -9,6 +9,11 @@ function focusable() {
 }
 addEventListener("load", focusable);
 addEventListener("resize", focusable);
+// The theme's arrows in the list of pages have no name of their own.
+for (const arrow of document.querySelectorAll(".bd-sidebar summary")) {
+  const link = arrow.parentElement.previousElementSibling;
+  if (link) arrow.setAttribute("aria-label", link.textContent.trim());
+}
 for (const button of document.querySelectorAll(".fewshot-print")) {
   button.addEventListener("click", () => print());
 }
@@ -17,5 +22,5 @@ if (location.protocol === "file:" && /search\.html$/.test(location.pathname)) {
   const _ = (text) => (window.fewshotWords ?? {})[text] ?? text;
   note.textContent = _("The search needs a server, because a browser lets no page on disk read its"
     + " neighbours. Run “python -m http.server” in the folder of these pages.");
-  document.querySelector("#searchbox, .bd-article")?.before(note);
+  document.querySelector(".bd-search-container h1").after(note);
 }
