@@ -12,6 +12,7 @@ import pytest
 from jupyter_page import NotebookPage
 
 from fewshot_lib.checker import catalogue
+from fewshot_lib.checker.language import catalogue as catalogue_of
 from fewshot_lib.reading.question import find
 from fewshot_lib.tools.lab import Server
 
@@ -25,8 +26,12 @@ PANEL = "from fewshot_lib.course import panel\npanel()"
 
 
 def put(served: tuple[Server, Path], name: str, answers: dict[str, str], *more: str) -> str:
-    """Serve a copy of exercise 03 in which some stubs are answered, with a progress of its own."""
-    notebook = nbformat.read(ROOT / "exercises" / f"{STEM}.ipynb", as_version=4)
+    """Serve a copy of exercise 03 in which some stubs are answered, with a progress of its own.
+
+    The name has the folder, which says the language: "exercises/zh/mine.ipynb".
+    """
+    folder = Path(name).parent if Path(name).parent.name else Path("exercises")
+    notebook = nbformat.read(ROOT / folder / f"{STEM}.ipynb", as_version=4)
     for cell in notebook.cells:
         answer = answers.get(cell.metadata.get("nbgrader", {}).get("grade_id", ""))
         if answer is not None:
@@ -35,6 +40,7 @@ def put(served: tuple[Server, Path], name: str, answers: dict[str, str], *more: 
     first = f"import os\nos.environ['FEWSHOT_PROGRESS'] = {progress!r}"
     notebook.cells.insert(0, nbformat.v4.new_code_cell(first))
     notebook.cells += [nbformat.v4.new_code_cell(source) for source in more]
+    (served[1] / name).parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, served[1] / name)
     return name
 
@@ -73,6 +79,26 @@ def test_wrong_answers_get_their_reason_and_right_ones_their_points(
     assert f"3 of {every} answers passed" in text
     assert "stands in for it" not in text
     assert page.failures() == []
+
+
+def test_in_chinese_a_wrong_answer_gets_its_reason_and_a_right_one_its_points(
+    served: tuple[Server, Path], visit: Callable[[str], NotebookPage]
+) -> None:
+    said = {}
+    for name, answers in (("wrong", {"class_prototypes": WRONG_AXIS}), ("right", solved())):
+        page = visit(put(served, f"exercises/zh/{name}.ipynb", answers))
+        page.run_all(120)
+        said[name] = page.page.locator(".jp-Notebook").inner_text()
+        assert page.failures() == []
+    known = catalogue_of("zh_CN", "exercises/prototypes")
+    wrong_axis = next(one for one in known if one.startswith("You averaged along the wrong axis"))
+    assert known[wrong_axis].split("：")[0] in said["wrong"]
+    for answer in catalogue.exercise("prototypes").answers:
+        full = catalogue_of("zh_CN", "checker")["{points} of {most} points"]
+        most = f"{sum(check.points for check in answer.checks):g}"
+        points = full.format(points=most, most=most)
+        assert points in said["right"], answer.name
+        assert points not in said["wrong"]
 
 
 def test_a_question_is_answered_wrongly_and_rightly_from_the_keyboard(
