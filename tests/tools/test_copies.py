@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from fewshot_lib.tools import copies
+from fewshot_lib.tools import copies, lab
 
 NAME = "exercises/03_prototypes.ipynb"
 
@@ -156,3 +156,15 @@ def test_a_copy_says_of_its_language_what_the_kernel_says(course: Path) -> None:
     assert metadata["language_info"] == copies.language_info()
     assert {"version", "codemirror_mode", "pygments_lexer"} <= set(metadata["language_info"])
     assert metadata["kernelspec"]["display_name"] == "Python 3 (ipykernel)"
+
+
+def test_in_another_language_its_notebooks_are_copied_and_its_first_one_opened(
+    course: Path, root: Path
+) -> None:
+    for part, stem in (("notebooks", "00_start_here"), ("exercises", "01_dice")):
+        (course / part / "zh").mkdir()
+        shutil.copyfile(root / f"{part}/{stem}.ipynb", course / f"{part}/zh/{stem}.ipynb")
+    assert lab.first_notebook(course, "zh_CN") is None  # no copy yet
+    done = copies.update(course, "zh_CN")
+    assert sorted(done.made) == ["exercises/zh/01_dice.ipynb", "notebooks/zh/00_start_here.ipynb"]
+    assert lab.first_notebook(course, "zh_CN") == "work/notebooks/zh/00_start_here.ipynb"
