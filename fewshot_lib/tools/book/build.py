@@ -72,8 +72,10 @@ def _made(course: Path, source: Path, html: Path, language: str) -> Path:
     )
     if done.returncode:
         raise RuntimeError(f"Sphinx failed: {done.stderr.strip()}")
-    for name in (".buildinfo", "objects.inv"):
-        (html / name).unlink(missing_ok=True)
+    # Not for readers: what the build notes for itself, and the maps of the theme's scripts.
+    for path in (html / ".buildinfo", html / "objects.inv", *html.rglob("_static/**/*.map")):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(html / "jupyter_execute", ignore_errors=True)
     return html / "index.html"
 
 
