@@ -119,7 +119,6 @@ def _claims_in(spoken: str) -> Mapping[str, Claim]:
     return {
         id: replace(
             one,
-            section=said.get(one.section, one.section),
             says=said.get(one.says, one.says),
             why=said.get(one.why, one.why),
         )
@@ -501,8 +500,9 @@ def _calls(source: str) -> Iterator[str]:
 
 
 def _section(row: Claim) -> str:
-    """Write the section: "§2.2", or its name."""
-    return f"§{row.section}" if row.section[0].isdigit() else row.section
+    """Write the section in the reader's language: "§2.2", or its name."""
+    said = translated(row.section, "claims")
+    return f"§{said}" if row.section[0].isdigit() else said
 
 
 def _told_status(status: str) -> str:
