@@ -24,7 +24,7 @@ from fewshot_lib.tools import build
 from fewshot_lib.tools.language import guards
 from fewshot_lib.tools.language.extract import extract, names
 from fewshot_lib.tools.language.paragraphs import LINK, translate, units
-from fewshot_lib.tools.notebooks import execute, fold, private_cache, save
+from fewshot_lib.tools.notebooks import execute, private_cache, save
 
 
 class NoSuchNotebook(LookupError):
@@ -175,7 +175,6 @@ def build_edition(
                 say(f"{name}: {error}")
                 continue
             made.metadata.pop("widgets", None)
-            fold(made)
             save(made, target)
             left = len(_left(course, catalogue_of(name), language))
             english_still = f"; {left} of its words are English still" if left else ""
@@ -246,7 +245,7 @@ def unlike(
     for one, other in zip(english.cells, saved.cells, strict=True):
         if one.cell_type != "code":
             continue
-        kinds = [[_kind(output) for output in cell.outputs] for cell in (one, other)]
+        kinds = [[_kind(output) for output in _lasting(cell)] for cell in (one, other)]
         if kinds[0] != kinds[1] or one.execution_count != other.execution_count:
             found.append(f"cell {other.id} does not put out what it does in English")
         elif "nbval-ignore-output" not in one.metadata.get("tags", []):
@@ -261,6 +260,11 @@ def _has_readme(course: Path, language: str) -> bool:
     return (course / "README.md").is_file() and speech.file(language, "readme").is_file()
 
 
+def _lasting(cell: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    """List a cell's outputs without the progress of a training, which a cache spares."""
+    return [output for output in cell.outputs if output.get("name") != "stderr"]
+
+
 def _kind(output: nbformat.NotebookNode) -> tuple[str, ...]:
     forms = set(output.get("data", {})) - {"image/png"}  # there where it is small: by machine
     return (output.output_type, *sorted(forms), output.get("name", ""))
@@ -268,7 +272,7 @@ def _kind(output: nbformat.NotebookNode) -> tuple[str, ...]:
 
 def _told(cell: nbformat.NotebookNode) -> str:
     """Give the text of a cell's outputs in one line."""
-    texts = [o.get("text", o.get("data", {}).get("text/plain", "")) for o in cell.outputs]
+    texts = [o.get("text", o.get("data", {}).get("text/plain", "")) for o in _lasting(cell)]
     return " ".join(" ".join(texts).split())
 
 
