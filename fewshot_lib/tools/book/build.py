@@ -75,7 +75,7 @@ def _made(course: Path, source: Path, html: Path, language: str) -> Path:
     # Not for readers: what the build notes for itself, and the maps of the theme's scripts.
     for path in (html / ".buildinfo", html / "objects.inv", *html.rglob("_static/**/*.map")):
         path.unlink(missing_ok=True)
-    shutil.rmtree(html / "jupyter_execute", ignore_errors=True)
+    shutil.rmtree(html.parent / "jupyter_execute", ignore_errors=True)  # where MyST-NB puts it
     return html / "index.html"
 
 
