@@ -230,7 +230,7 @@ def test_predictions_are_taken_on_the_page(pages: Path, page: Page) -> None:
     curve = page.locator('[data-name="dice.labels-buy"]')
     curve.get_by_role("slider").first.press("ArrowRight")
     curve.get_by_role("button", name="Record").click()
-    assert "You predict: 0.55 at 1, 0.5 at 5" in curve.get_by_role("status").inner_text()
+    assert "You predict: 0.55 at 1, 0.5 at 5" in curve.locator(".fewshot-reply").inner_text()
     number = page.locator('[data-name="dice.two-pixels"]')
     for typed, reply in (("2", "Please enter a number from 0 to 1."), ("90%", "You predict: 0.9.")):
         number.get_by_role("textbox").fill(typed)

@@ -25,6 +25,7 @@ exclude_patterns = ["_build", "_extra", "_templates"]
 
 nb_execution_mode = "off"
 nb_merge_streams = True
+nb_code_prompt_show, nb_code_prompt_hide = BOOK["words"]["show"], BOOK["words"]["hide"]
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 myst_heading_anchors = 3
 bibtex_bibfiles = ["references.bib"]

@@ -62,6 +62,8 @@ def settings(
             "kept": _("Your answers, kept in this browser only:"),
             "none": _("none yet."),
             "forget": _("Forget them"),
+            "show": _("Show the folded lines"),
+            "hide": _("Hide these lines"),
         },
     }
     (source / "conf.py").write_text((HERE / "conf.py").read_text("utf-8"), encoding="utf-8")
