@@ -94,9 +94,10 @@ def check_organ(page: Page) -> None:
             drawn = theirs.argmax(dim=0) == 1
             assert close(seen["dice"][name], dice(drawn, query.labels == 1))
         assert close(seen["dice"]["copied"], dice(support.labels == 1, query.labels == 1))
+    assert "40 pixels to the right" in said(page)  # it starts moved
     page.keyboard.press("Tab")
-    for _ in range(5):
-        page.keyboard.press("Shift+ArrowRight")
+    for _ in range(3):
+        page.keyboard.press("Shift+ArrowLeft")
     assert re.search(r"25 pixels to the right.*0\.00 for the note.*0\.9\d for masked", said(page))
     page.get_by_role("button", name="Move it for me").click()  # at once: motion is reduced
     assert "40 pixels to the right" in said(page)
