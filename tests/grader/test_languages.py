@@ -25,9 +25,9 @@ from fewshot_lib.tools.machine import course_folder
 COURSE = course_folder(Path(__file__))
 assert COURSE is not None
 CHINESE = "zh_CN"
-NAMES = ("01_dice", "03_prototypes", "07_protocols")
+NAMES = sorted(path.stem for path in (COURSE / "exercises").glob("*.ipynb"))
 LIMITS = SandboxLimits(wall_seconds=30, answer_seconds=10, memory_mb=512)
-#: A wrong way to write one answer of each exercise; the checker knows the mistake.
+#: A wrong way to write one answer of some exercises; the checker knows the mistake.
 WRONG = {
     "01_dice": ("2 * overlap", "overlap"),
     "03_prototypes": (".square().sum(dim=-1)", ".square().sum(dim=-1).sqrt()"),
@@ -77,12 +77,12 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[tuple[s
 
 
 @pytest.mark.hostile
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(kind, name) for kind in KINDS for name in (WRONG if kind == "wrong" else NAMES)],
+)
 def test_a_mark_is_the_same_in_every_language(graded: Any, name: str, kind: str) -> None:
     rows = graded[1]
-    if (f"{kind} en", name) not in rows:
-        pytest.skip("no wrong answer is written for this exercise")
     english, other = (rows[f"{kind} {language}", name] for language in (speech.SOURCE, CHINESE))
     assert (english["language"], other["language"]) == (speech.SOURCE, CHINESE)
     decisive = ("id", "points", "max_points", "status", "mistake")

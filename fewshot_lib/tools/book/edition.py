@@ -109,6 +109,10 @@ def lay_out(course: Path, source: Path, language: str) -> None:
             for cell in notebook.cells:
                 if cell.cell_type == "markdown":
                     cell.source = led(cell.source, f"{part}/{below}", course, language)
+                for output in cell.get("outputs", []):
+                    shown = output.get("data", {})
+                    if "text/html" in shown:
+                        shown["text/html"] = led_output("".join(shown["text/html"]), part, below)
             nbformat.write(prepare(notebook, path.name), source / part / path.name)
     cover = course / "notebooks" / "cover.png"
     if cover.is_file():
@@ -180,6 +184,21 @@ def led(text: str, folder: str, course: Path, language: str) -> str:
         return f'<a href="{up}{page}{mark}{anchor}">{found[2]}</a>'
 
     return LINK.sub(lead, text)
+
+
+def led_output(page: str, part: str, below: str) -> str:
+    """Lead the links of an output, as the panel of progress has them, like those of a text.
+
+    >>> led_output('<a href="../../exercises/zh/01_a.ipynb">', "notebooks", "zh")
+    '<a href="../exercises/01_a.ipynb">'
+    """
+
+    def lead(found: re.Match[str]) -> str:
+        goal = posixpath.normpath(f"{part}/{below}/{found[1]}")
+        own = goal.replace(f"/{below}/", "/", 1)
+        return f'href="{posixpath.relpath(own, part) if own != goal else f"../../{goal}"}'
+
+    return re.sub(r'href="([\w./-]+\.ipynb)', lead, page)
 
 
 def switched(text: str, part: str, course: Path) -> str:
