@@ -60,6 +60,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
         nbformat.write(notebook, course / f"{name}.ipynb")
     for page_ in (
         "notebooks/instructor-guide",
+        "notebooks/own-scans",
         "notebooks/what-stops",
         "CHANGELOG",
         "CONTRIBUTING",
