@@ -127,7 +127,7 @@ def sampled(pages: Path) -> list[tuple[Path, dict[str, int], str]]:
 def test_pages_are_for_everyone_on_every_screen(
     pages: Path, page: Page, pytestconfig: pytest.Config
 ) -> None:
-    """Every page in one width and theme, some in all four; ``make bench`` takes all in all four."""
+    """Every English page in one width and theme, two pages in all four."""
     wrong = []
     for path, size, theme in sorted(sampled(pages), key=lambda look: (look[1]["width"], look[2])):
         page.set_viewport_size(size)
