@@ -95,7 +95,7 @@ _NOT_GIVEN = (
         "a network",
     ),
     (r"ModuleNotFoundError: No module named '(?!fewshot_lib)([\w.]+)'", "the package {name}"),
-    (r"FileNotFoundError: .*'([^']+)'", "the file {name}"),
+    (r"FileNotFoundError: .*'([^']+)'", "the file {name!r}"),
     (r"EOFError|StdinNotImplementedError", "somebody who types"),
     (r"PermissionError|Operation not permitted", "what the operating system keeps from it here"),
     (r"BackendCompilerFailed|InvalidCxxCompiler", "a compiler"),
