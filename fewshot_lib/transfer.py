@@ -529,6 +529,10 @@ class TransferSegmenter:
         return shown[steps.long()]
 
 
+class CannotCalibrate(ValueError):
+    """The labelled slices cannot be asked for one by one; the message says why."""
+
+
 @dataclass(frozen=True)
 class Calibration:
     """Hold what labelled slices, each left out in turn, say of a segmenter's confidence.
@@ -565,7 +569,8 @@ def calibrate(
         another modality a confidence stays wrong (notebook 08).
 
     Raises:
-        ValueError: fewer than two labelled slices, no organ, or no body to be found.
+        CannotCalibrate: fewer than two labelled slices, or no organ that two of them show.
+        ValueError: no organ, or no body to be found.
 
     Source: temperature scaling, C. Guo et al., ICML 2017, https://arxiv.org/abs/1706.04599.
     """
@@ -573,7 +578,7 @@ def calibrate(
     used = [segmenter._spread(volume.labels) for volume in volumes]
     places = [(i, int(z)) for i, index in enumerate(used) for z in index]
     if len(places) < 2:
-        raise ValueError(f"leaving a labelled slice out takes two of them, got {len(places)}")
+        raise CannotCalibrate(f"leaving a labelled slice out takes two of them, got {len(places)}")
     steps = (torch.arange(min(most, len(places))) + 0.5) * len(places) / min(most, len(places))
     encoder = segmenter.network.encoder
     segmenter.network.encoder = RememberingEncoder(encoder)
@@ -581,6 +586,8 @@ def calibrate(
         asked = [_left_out(segmenter, volumes, used, *places[int(i)]) for i in steps]
     finally:
         segmenter.network.encoder = encoder
+    if not any(len(truth) for _, truth in asked):
+        raise CannotCalibrate("no organ is shown by two labelled slices, so none can be asked for")
     temperatures = torch.logspace(-1, 1, 81, base=8)  # 1/8 … 8
     losses = torch.zeros(len(temperatures))
     for i, t in enumerate(temperatures):
@@ -597,7 +604,8 @@ def _left_out(
 ) -> tuple[Tensor, Tensor]:
     """Ask for a labelled slice without it: log-posteriors (P, K) and true classes (P,) of pixels.
 
-    An organ that no other slice shows cannot be asked for; its pixels do not count.
+    An organ that no other slice shows cannot be asked for: its pixels do not count, and none of the
+    slice do if it shows no other organ.
     """
     others = [index[index != z] if i == which else index for i, index in enumerate(used)]
     kept = [(v, index) for v, index in zip(volumes, others, strict=True) if len(index)]
@@ -606,7 +614,7 @@ def _left_out(
     log_p = apprentice._log_posterior(seen, torch.tensor([z]))[0].flatten(1).mT  # (N·N, K)
     numbers = [apprentice.names.index(n) if n in apprentice.names else -1 for n in volume.names]
     truth = torch.tensor(numbers)[seen.labels[z]].flatten()
-    counts = (truth > 0) | ((truth == 0) & (log_p.argmax(1) > 0))
+    counts = (truth > 0) | ((truth == 0) & (log_p.argmax(1) > 0) & (truth > 0).any())
     return log_p[counts], truth[counts]
 
 

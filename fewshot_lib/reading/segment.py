@@ -232,7 +232,12 @@ def _predict(
 
     The third value is how many labelled slices were used.
     """
-    from fewshot_lib.transfer import PretrainedMissing, TransferSegmenter, calibrate
+    from fewshot_lib.transfer import (
+        CannotCalibrate,
+        PretrainedMissing,
+        TransferSegmenter,
+        calibrate,
+    )
 
     said: list[str] = []
     temperature = 1.0
@@ -243,12 +248,7 @@ def _predict(
     except PretrainedMissing as error:
         raise CannotSegment(str(error)) from error
     try:
-        if calibrated and sum(labelled) < 2:
-            said.append(
-                "Beware: one labelled slice cannot be left out, so the probabilities are not "
-                "calibrated; label a second one."
-            )
-        elif calibrated:
+        if calibrated:
             measured = calibrate(segmenter, known)
             temperature = measured.temperature
             said.append(
@@ -257,6 +257,11 @@ def _predict(
                 f"{measured.before:.2f} and is {measured.after:.2f} now (temperature "
                 f"{temperature:.2f}). It holds for scans like the support."
             )
+    except CannotCalibrate as error:
+        said.append(f"Beware: {error}. The probabilities are not calibrated; label one more slice.")
+    except ValueError as error:  # no body to be found
+        raise VolumeError(str(error)) from error
+    try:
         segmenter.fit(known if len(known) > 1 else known[0])
         result = segmenter.predict(asked, progress, temperature)
     except ValueError as error:  # no body to be found

@@ -18,7 +18,7 @@ from fewshot_lib.checker.markup import inline, plain
 from fewshot_lib.reading.question import Option, Question, find, judge, questions, words
 from fewshot_lib.tools import book
 from fewshot_lib.tools.book.asked import question_data
-from fewshot_lib.tools.book.prepare import joined
+from fewshot_lib.tools.book.prepare import as_script
 
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).resolve().parents[2]
@@ -214,7 +214,7 @@ def test_the_page_judges_every_answer_as_the_notebook_does(page: Page) -> None:
     found = page.evaluate(
         "([source, cases]) => new Function('cases', source + `;return cases.map(([asked, given])"
         " => { const r = judge(asked, given); return [r.right, r.counts, r.text]; })`)(cases)",
-        [joined("questions"), cases],
+        [as_script("questions"), cases],
     )
     differing = [
         (want, got)
@@ -236,6 +236,30 @@ def test_predictions_are_taken_on_the_page(pages: Path, page: Page) -> None:
         number.get_by_role("textbox").fill(typed)
         number.get_by_role("textbox").press("Enter")
         assert reply in number.get_by_role("status").inner_text()
+
+
+def test_every_explorer_shows_one_saved_picture_at_a_time_or_all(pages: Path, page: Page) -> None:
+    seen = 0
+    for path in sorted(pages.glob("notebooks/*.html")):
+        if "data-side-by-side" not in path.read_text("utf-8"):
+            continue
+        page.goto(path.as_uri())
+        for figure in page.locator("figure[data-side-by-side]").all():
+            pictures = figure.locator(":scope > div > div:has(img)")
+            shown = pictures.filter(visible=True)
+            assert (shown.count(), pictures.count() > 1) == (1, True), path.name
+            before = shown.inner_text()
+            slider, option = figure.locator("[type=range]"), figure.locator("[type=radio]")
+            if slider.count():
+                slider.first.press("ArrowRight")
+            else:
+                option.nth(1).check()
+            assert shown.count() == 1, path.name
+            assert shown.inner_text() != before, path.name
+            figure.get_by_label("side by side").check()
+            assert shown.count() == pictures.count(), path.name
+            seen += 1
+    assert seen > 10
 
 
 def test_answers_cannot_be_read_at_a_glance(pages: Path) -> None:

@@ -473,15 +473,21 @@ def test_a_probability_is_calibrated_and_the_doubtful_are_undecided(files: Scans
     assert f"{int((shares < 0.6).sum())} voxels have a probability below 0.6" in done.stdout
 
 
-def test_one_labelled_slice_cannot_calibrate_and_a_share_is_one(
+def test_labels_that_cannot_calibrate_are_told_and_a_share_is_one(
     files: Scans, people: tuple
 ) -> None:
     labels = numbered(people[0])
     labels[np.arange(len(labels)) != 3] = 0
-    save(files[1], stored(labels))
-    done = fewshot(files, "--probability", str(files[3].with_name("sure.nii.gz")))
-    assert done.exit_code == 0, done.output
-    assert "the probabilities are not calibrated; label a second one" in done.stdout
+    apart = labels.copy()  # two slices, and no organ on both
+    apart[2] = np.where(labels[3] == NUMBERS["liver"], NUMBERS["spleen"], 0)
+    apart[3] = np.where(labels[3] == NUMBERS["liver"], labels[3], 0)
+    for marks, why in ((labels, "takes two of them, got 1"), (apart, "shown by two labelled")):
+        save(files[1], stored(marks))
+        sure = str(files[3].with_name("sure.nii.gz"))
+        done = fewshot(files, "--overwrite", "--probability", sure)
+        assert done.exit_code == 0, done.output
+        assert why in done.stdout
+        assert "The probabilities are not calibrated; label one more slice." in done.stdout
     wrong = fewshot(files, "--overwrite", "--reject", "60")
     assert wrong.exit_code == 2
     assert "--reject is a probability from 0 to 1, got 60" in wrong.stderr

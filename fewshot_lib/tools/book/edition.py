@@ -18,7 +18,7 @@ import nbformat
 
 from fewshot_lib.checker import language as speech
 from fewshot_lib.reading.moving import translations
-from fewshot_lib.tools.book.prepare import front_picture, joined, prepare
+from fewshot_lib.tools.book.prepare import as_script, front_picture, prepare
 from fewshot_lib.tools.language.extract import LISTED
 from fewshot_lib.tools.language.paragraphs import translate
 
@@ -82,7 +82,7 @@ def _name(language: str) -> str:
 
 def scripts(source: Path) -> None:
     """Write the script of the questions, with its words where they are not English."""
-    text = joined("questions")
+    text = as_script("questions")
     said = translations(text + (HERE / "static" / "book.js").read_text("utf-8"))
     words = (
         f"speak(window.fewshotWords = {json.dumps(said, ensure_ascii=False)});\n" if said else ""

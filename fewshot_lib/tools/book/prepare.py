@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 
 from fewshot_lib.checker import language as speech
-from fewshot_lib.reading.moving import told
+from fewshot_lib.reading.moving import source, told
 from fewshot_lib.tools.book.asked import make_live
 
 _ = speech.words("book")
@@ -103,19 +103,16 @@ def alternative(output: nbformat.NotebookNode) -> str | None:
 # ------------------------------------------------------------------------------- modules
 
 
-def joined(name: str) -> str:
-    """Give a module and those that it imports as one text without imports and exports.
+def as_script(name: str) -> str:
+    """Give a module as a text without imports and exports: what is in a page can be no module's.
 
-    A browser that opens a page from disk loads no module from a file, so it must be in the page.
+    A browser that opens a page from disk loads no module from a file.
 
     Raises:
         FileNotFoundError: there is no such module.
     """
-    text = (MODULES / f"{name}.js").read_text(encoding="utf-8")
-    before = [joined(found) for found in re.findall(r'^import .*"\./(\w+)\.js";$', text, re.M)]
-    text = re.sub(r"^import .*;\n", "", text, flags=re.M)
-    text = re.sub(r"^export default ", "const exported = ", text, flags=re.M)
-    return "\n".join([*before, re.sub(r"^export ", "", text, flags=re.M)])
+    text = re.sub(r"^export default ", "const exported = ", source(name), flags=re.M)
+    return re.sub(r"^export ", "", text, flags=re.M)
 
 
 def start(name: str) -> str:
@@ -123,7 +120,7 @@ def start(name: str) -> str:
     data = told(name)
     inside = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
     return (
-        f'<script type="module">\n{joined(name)}\nconst data = {inside};\n'
+        f'<script type="module">\n{as_script(name)}\nconst data = {inside};\n'
         f"for (const el of document.querySelectorAll('[data-module=\"{name}\"]')) {{\n"
         "  const kept = { data };\n"
         "  const model = { get: (key) => kept[key], set: (key, value) => { kept[key] = value; },\n"
