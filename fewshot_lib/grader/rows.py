@@ -95,7 +95,7 @@ _NOT_GIVEN = (
         "a network",
     ),
     (r"ModuleNotFoundError: No module named '(?!fewshot_lib)([\w.]+)'", "the package {name}"),
-    (r"FileNotFoundError: .*'([^']+)'", "the file {name!r}"),
+    (r"FileNotFoundError: .*'([^']+)'", "the file {name}"),
     (r"EOFError|StdinNotImplementedError", "somebody who types"),
     (r"PermissionError|Operation not permitted", "what the operating system keeps from it here"),
     (r"BackendCompilerFailed|InvalidCxxCompiler", "a compiler"),
@@ -112,7 +112,10 @@ def not_available(place: str, error: str, programs: Sequence[str]) -> list[str]:
     for pattern, what in _NOT_GIVEN:
         found = re.search(pattern, error)
         if found:
-            thing = what.format(name=(found.groups() or ("",))[0][:60])
+            name = (found.groups() or ("",))[0][:60]
+            if "FileNotFoundError" in pattern:  # may be any words: they must not pass for ours
+                name = repr(name)
+            thing = what.format(name=name)
             said.append(
                 f"{upper_first(place)} asks for {thing}, which is not there while grading. "
                 "A person must look at what depends on it."
