@@ -20,7 +20,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTEST = [sys.executable, "-m", "pytest", "-q", "--durations=10"]
-LAST = ["tests/browser", "tests/notebooks/test_machine_time.py"]
+BROWSER = ["tests/browser"]
+BOOK = [f"tests/browser/test_{name}_in_browser.py" for name in ("book", "moving")]
+LAST = ["tests/notebooks/test_machine_time.py"]  # reads nbval's report
 GRADER = ["tests/grader", "tests/tools"]
 STRANGERS = ["tests/honest", "tests/hostile"]
 REPORT = ROOT / "build" / "nbval.xml"
@@ -34,7 +36,7 @@ EDITIONS = [
     if any(folder.glob("*.ipynb"))
 ]
 SPHINX = "fewshot_lib/tools/book/conf.py"  # is read by Sphinx, beside what a build writes
-ELSEWHERE = (*LAST, *GRADER, *STRANGERS, "tests/benchmarks", "tests/__main__.py", SPHINX)
+ELSEWHERE = (*LAST, *BROWSER, *GRADER, *STRANGERS, "tests/benchmarks", "tests/__main__.py", SPHINX)
 
 STAGES: dict[str, list[str]] = {
     "lint": [sys.executable, "-m", "ruff", "check", "."],
@@ -48,11 +50,13 @@ STAGES: dict[str, list[str]] = {
         *(f"--ignore={path}" for path in ELSEWHERE),
     ],
     "strangers": [*PYTEST, *STRANGERS],
-    "browser": [*PYTEST, *LAST],
+    "browser": [*PYTEST, *BROWSER, *(f"--ignore={path}" for path in BOOK)],
+    "book": [*PYTEST, *BOOK],
+    "times": [*PYTEST, *LAST],
 }  # fmt: skip
 #: Two of these run at any time, one thread each: small work, on which a second thread is lost. The
-#: longest come first.
-TWO_AT_A_TIME = ("nbval", "grader", "unit", "strangers")
+#: longest come first; the browser's come after nbval, which has trained for them.
+TWO_AT_A_TIME = ("nbval", "grader", "unit", "browser", "strangers", "book")
 
 
 def environment(scratch: Path) -> dict[str, str]:

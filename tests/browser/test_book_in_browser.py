@@ -90,12 +90,15 @@ def page(chromium: Browser) -> Iterator[Page]:
 
 
 def visit(page: Page, path: Path) -> None:
-    """Open a page from disk and wait until its formulas are drawn."""
+    """Open a page from disk and wait until its formulas are drawn and its colours have settled."""
     page.goto(path.as_uri())
     page.wait_for_function(
         "!document.querySelector('script[src*=mathjax]') || window.MathJax?.startup?.promise"
         "?.then(() => true)"
     )
+    page.wait_for_function(
+        "!document.getAnimations().some(one => one instanceof CSSTransition)"
+    )  # a theme fades in: its contrast on the way is nobody's
 
 
 def wider_than_the_screen(page: Page) -> int:
@@ -105,7 +108,8 @@ def wider_than_the_screen(page: Page) -> int:
 
 def violations(page: Page) -> list[str]:
     """Say what axe finds of WCAG's levels A and AA, a line for each element."""
-    found = Axe().run(page, options={"runOnly": LEVELS}).response["violations"]
+    options = {"runOnly": LEVELS, "resultTypes": ["violations"]}
+    found = Axe().run(page, options=options).response["violations"]
     return [f"{rule['id']}: {node['html'][:150]}" for rule in found for node in rule["nodes"]]
 
 

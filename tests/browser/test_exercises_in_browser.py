@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from jupyter_page import NotebookPage
+from playwright.sync_api import expect
 
 from fewshot_lib.checker import catalogue
 from fewshot_lib.checker.language import catalogue as catalogue_of
@@ -43,6 +44,13 @@ def put(served: tuple[Server, Path], name: str, answers: dict[str, str], *more: 
     (served[1] / name).parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, served[1] / name)
     return name
+
+
+def reports(page: NotebookPage, number: int) -> list[str]:
+    """Read what the checks of a notebook say, once that many are drawn."""
+    drawn = page.page.locator(".fewshot-check")
+    expect(drawn).to_have_count(number, timeout=30_000)
+    return drawn.all_inner_texts()
 
 
 def solved() -> dict[str, str]:
@@ -84,21 +92,21 @@ def test_wrong_answers_get_their_reason_and_right_ones_their_points(
 def test_in_chinese_a_wrong_answer_gets_its_reason_and_a_right_one_its_points(
     served: tuple[Server, Path], visit: Callable[[str], NotebookPage]
 ) -> None:
+    known = catalogue_of("zh_CN", "exercises/prototypes")
+    wrong_axis = next(one for one in known if one.startswith("You averaged along the wrong axis"))
+    points = catalogue_of("zh_CN", "checker")["{points} of {most} points"]
     said = {}
     for name, answers in (("wrong", {"class_prototypes": WRONG_AXIS}), ("right", solved())):
         page = visit(put(served, f"exercises/zh/{name}.ipynb", answers))
         page.run_all(120)
-        said[name] = page.page.locator(".jp-Notebook").inner_text()
         assert page.failures() == []
-    known = catalogue_of("zh_CN", "exercises/prototypes")
-    wrong_axis = next(one for one in known if one.startswith("You averaged along the wrong axis"))
+        said[name] = "\n".join(reports(page, 3))
     assert known[wrong_axis].split("：")[0] in said["wrong"]
     for answer in catalogue.exercise("prototypes").answers:
-        full = catalogue_of("zh_CN", "checker")["{points} of {most} points"]
         most = f"{sum(check.points for check in answer.checks):g}"
-        points = full.format(points=most, most=most)
-        assert points in said["right"], answer.name
-        assert points not in said["wrong"]
+        full = points.format(points=most, most=most)
+        assert full in said["right"], answer.name
+        assert full not in said["wrong"]
 
 
 def test_a_question_is_answered_wrongly_and_rightly_from_the_keyboard(

@@ -23,7 +23,7 @@ def measured() -> dict[str, float]:
     """Read seconds by notebook, kernel start included, from nbval's report."""
     report = os.environ.get("FEWSHOT_NBVAL_REPORT", "")
     if not Path(report).is_file():
-        pytest.skip("no times yet: make test runs nbval first (python -m tests nbval browser)")
+        pytest.skip("no times yet: make test runs nbval first (python -m tests nbval times)")
     seconds: dict[str, float] = defaultdict(float)
     for case in ElementTree.parse(report).iter("testcase"):
         seconds[case.get("classname", "")] += float(case.get("time", 0))
