@@ -14,6 +14,7 @@ from fewshot_lib.checker import catalogue, progress
 from fewshot_lib.checker.catalogue import NoSuchExercise
 from fewshot_lib.checker.console import say
 from fewshot_lib.checker.course import course
+from fewshot_lib.checker.disabled import disabled, enabled
 from fewshot_lib.checker.frontend import LOOK, choose_form, emit_live
 from fewshot_lib.checker.judge import (
     MISSING,
@@ -32,7 +33,6 @@ from fewshot_lib.checker.run import run
 from fewshot_lib.checker.spec import Answer, Exercise, Prose
 from fewshot_lib.checker.specification import cell
 from fewshot_lib.checker.values import revive
-from fewshot_lib.checker.withheld import released, withheld
 
 _ = words("checker")
 
@@ -76,7 +76,7 @@ class StandIn:
         self.__doc__ = reference.__doc__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with released():  # the answer that is checked may call it
+        with enabled():  # the answer that is checked may call it
             return self.reference(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -159,9 +159,9 @@ def examine(
         return missing, _("{answer} is not a function but a {kind}").format(
             answer=answer.name, kind=type(function).__name__
         )
-    # the reference runs here, before anything is withheld
+    # the reference runs here, before anything is disabled
     cases = expected_results(answer, seed).flat
-    with withheld(exercise):
+    with disabled(exercise):
         outcomes = run(function, cases, TIME_LIMIT)
     return judge(exercise, answer, outcomes, seed), ""
 

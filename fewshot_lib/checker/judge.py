@@ -35,7 +35,7 @@ from fewshot_lib.checker.run import (
     time_limit,
 )
 from fewshot_lib.checker.spec import Answer, Case, Check, Exercise, Mistake, Tolerance
-from fewshot_lib.checker.values import Given, Opaque, Seed
+from fewshot_lib.checker.values import Fixture, Opaque, Seed
 
 _ = speech.words("checker")
 
@@ -364,7 +364,7 @@ def _argument(name: str, value: Any) -> str:
         return f"{name} {shape}" if value.ndim else _("{name} one number").format(name=name)
     if isinstance(value, Seed):
         return _("{name} with seed {seed}").format(name=name, seed=value.value)
-    if isinstance(value, Given):
+    if isinstance(value, Fixture):
         return f"{name} {value.name}"
     short = repr(value)
     if len(short) <= 24:

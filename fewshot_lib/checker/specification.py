@@ -3,7 +3,7 @@
 In the module an answer's solution is a plain function, written as its cell in the notebook shows
 it; ``fewshot build`` copies it there. Cases are generators, each a check of the answer::
 
-    @answer(reference=library.overlap, withhold=["evaluation.dice"])
+    @answer(reference=library.overlap, strip=["evaluation.dice"])
     def overlap(prediction, target):
         """Measure |P ∩ T| / |P ∪ T| of two boolean masks."""
         ### BEGIN SOLUTION: divide the pixels in both masks by those in at least one
@@ -137,7 +137,7 @@ def answer(
     reference: Callable[..., Any] | None = None,
     tolerance: Tolerance = Tolerance(),  # noqa: B008 - frozen
     picture: Picture | None = None,
-    withhold: Sequence[str] = (),
+    strip: Sequence[str] = (),
 ) -> Callable[[Callable[..., Any]], Solution]:
     """Make a function the solution of an answer; for the arguments see :class:`Answer`.
 
@@ -152,7 +152,7 @@ def answer(
                 "reference": reference or function,
                 "tolerance": tolerance,
                 "picture": picture,
-                "withhold": withhold,
+                "strip": strip,
             },
         )
 

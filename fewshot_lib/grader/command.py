@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from fewshot_lib.checker.catalogue import NoSuchExercise
 from fewshot_lib.checker.course import course as used
-from fewshot_lib.checker.withholding import CannotWithhold
+from fewshot_lib.checker.strip import CannotStrip
 from fewshot_lib.grader import grade as grader
 from fewshot_lib.grader import results
 from fewshot_lib.grader.marks import BadOption, read_due
@@ -25,7 +25,7 @@ from fewshot_lib.grader.submissions import NoSubmissions
 from fewshot_lib.grader.words import visible
 
 DONE, WANTING, WRONG_USE, CANNOT = 0, 1, 2, 3
-_WRONG = (NoSubmissions, NoSuchExercise, grader.NotBuilt, BadResults, BadOption, CannotWithhold)
+_WRONG = (NoSubmissions, NoSuchExercise, grader.NotBuilt, BadResults, BadOption, CannotStrip)
 #: Of a long list, this many lines are printed; the report has all.
 _MOST_LINES = 20
 _UNSAFE = (

@@ -19,7 +19,7 @@ from hypothesis.extra import numpy as hnp
 from fewshot_lib.checker.compare import describe
 from fewshot_lib.checker.values import (
     DTYPES,
-    Given,
+    Fixture,
     Limits,
     NotPlain,
     Opaque,
@@ -129,7 +129,7 @@ def header(tree, announced=(), tail=b"") -> bytes:
         header({"int": "1", "float": "0x1p0"}),
         header(3),
         header({"dict": [["a"]]}),
-        header({"given": 3}),
+        header({"fixture": 3}),
         header(eval("[" * 30 + "]" * 30)),
         header([None] * 30_000),
         header(None, [["float64", [0]]] * 30_000),
@@ -177,7 +177,7 @@ def test_messages_over_the_limit_are_refused_before_they_are_read():
 
 
 def test_tensors_seeds_and_givens_cross_as_what_they_are():
-    raw = pack((torch.arange(3), Seed(2**60), Given("net", {"width": 3, "w": torch.ones(2)})))
+    raw = pack((torch.arange(3), Seed(2**60), Fixture("net", {"width": 3, "w": torch.ones(2)})))
     tensor, seed, given_ = unpack(raw)
     assert torch.equal(tensor, torch.arange(3))
     assert seed == Seed(2**60)
@@ -194,8 +194,8 @@ def test_what_cannot_cross_is_refused_by_name():
 
 
 def test_an_unknown_factory_is_refused_with_what_there_is():
-    with pytest.raises(ValueError, match="no factory 'nothing'"):
-        revive(Given("nothing"))
+    with pytest.raises(ValueError, match="no fixture 'nothing'"):
+        revive(Fixture("nothing"))
 
 
 Pair = collections.namedtuple("Pair", "first second")

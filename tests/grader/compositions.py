@@ -77,7 +77,7 @@ def tools(modules: dict[str, Any]) -> Iterator[tuple[str, Tool]]:
     """Give the functions of an edition, private ones too, and its classes."""
     for module_name, module in modules.items():
         quiet = module_name.partition(".")[0] in ("exercises", "figures", "reading", "_quiet")
-        if module_name in APART or (quiet and module_name != "exercises.given"):
+        if module_name in APART or (quiet and module_name != "exercises.fixtures"):
             continue
         for name, thing in vars(module).items():
             if getattr(thing, "__module__", "") != module.__name__ or name in SLOW:

@@ -38,7 +38,7 @@ JUPYTER = (
 
 
 def the_librarys_own_is_called(book: Book) -> None:
-    """Answer with what grading withholds: it gives nothing anywhere."""
+    """Answer with what the student package lacks: it gives nothing anywhere."""
     source = book.answer("log_posterior")["source"]
     called = "fewshot_lib.prototypes.squared_euclidean("
     source = source.replace("squared_euclidean(", called)
