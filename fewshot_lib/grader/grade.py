@@ -148,11 +148,11 @@ def grade(
         todo = _left_to_do(kept, wishes, found, plans, again)
         summary.kept = len(found) - len(todo)
         for name, one_plan in plans.items():
-            mine = [one for one in todo if one.exercise == name]
-            if not mine:
+            waiting = [one for one in todo if one.exercise == name]
+            if not waiting:
                 continue
             with Pool(one_plan, workers, isolation, limits, scheduler) as pool:
-                for row in pool.grade(mine, seed):
+                for row in pool.grade(waiting, seed):
                     row = kept.append(row)
                     summary.graded += 1
                     summary.first_seconds = summary.first_seconds or time.monotonic() - begun
@@ -256,10 +256,11 @@ def _left_to_do(
 
 
 def _newer(submission: Submission, row: Mapping[str, Any]) -> bool:
-    mine, its = submission.handed_in, row["handed_in"]
-    if not mine or not its:
+    times = [submission.handed_in, row["handed_in"]]
+    if not all(times):
         return False
-    return datetime.fromisoformat(mine).astimezone() > datetime.fromisoformat(its).astimezone()
+    new, old = (datetime.fromisoformat(time).astimezone() for time in times)
+    return new > old
 
 
 def course_digest(course: Path) -> str:

@@ -107,8 +107,8 @@ def _mistakes(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         ):
             made.setdefault(named, []).append(row)
     return [
-        {"answer": answer, "name": mistake, "rows": theirs}
-        for (answer, mistake), theirs in sorted(made.items(), key=lambda pair: -len(pair[1]))
+        {"answer": answer, "name": mistake, "rows": found}
+        for (answer, mistake), found in sorted(made.items(), key=lambda pair: -len(pair[1]))
     ]
 
 

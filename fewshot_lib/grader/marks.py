@@ -188,10 +188,10 @@ def grades_csv(
     lines = [["student", *names, "total", "maximum", "late", "note", "language"]]
     maximum = number(sum(highest.values()))
     for student in sorted({*by_student, *lacking}):
-        theirs = by_student.get(student, {})
-        late = {name: lateness(row, due) for name, row in theirs.items()}
+        graded = by_student.get(student, {})
+        late = {name: lateness(row, due) for name, row in graded.items()}
         notes = [
-            f"{name}: {row['status']}" for name, row in theirs.items() if row["status"] != "graded"
+            f"{name}: {row['status']}" for name, row in graded.items() if row["status"] != "graded"
         ]
         if student in lacking:
             notes.append("missing: " + " ".join(lacking[student]))
@@ -203,7 +203,7 @@ def grades_csv(
                 maximum,
                 cell(" ".join(f"{name}: {one.said}" for name, one in late.items() if one.said)),
                 cell(". ".join(notes)),
-                cell(" ".join(sorted({claimed(row.get("language")) for row in theirs.values()}))),
+                cell(" ".join(sorted({claimed(row.get("language")) for row in graded.values()}))),
             ]
         )
     for file, why in unrecognised:
@@ -258,11 +258,11 @@ def moodle(
         («Upload multiple feedback files in a zip»); none if nothing came from Moodle.
     """
     files: dict[str, str | bytes] = {}
-    for exercise, theirs in _of_platform(rows, "moodle").items():
+    for exercise, its_rows in _of_platform(rows, "moodle").items():
         head = ["Identifier", "Full name", "Grade", "Maximum grade", "Last modified (grade)"]
         lines = [[*head, "Feedback comments"]]
         entries = {}
-        for row in theirs:
+        for row in its_rows:
             late = lateness(row, due)
             lines.append(
                 [
@@ -307,9 +307,9 @@ def canvas(
     lines.append(["    Points Possible", "", "", "", "", *most])
     students: dict[str, dict[str, Mapping[str, Any]]] = {}
     files: dict[str, str | bytes] = {}
-    for name, theirs in by_exercise.items():
+    for name, its_rows in by_exercise.items():
         entries = {}
-        for row in theirs:
+        for row in its_rows:
             students.setdefault(_digits(row["lms"]["id"]), {})[name] = row
             file = PurePosixPath(row["lms"]["file"].replace("\\", "/")).name
             entries[re.sub(r"(\.ipynb|\.zip)?$", ".html", file, count=1, flags=re.I)] = pages[

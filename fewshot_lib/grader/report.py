@@ -128,9 +128,9 @@ def write_all(
     by_student: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         by_student.setdefault(row["student"], []).append(row)
-    for student, theirs in by_student.items():
+    for student, its_rows in by_student.items():
         place = folder / "gradescope" / safe_file_name(student) / "results.json"
-        written = json.dumps(marks.gradescope(theirs, due), ensure_ascii=False, indent=1)
+        written = json.dumps(marks.gradescope(its_rows, due), ensure_ascii=False, indent=1)
         write_whole(place, written)
     for platform, made in (
         ("moodle", marks.moodle(rows, due, pages)),
@@ -156,7 +156,7 @@ def write_all(
         unrecognised=unrecognised,
         cut_off=unfinished(folder / "results.jsonl"),
         late=[(row, late) for row in rows if (late := marks.lateness(row, due)).said],
-        earlier=[(by_key[key], theirs) for key, theirs in earlier(every).items()],
+        earlier=[(by_key[key], its_rows) for key, its_rows in earlier(every).items()],
         exercises=[
             analyse(name, [row for row in rows if row["exercise"] == name])
             for name in sorted({row["exercise"] for row in rows})
@@ -239,7 +239,7 @@ def _texts(
     for row in rows:
         for name in written_texts(row, handed_out.get(row["exercise"], {})):
             waiting.setdefault((row["exercise"], name), []).append(row)
-    return [(*key, theirs) for key, theirs in sorted(waiting.items())]
+    return [(*key, its_rows) for key, its_rows in sorted(waiting.items())]
 
 
 def missing_ones(

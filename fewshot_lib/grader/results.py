@@ -426,7 +426,7 @@ def earlier(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str], list[dict[s
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         found.setdefault((row["student"], row["exercise"]), []).append(row)
-    return {key: theirs[:-1] for key, theirs in sorted(found.items()) if len(theirs) > 1}
+    return {key: its_rows[:-1] for key, its_rows in sorted(found.items()) if len(its_rows) > 1}
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

@@ -276,11 +276,11 @@ def work_there(job: bytes) -> bytes:
     """
     wanted = values.unpack(job, JOB_LIMITS)
     importlib.import_module(wanted["module"])  # it says which course this is
-    mine = source_digest(catalogue.exercise(wanted["exercise"]).name)
-    if mine != wanted["course"]:
+    own = source_digest(catalogue.exercise(wanted["exercise"]).name)
+    if own != wanted["course"]:
         raise OtherCourse(
             "a worker has another version of the course than the grader: bring both to the same "
-            f"commit (the worker's {mine[:12]}, the grader's {wanted['course'][:12]})"
+            f"commit (the worker's {own[:12]}, the grader's {wanted['course'][:12]})"
         )
     setting = Setting(
         wanted["exercise"],

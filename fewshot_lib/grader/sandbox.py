@@ -133,14 +133,14 @@ class Sandbox:
         self._process = None
 
     def _start(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, child = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         worker = Path(__file__).with_name("worker.py")
         inside = "/grader/worker.py" if self.isolation == "bubblewrap" else str(worker)
         library = "/grader/library" if self.isolation == "bubblewrap" else str(self.package)
         command = [
             *(self._bubblewrap(worker) if self.isolation == "bubblewrap" else []),
             *(sys.executable, "-I", "-B", inside),
-            *(str(theirs.fileno()), library, json.dumps(self.imports), self.isolation),
+            *(str(child.fileno()), library, json.dumps(self.imports), self.isolation),
         ]
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
@@ -148,11 +148,11 @@ class Sandbox:
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
-            pass_fds=(theirs.fileno(),),
+            pass_fds=(child.fileno(),),
             start_new_session=True,
             env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
         )
-        theirs.close()
+        child.close()
         self._control = ours
         ours.settimeout(_WARM_SECONDS)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -244,14 +244,14 @@ class Sandbox:
     def _run(self, job: Job) -> RunReport:
         begun = time.monotonic()
         self._ticket += 1
-        ours, theirs = socket.socketpair()
+        ours, child = socket.socketpair()
         heard, told = os.pipe()
         limits = self.limits
         try:
             try:
-                self._announce(theirs.fileno(), told)
+                self._announce(child.fileno(), told)
             finally:
-                theirs.close()
+                child.close()
                 os.close(told)
             request = job.plain() | {
                 "seconds": limits.wall_seconds,
