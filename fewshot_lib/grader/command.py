@@ -24,7 +24,7 @@ from fewshot_lib.grader.sandbox import NoSandbox, SandboxLimits
 from fewshot_lib.grader.submissions import NoSubmissions
 from fewshot_lib.grader.words import visible
 
-DONE, WANTING, WRONG_USE, CANNOT = 0, 1, 2, 3
+DONE, PROBLEMS, WRONG_USE, CANNOT = 0, 1, 2, 3
 _WRONG = (NoSubmissions, NoSuchExercise, grader.NotBuilt, BadResults, BadOption, CannotStrip)
 #: Of a long list, this many lines are printed; the report has all.
 _MOST_LINES = 20
@@ -46,7 +46,7 @@ def _answered(work: Callable[[Path], tuple[int, str]]) -> tuple[int, str]:
     except (NoSandbox, NoScheduler, OtherCourse, NotWritten) as error:
         return CANNOT, visible(str(error))
     except KeyboardInterrupt:
-        return WANTING, "Interrupted. What is graded is kept; the same command goes on from there."
+        return PROBLEMS, "Interrupted. What is graded is kept; the same command goes on from there."
     except OSError as error:
         reason = error.strerror or str(error)
         where = f" ({error.filename})" if error.filename else ""
@@ -149,7 +149,7 @@ def grade(
             *_listed("Not recognised as a submission, and not graded:", strange),
             *_listed("On the roster, nothing handed in:", [f"{s}, {e}" for s, e in absent]),
         ]
-        return (WANTING if failed or strange else DONE), "\n".join(lines)
+        return (PROBLEMS if failed or strange else DONE), "\n".join(lines)
 
     return _answered(work)
 
@@ -161,7 +161,7 @@ def verify(folder: Path, workers: int, isolation: str) -> tuple[int, str]:
         differing = grader.verify(folder, course, workers=workers, isolation=isolation)
         if differing:
             lines = [f"  {who}, {what}: {', '.join(how)}" for who, what, how in differing]
-            return WANTING, "\n".join([f"Of {folder} these rows came out otherwise:", *lines])
+            return PROBLEMS, "\n".join([f"Of {folder} these rows came out otherwise:", *lines])
         return DONE, f"Every row of {folder} came out the same."
 
     return _answered(work)
