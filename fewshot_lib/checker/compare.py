@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fewshot_lib.checker.language import retold, words
+from fewshot_lib.checker.language import translate_message, words
 from fewshot_lib.checker.spec import Tolerance
 from fewshot_lib.checker.values import MAX_AXES, Opaque
 
@@ -180,11 +180,6 @@ def difference(
     if array is None:
         return _other(expected, got, values, part)
     return _arrays(array, got, tolerance, values, part)
-
-
-def same(one: Any, other: Any, tolerance: Tolerance) -> bool:
-    """Say whether two plain values are equal within the tolerance, NaN equal to NaN."""
-    return difference(one, other, tolerance) is None
 
 
 def how_many(value: Any) -> int:
@@ -425,7 +420,7 @@ def _description(value: Any) -> str:
         return _("nothing (None)")
     if isinstance(value, Opaque):
         said = _("an {what}") if value.type_name[:1].lower() in "aeiou" else _("a {what}")
-        return said.format(what=retold(value.type_name, "outcomes"))
+        return said.format(what=translate_message(value.type_name, "outcomes"))
     if isinstance(value, np.ndarray):
         said = _("an array of shape {shape}, {kind}")
         return said.format(shape=value.shape, kind=value.dtype.name)

@@ -343,7 +343,7 @@ def _judge_check(
 
 def case_name(case: Case) -> str:
     """Say what is special about a case, in the reader's language."""
-    return speech.retold(case.name, "outcomes")
+    return speech.translate_message(case.name, "outcomes")
 
 
 def _call(answer: Answer, case: Case) -> str:
@@ -378,7 +378,7 @@ def _broken_law(check: Check, cases: Sequence[Case], got: Sequence[Outcome]) -> 
     except Exception:  # a stranger's values may be of any kind, infinite or NaN: it does not hold
         return check.says or _("the results are not of a kind for which this could hold")
     if isinstance(holds, str):
-        return speech.retold(holds, "outcomes")
+        return speech.translate_message(holds, "outcomes")
     return "" if holds else (check.says or _("this does not hold"))
 
 
@@ -484,7 +484,7 @@ def _recognise(
             same.append(all(map(_equal, mistaken_ones, got, tolerances)))
             shows.append(
                 same[-1]
-                and not _constant(expected, got)
+                and not _is_constant(expected, got)
                 and any(
                     given.status == VALUE and not _equal(right, given, tolerance)
                     for right, given, tolerance in zip(expected, got, tolerances, strict=True)
@@ -496,7 +496,7 @@ def _recognise(
     whole = [place for place, same in enumerate(equal) if all(same)]
     if len(whole) == 1:
         mistake = answer.mistakes[whole[0]]
-        named = [_with(v, mistake) if v.status == FAILED else v for v in verdicts]
+        named = [_with_mistake(v, mistake) if v.status == FAILED else v for v in verdicts]
         return named, [mistake]
 
     failed = [place for place, verdict in enumerate(verdicts) if verdict.status == FAILED]
@@ -512,13 +512,13 @@ def _recognise(
             found[check] = known[0]
     counts = Counter(found[check] for check in sorted(found))
     named = [
-        _with(verdict, answer.mistakes[found[place]]) if place in found else verdict
+        _with_mistake(verdict, answer.mistakes[found[place]]) if place in found else verdict
         for place, verdict in enumerate(verdicts)
     ]
     return named, [answer.mistakes[place] for place, _ in counts.most_common()]
 
 
-def _constant(expected: Sequence[Outcome], outcomes: Sequence[Outcome]) -> bool:
+def _is_constant(expected: Sequence[Outcome], outcomes: Sequence[Outcome]) -> bool:
     """Say whether each part that is wrong is one value throughout, or real 0s and 1s alone.
 
     Constants and thresholds give such results, whatever they are computed from.
@@ -548,19 +548,8 @@ def _constant(expected: Sequence[Outcome], outcomes: Sequence[Outcome]) -> bool:
     return all(len(values) < 2 or values == {0.0, 1.0} for values in parts.values())
 
 
-def _with(verdict: CheckVerdict, mistake: Mistake) -> CheckVerdict:
-    return CheckVerdict(
-        verdict.name,
-        verdict.points,
-        verdict.max_points,
-        verdict.status,
-        verdict.stage,
-        verdict.sentence,
-        verdict.case,
-        mistake.name,
-        mistake.pointer or verdict.pointer,
-        verdict.drawn,
-    )
+def _with_mistake(verdict: CheckVerdict, mistake: Mistake) -> CheckVerdict:
+    return replace(verdict, mistake=mistake.name, pointer=mistake.pointer or verdict.pointer)
 
 
 def _relation(verdicts: Sequence[CheckVerdict]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fewshot_lib.checker.compare import as_array
-from fewshot_lib.checker.language import retold, words
+from fewshot_lib.checker.language import translate_message, words
 from fewshot_lib.checker.spec import Case
 
 _ = words("checker")
@@ -182,5 +182,5 @@ def scatter(
     alt = _(
         "Support points by class, with {n} rings where the {what} belong "
         "and {crosses} crosses where yours are."
-    ).format(n=len(target), crosses=len(yours), what=retold(what, "outcomes"))
+    ).format(n=len(target), crosses=len(yours), what=translate_message(what, "outcomes"))
     return svg(width, height + 24, "".join(parts), alt)

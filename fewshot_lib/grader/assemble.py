@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fewshot_lib.checker.language import translated
+from fewshot_lib.checker.language import translate
 from fewshot_lib.checker.notebook import WRITE_HERE, grading, source_of
 from fewshot_lib.checker.spec import Exercise
 
@@ -181,7 +181,7 @@ def _texts(
         for cell in _written(template, submitted, marked[0] if marked else len(submitted), name):
             words = cell["source"].strip()
             if words != template.stubs[name]:
-                here = translated(WRITE_HERE, f"exercises/{template.exercise.name}")
+                here = translate(WRITE_HERE, f"exercises/{template.exercise.name}")
                 pieces.append(words.replace(here, "").replace(WRITE_HERE, "").strip())
             pictures |= cell.get("attachments", {})
         texts[name] = "\n\n".join(piece for piece in pieces if piece)

@@ -17,15 +17,16 @@ from fewshot_lib.checker.strip import CannotStrip
 from fewshot_lib.grader import grade as grader
 from fewshot_lib.grader import results
 from fewshot_lib.grader.marks import BadOption, read_due
+from fewshot_lib.grader.places import NoSubmissions
+from fewshot_lib.grader.plan import NotBuilt
 from fewshot_lib.grader.report import missing_ones
 from fewshot_lib.grader.results import BadResults, NotWritten
 from fewshot_lib.grader.runners import NoScheduler, OtherCourse
 from fewshot_lib.grader.sandbox import NoSandbox, SandboxLimits
-from fewshot_lib.grader.submissions import NoSubmissions
 from fewshot_lib.grader.words import visible
 
 DONE, PROBLEMS, WRONG_USE, CANNOT = 0, 1, 2, 3
-_WRONG = (NoSubmissions, NoSuchExercise, grader.NotBuilt, BadResults, BadOption, CannotStrip)
+_WRONG = (NoSubmissions, NoSuchExercise, NotBuilt, BadResults, BadOption, CannotStrip)
 #: Of a long list, this many lines are printed; the report has all.
 _MOST_LINES = 20
 _UNSAFE = (
@@ -60,9 +61,9 @@ def _listed(title: str, lines: Sequence[str]) -> list[str]:
     return [title, *(f"  {line}" for line in lines[:_MOST_LINES]), *rest] if lines else []
 
 
-def read_wishes(
+def read_options(
     regrade: Sequence[str], status: Sequence[str], due: str, late: float | None, roster: Path | None
-) -> grader.Wishes:
+) -> grader.GradeOptions:
     """Read what a teacher typed.
 
     Raises:
@@ -78,7 +79,7 @@ def read_wishes(
             entries = [asdict(entry) for entry in read_roster(roster)]
         except (BadRoster, OSError) as error:
             raise BadOption(f"--roster: {error}") from None
-    return grader.Wishes(regrade, status, read_due(due) if due else "", late, entries)
+    return grader.GradeOptions(regrade, status, read_due(due) if due else "", late, entries)
 
 
 def grade(
@@ -108,7 +109,7 @@ def grade(
         print(_UNSAFE, file=sys.stderr)
 
     def work(course: Path) -> tuple[int, str]:
-        wishes = read_wishes(regrade, status, due, late_per_day, roster)
+        options = read_options(regrade, status, due, late_per_day, roster)
         with tqdm(unit=" submissions", file=sys.stderr, disable=None) as bar:
 
             def progress(done: int, total: int, row: Mapping[str, Any]) -> None:
@@ -127,7 +128,7 @@ def grade(
                 limits=limits,
                 isolation=isolation,
                 scheduler=scheduler,
-                wishes=wishes,
+                options=options,
                 progress=progress,
             )
         page = grader.write_reports(folder, course)
@@ -141,7 +142,7 @@ def grade(
         failed = [f"{who}, {what}: {why}" for who, what, why in summary.failed]
         strange = [f"{file}: {why}" for file, why in summary.unrecognised]
         rows = results.current(results.read_rows(folder / "results.jsonl"))
-        absent = missing_ones(rows, grader.results_settings(folder))
+        absent = missing_ones(rows, results.read_settings(folder))
         lines = [
             *summary.remarks,
             said,
@@ -184,7 +185,7 @@ def report(folder: Path, repair: bool = False) -> tuple[int, str]:
 
 
 def _repaired(folder: Path) -> list[str]:
-    grader.results_settings(folder)
+    results.read_settings(folder)
     damaged, old = results.repair(folder)
     if old is None:
         return ["Nothing was damaged."]
@@ -202,7 +203,7 @@ def export(folder: Path, url: str, root: Path | None = None) -> tuple[int, str]:
     from fewshot_lib.grader import gradebook
 
     def work(course: Path) -> tuple[int, str]:
-        grader.results_settings(folder)
+        results.read_settings(folder)
         try:
             count, waiting = gradebook.export(folder, url, course)
         except gradebook.NoGradebook as error:

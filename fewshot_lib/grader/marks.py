@@ -132,6 +132,15 @@ def number(points: float) -> str:
     return f"{round(points, 2):g}"
 
 
+def by_answer(checks: Iterable[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
+    """Add up for each answer the points of its checks, and how many there are to reach."""
+    sums: dict[str, tuple[float, float]] = {}
+    for check in checks:
+        points, most = sums.get(check["answer"], (0.0, 0.0))
+        sums[check["answer"]] = points + check["points"], most + check["max_points"]
+    return sums
+
+
 # ----------------------------------------------------------------------------------------- tables
 
 
@@ -352,12 +361,8 @@ def _utc(at: str) -> str:
 
 
 def _comment(row: Mapping[str, Any], late: Late) -> str:
-    answers: dict[str, list[float]] = {}
-    for check in row["checks"]:
-        sums = answers.setdefault(check["answer"], [0.0, 0.0])
-        sums[0] += check["points"]
-        sums[1] += check["max_points"]
-    each = [f"{name} {number(got)} of {number(most)}" for name, (got, most) in answers.items()]
+    answers = by_answer(row["checks"]).items()
+    each = [f"{name} {number(got)} of {number(most)}" for name, (got, most) in answers]
     status = "" if row["status"] == "graded" else f" ({row['status']})"
     said = f"{number(row['points'])} of {number(row['max_points'])} points{status}: "
     return " ".join([said + "; ".join(each) + ".", late.said]).strip()

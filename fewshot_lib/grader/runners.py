@@ -1,9 +1,9 @@
 """Where submissions of one exercise are run: the student package and warm sandboxes.
 
 On this machine the grader holds a :class:`SandboxPool` itself. On many machines each Dask worker
-holds one (:func:`work_there`): what crosses between grader and worker is bytes of plain values in
-the form of :mod:`fewshot_lib.checker.values`, both ways, read with limits and believed as little
-as what comes out of a sandbox. No case's expected value and no check ever goes to a worker.
+holds one (:func:`run_on_worker`): what crosses between grader and worker, both ways, is bytes of
+plain values in the form of :mod:`fewshot_lib.checker.values`, read with limits and trusted as
+little as what comes out of a sandbox. No case's expected value and no check ever goes to a worker.
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ class DaskRunner:
 
     def start(self, job: Job) -> Any:
         """Send a run to whichever worker is free."""
-        return self._executor.submit(work_there, pack_job(self.setting, self._digest, job))
+        return self._executor.submit(run_on_worker, pack_job(self.setting, self._digest, job))
 
     def finish(self, result: Any, job: Job) -> WorkerResult:
         """Read what a worker sent; believe nothing about it."""
@@ -245,21 +245,21 @@ def pack_job(setting: Setting, digest: str, job: Job) -> bytes:
     )
 
 
-_OURS: dict[Setting, SandboxPool] = {}
+_POOLS: dict[Setting, SandboxPool] = {}
 _BUSY: Counter[Setting] = Counter()
 _LOCK = threading.Lock()
 
 
 @contextlib.contextmanager
-def _borrowed(setting: Setting) -> Iterator[SandboxPool]:
+def _shared_pool(setting: Setting) -> Iterator[SandboxPool]:
     """Give this process's sandbox pool of a setting; others that nobody is in make room for it."""
     with _LOCK:
-        if setting not in _OURS:
-            for other in [one for one in _OURS if not _BUSY[one]]:
-                _OURS.pop(other).close()
-            _OURS[setting] = SandboxPool(setting)
+        if setting not in _POOLS:
+            for other in [one for one in _POOLS if not _BUSY[one]]:
+                _POOLS.pop(other).close()
+            _POOLS[setting] = SandboxPool(setting)
         _BUSY[setting] += 1
-        sandbox_pool = _OURS[setting]
+        sandbox_pool = _POOLS[setting]
     try:
         yield sandbox_pool
     finally:
@@ -267,7 +267,7 @@ def _borrowed(setting: Setting) -> Iterator[SandboxPool]:
             _BUSY[setting] -= 1
 
 
-def work_there(job: bytes) -> bytes:
+def run_on_worker(job: bytes) -> bytes:
     """Run a job in this process's warm sandbox; what a Dask worker is asked to do.
 
     Raises:
@@ -289,7 +289,7 @@ def work_there(job: bytes) -> bytes:
         SandboxLimits(**wanted["limits"]),
     )
     sent = Job.from_plain(wanted["job"])
-    with _borrowed(setting) as sandbox_pool:
+    with _shared_pool(setting) as sandbox_pool:
         done = sandbox_pool.run(sent)
     return values.pack(
         {
@@ -309,8 +309,8 @@ def work_there(job: bytes) -> bytes:
 
 
 @atexit.register
-def _leave() -> None:
-    for sandbox_pool in _OURS.values():
+def _close_pools() -> None:
+    for sandbox_pool in _POOLS.values():
         sandbox_pool.close()
 
 

@@ -166,7 +166,7 @@ def make_shell() -> Shell:
     return shell
 
 
-def rehearse(shell: Shell) -> None:
+def warm_up(shell: Shell) -> None:
     """Do once what every fork does, so that it is imported and made before the first fork."""
     import torch
 
@@ -256,7 +256,7 @@ def needed(cells: Sequence[Mapping[str, Any]]) -> list[bool]:
     return chosen
 
 
-def play(request: Mapping[str, Any], shell: Shell, tell: Callable[..., None]) -> None:
+def run_notebook(request: Mapping[str, Any], shell: Shell, tell: Callable[..., None]) -> None:
     """Run the cells, then make the calls, and tell what happens as it happens.
 
     Arguments:
@@ -385,7 +385,7 @@ def main(package: str) -> None:
             out.write(struct.pack("<Q", len(part)) + part)
         out.flush()
 
-    play(request, make_shell(), tell)
+    run_notebook(request, make_shell(), tell)
 
 
 if __name__ == "__main__":

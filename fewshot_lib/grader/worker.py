@@ -556,7 +556,7 @@ def answer(request: Any, connection: socket.socket, notebook: Any) -> None:
     """Run the notebook and call its answers; send what happens as it happens."""
     from fewshot_lib.checker import values
 
-    notebook.module.play(
+    notebook.module.run_notebook(
         request, notebook.shell, lambda *told: send_frames(connection, map(values.pack, told))
     )
 
@@ -574,7 +574,7 @@ class Notebook:
         found.loader.exec_module(self.module)
         self.module.patch_loaders()
         self.shell = self.module.make_shell()
-        self.module.rehearse(self.shell)
+        self.module.warm_up(self.shell)
 
 
 if __name__ == "__main__":

@@ -616,7 +616,7 @@ def shown_code(page: str) -> str:
 )
 def test_every_solution_is_shown_to_the_letter(exercise, answer, root, monkeypatch):
     from fewshot_lib.checker import cells as checking
-    from fewshot_lib.checker.notebook import answer_source
+    from fewshot_lib.checker.notebook import answer_cells, read, without_markers
 
     said = []
     monkeypatch.setattr(checking, "show", said.append)
@@ -624,7 +624,8 @@ def test_every_solution_is_shown_to_the_letter(exercise, answer, root, monkeypat
     key = f"{exercise.name}.{answer.name}"
     progress.attempt(key, 1, 1)
     solution(key)
-    source = answer_source(root / "solutions" / f"{exercise.stem}.ipynb", answer.name)
+    solved = answer_cells(read(root / "solutions" / f"{exercise.stem}.ipynb"))
+    source = without_markers(solved[answer.name])
     assert f"def {answer.name}" in source
     assert shown_code(said[0]._repr_html_()) == source
     assert repr(said[0]).endswith(source)

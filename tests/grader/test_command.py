@@ -345,7 +345,7 @@ def test_an_interrupted_regrading_goes_on_where_it_stood(marked, tmp_path, monke
     folder, _ = marked
     marks = tmp_path / "marks"
     shutil.copytree(folder / "marks", marks)
-    honest, wishes = module.Pool.grade, module.Wishes(regrade=["all"])
+    honest, options = module.Pool.grade, module.GradeOptions(regrade=["all"])
 
     def interrupted(self, submissions, seed):
         for number, row in enumerate(honest(self, submissions, seed)):
@@ -355,9 +355,9 @@ def test_an_interrupted_regrading_goes_on_where_it_stood(marked, tmp_path, monke
 
     monkeypatch.setattr(module.Pool, "grade", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        module.grade(folder / "submitted", marks, COURSE, wishes=wishes)
+        module.grade(folder / "submitted", marks, COURSE, options=options)
     monkeypatch.setattr(module.Pool, "grade", honest)
-    summary = module.grade(folder / "submitted", marks, COURSE, wishes=wishes)
+    summary = module.grade(folder / "submitted", marks, COURSE, options=options)
     assert (summary.graded, summary.kept) == (3, 2)
-    summary = module.grade(folder / "submitted", marks, COURSE, wishes=wishes)
+    summary = module.grade(folder / "submitted", marks, COURSE, options=options)
     assert (summary.graded, summary.kept) == (5, 0)

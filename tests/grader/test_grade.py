@@ -10,8 +10,8 @@ import pytest
 
 from fewshot_lib.grader import results
 from fewshot_lib.grader.grade import grade, verify, write_reports
+from fewshot_lib.grader.places import NoSubmissions
 from fewshot_lib.grader.sandbox import NoSandbox, SandboxLimits
-from fewshot_lib.grader.submissions import NoSubmissions
 from fewshot_lib.tools.machine import course_folder
 
 pytestmark = pytest.mark.hostile

@@ -14,7 +14,8 @@ from fewshot_lib.checker import catalogue
 from fewshot_lib.checker.notebook import read, source_of
 from fewshot_lib.checker.spec import Case
 from fewshot_lib.grader import sandbox
-from fewshot_lib.grader.sandbox import Calls, Job, Sandbox, SandboxLimits
+from fewshot_lib.grader.conversation import Calls, Job
+from fewshot_lib.grader.sandbox import Sandbox, SandboxLimits
 from fewshot_lib.grader.student import _Manager
 from fewshot_lib.grader.student_package import build_student_package
 from fewshot_lib.tools.machine import course_folder
@@ -127,16 +128,16 @@ def test_a_worker_that_is_gone_is_started_anew(edition):
 @pytest.mark.parametrize("refuses", [True, False])
 def test_a_worker_that_ends_just_as_it_is_asked_is_started_anew(edition, monkeypatch, refuses):
     with Sandbox(edition) as one:
-        announce = one._announce
+        announce = one._send_ticket
 
         def too_late(*descriptors: int) -> None:
-            monkeypatch.setattr(one, "_announce", announce)
+            monkeypatch.setattr(one, "_send_ticket", announce)
             one._process.kill()
             if refuses:
                 raise BrokenPipeError
             announce(*descriptors)
 
-        monkeypatch.setattr(one, "_announce", too_late)
+        monkeypatch.setattr(one, "_send_ticket", too_late)
         ended = one.run(RIGHT)
         assert (ended.why, answers(ended)) == ("done", [4, 6])
 

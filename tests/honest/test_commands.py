@@ -14,7 +14,7 @@ from fewshot_lib.grader.plan import plan
 from fewshot_lib.grader.pool import Pool
 from fewshot_lib.grader.sandbox import SandboxLimits
 from fewshot_lib.grader.selfcheck import check_notebook
-from fewshot_lib.grader.submissions import Held, Submission
+from fewshot_lib.grader.submissions import InMemory, Submission
 
 pytestmark = [pytest.mark.hostile, pytest.mark.timeout(600)]
 
@@ -56,7 +56,7 @@ def notebook(name: str) -> Book:
 def graded() -> dict[str, dict[str, float]]:
     """Grade the notebooks; points by answer, by name."""
     names = sorted({*COMMAND, *JUPYTER})
-    handed = [Submission(name, STEM, "", Held(notebook(name).data())) for name in names]
+    handed = [Submission(name, STEM, "", InMemory(notebook(name).data())) for name in names]
     found: dict[str, dict[str, float]] = {}
     with Pool(plan(STEM, COURSE), 2, "bubblewrap", SandboxLimits()) as pool:
         for row in pool.grade(handed, 4):
