@@ -476,7 +476,7 @@ def grade(
             )
         status, said = grading_command.verify(verify, workers, str(isolation))
     elif scheduler and not re.fullmatch(r"([a-z]+://)?\S+:\d+", scheduler):
-        end(WRONG_USE, f"--scheduler {scheduler!r} is no address; write tcp://HOST:8786")
+        end(WRONG_USE, f"--scheduler {scheduler!r} is not an address; write tcp://HOST:8786")
     elif submissions is None or results is None:
         status, said = WRONG_USE, "fewshot grade SUBMISSIONS --results DIR, or --verify DIR"
     else:
@@ -556,7 +556,7 @@ def gradebook_export(
     if not re.match(r"(sqlite|postgresql)(\+\w+)?://", db):
         end(
             WRONG_USE,
-            f"--db {db!r} is no address of a database; write sqlite:///FILE or "
+            f"--db {db!r} is not the address of a database; write sqlite:///FILE or "
             "postgresql://USER@HOST/NAME",
         )
     if course is not None and course.exists() and not course.is_dir():

@@ -167,7 +167,7 @@ def examine(
 
 
 def remember(key: str, verdict: Verdict, answer: Answer) -> list[str]:
-    """Note an attempt in the reader's progress; give what to offer next, a line each."""
+    """Note an attempt in the reader's progress; give what to offer next, one line each."""
     if not progress.recording():
         return []
     try:

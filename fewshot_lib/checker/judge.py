@@ -61,7 +61,7 @@ class CheckVerdict:
     Arguments:
         name: of the check.
         points: reached.
-        max_points: to be had.
+        max_points: that can be reached.
         status: PASSED, FAILED or MISSING.
         stage: at which it failed (see :mod:`compare`, and ERROR, REFUSAL, LAW, TIME).
         sentence: what was found.
@@ -88,7 +88,7 @@ class Verdict:
 
     Arguments:
         exercise, answer: their names.
-        checks: a line each.
+        checks: one line each.
         mistakes: the typical mistakes recognised, the one that explains most first.
         notes: remarks that cost no points (it printed, it wrote into its input, it was slow).
         relation: how the numbers relate to the expected ones where no mistake was recognised.
@@ -108,7 +108,7 @@ class Verdict:
 
     @property
     def max_points(self) -> float:
-        """Points to be had."""
+        """Points that can be reached."""
         return sum(check.max_points for check in self.checks)
 
     @property

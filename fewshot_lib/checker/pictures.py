@@ -117,7 +117,7 @@ def scatter(
     """Draw points of a plane by class, with where the target and the answer put their marks.
 
     Arguments:
-        points: (N, 2), drawn small, one shape and colour a class.
+        points: (N, 2), drawn small, one shape and colour per class.
         groups: (N,) class of each, 0 … 5.
         target, yours: (K, 2); rings and crosses.
         what: what the marks are, for the legend: "prototypes".

@@ -36,7 +36,7 @@ class Row:
 
     Arguments:
         key: "prototypes.class_prototypes", "question:prototypes.mean" or "prediction:start.moved".
-        attempts: how often it was tried (the stub as it was is no attempt).
+        attempts: how often it was tried (the untouched stub does not count).
         hints: how many steps of its hints were read.
         points, max_points: of the best attempt.
         passed: when it was first right (UTC, ISO 8601), or "".
@@ -165,7 +165,7 @@ def reset(name: str = "", known: Sequence[str] = ()) -> int:
     Arguments:
         name: "prototypes", "prototypes.class_prototypes" or "question:prototypes.learned"; "" is
             all of them.
-        known: keys that exist beside those of the file: nothing done of them is no mistake.
+        known: keys that exist beside those of the file: resetting one that was not tried is not an error.
 
     Raises:
         NothingOfThatName: no key is called so; nothing was forgotten.
@@ -216,7 +216,7 @@ def _update(key: str, change: Callable[[Row], Row]) -> Row:
 
 
 class _locked:
-    """Hold the progress file's lock; say in one sentence if it cannot be had."""
+    """Hold the progress file's lock; say in one sentence if it is not available."""
 
     def __init__(self, file: Path) -> None:
         self.file = file

@@ -77,7 +77,7 @@ class Outcome:
             data: a plain value, or anything that :func:`values.unpack` gives.
 
         Returns:
-            The outcome, its value once more brought into plain form; LOST if it is no outcome.
+            The outcome, its value once more brought into plain form; LOST if it is not an outcome.
         """
         status = data.get("status") if isinstance(data, dict) else None
         if not isinstance(status, str) or status not in STATUSES:
@@ -201,7 +201,7 @@ def run(
             or at the line that raises.
 
     Returns:
-        One outcome a case.
+        One outcome per case.
 
     >>> run(lambda a: a + 1, [Case("one", (1,))])[0].value
     2

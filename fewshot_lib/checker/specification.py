@@ -304,7 +304,7 @@ class Edited:
         """The wrong function.
 
         Raises:
-            BadSpecification: an edit does not fit, or what it makes is no program.
+            BadSpecification: an edit does not fit, or its result is not a program.
         """
         made: dict[str, Any] = {}  # apart, so that the solution keeps its name in the module
         try:
@@ -403,7 +403,7 @@ def _mistake(
     where: str,
 ) -> Mistake:
     if not isinstance(table, dict):
-        raise BadSpecification(f"{where}: it is no table")
+        raise BadSpecification(f"{where}: it is not a table")
     _hold(table, _MISTAKE, where)
     ways = [key for key in table if key in _WAYS]
     if "says" not in table or not (

@@ -95,7 +95,7 @@ class Fixture:
 
 @dataclass(frozen=True)
 class Opaque:
-    """Stand for something that is no plain value; only the name of its type is kept."""
+    """Stand for something that is not a plain value; only the name of its type is kept."""
 
     type_name: str
 
@@ -329,7 +329,7 @@ def _to_tree(value: Any, arrays: list[np.ndarray]) -> Any:
         return {"fixture": [value.name, _to_tree(dict(value.settings), arrays)]}
     if isinstance(value, Opaque):
         return {"opaque": value.type_name}
-    raise NotPlain(f"a {type(value).__name__} is no plain value and cannot cross")
+    raise NotPlain(f"a {type(value).__name__} is not a plain value and cannot cross")
 
 
 def unpack(data: bytes, limits: Limits = LIMITS) -> Any:
@@ -450,7 +450,7 @@ def _entry(
     entry: Any, arrays: list[np.ndarray | None], depth: int, budget: list[int]
 ) -> tuple[str, Any]:
     if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[0], str):
-        raise NotPlain("an entry of a dict is no key with a value")
+        raise NotPlain("an entry of a dict is not a key with a value")
     return _text(entry[0]), _from_tree(entry[1], arrays, depth - 1, budget)
 
 

@@ -116,7 +116,7 @@ def assemble(template: Template, submitted: Sequence[Mapping[str, Any]]) -> Asse
         if cell["cell_type"] != "code":
             if cell.get("grade_id") in defining:
                 remarks.append(
-                    f"The answer cell {cell['grade_id']!r} is no code cell any more, so it was not "
+                    f"The answer cell {cell['grade_id']!r} is no longer a code cell, so it was not "
                     "run. Turn it back into a code cell (in JupyterLab: press Esc, then Y)."
                 )
             continue

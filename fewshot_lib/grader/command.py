@@ -70,7 +70,7 @@ def read_options(
         BadOption: one of the options means nothing; says which and what is expected.
     """
     if late is not None and not 0 <= late <= 100:  # NaN is neither
-        raise BadOption(f"--late-per-day {late:g} is no share: it must be from 0 to 100 percent")
+        raise BadOption(f"--late-per-day {late:g} is not a share: it must be from 0 to 100 percent")
     entries = None
     if roster is not None:
         from fewshot_lib.grader.roster import BadRoster, read_roster

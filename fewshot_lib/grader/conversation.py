@@ -1,7 +1,7 @@
 """What is said between the grader and the process that runs a notebook, and how it is read.
 
 The request goes in once; messages come out as things happen, each a length and a plain value.
-Nothing of what comes is believed: it is read with limits, and what is no message ends the talk.
+Nothing of what comes is believed: it is read with limits, and what is not a message ends the conversation.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ class Conversation:
 
     def _take(self, message: Any) -> None:
         if not isinstance(message, dict):
-            raise values.NotPlain("it is no message")
+            raise values.NotPlain("it is not a message")
         at, answer, number = message.get("at"), message.get("answer"), message.get("case")
         if isinstance(at, list) and len(at) == 2 and all(isinstance(part, str) for part in at):
             self.at = (at[0][:20], at[1][:200])
@@ -174,7 +174,7 @@ class Conversation:
             # the first reply counts: what comes after it cannot take it back
             self.outcomes.setdefault((answer, number), Outcome.from_dict(message.get("outcome")))
         else:
-            raise values.NotPlain("it is no message")
+            raise values.NotPlain("it is not a message")
 
     def of(self, calls: Calls, why: str) -> list[Outcome]:
         """Give an outcome per call of an answer: LOST, or TOO_SLOW, where no reply came."""

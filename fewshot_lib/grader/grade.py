@@ -43,7 +43,7 @@ class Summary:
         first_seconds: from the call to the first new row.
         seconds: from the call to the end.
         remarks: one sentence each, on the results folder.
-        unrecognised: file and reason of what at the place was no submission.
+        unrecognised: file and reason of what was found there and is not a submission.
     """
 
     graded: int = 0
@@ -79,7 +79,7 @@ def collected(place: Path, only: str = "") -> Collected:
 
     Raises:
         NoSubmissions: there are none.
-        NoSuchExercise: ``only`` is no exercise.
+        NoSuchExercise: ``only`` is not an exercise.
     """
     wanted = catalogue.exercise(only).stem if only else ""
     return collect(place, course_exercises(), wanted)
@@ -182,7 +182,7 @@ def _refuse_unknown(options: GradeOptions, found: Sequence[Submission], place: P
     for status in options.status:
         if status not in results.STATUSES:
             known = ", ".join(results.STATUSES)
-            raise BadOption(f"--status {status!r} is no status of a row; there are {known}")
+            raise BadOption(f"--status {status!r} is not a status of a row; there are {known}")
 
 
 def _remember(

@@ -134,7 +134,7 @@ def decide(place: Place, name: str, stems: frozenset[str]) -> Layout:
     Arguments:
         place: a folder or zip.
         name: its name without ending: the student's, if it is one student's folder.
-        stems: the exercises' file names, which are no students.
+        stems: the exercises' file names, which are not students.
 
     Raises:
         OSError: the folder cannot be opened.

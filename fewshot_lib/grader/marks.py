@@ -43,7 +43,7 @@ def read_due(text: str) -> str:
     A day alone means its last minute; a time without an offset is this machine's.
 
     Raises:
-        BadOption: it is no date.
+        BadOption: it is not a date.
 
     >>> read_due("2026-12-01T23:59+01:00")
     '2026-12-01T23:59:00+01:00'
@@ -52,7 +52,7 @@ def read_due(text: str) -> str:
         found = datetime.fromisoformat(text.strip())
     except ValueError:
         raise BadOption(
-            f'--due {text!r} is no date: write "2026-12-01 23:59", or with an offset from UTC '
+            f'--due {text!r} is not a date: write "2026-12-01 23:59", or with an offset from UTC '
             '"2026-12-01 23:59+01:00"'
         ) from None
     if re.fullmatch(r"\d{4}-?\d\d-?\d\d", text.strip()):
@@ -182,7 +182,7 @@ def grades_csv(
         rows: the current ones.
         due: see ``lateness``.
         missing: student and exercise of what the roster expects and nobody handed in.
-        unrecognised: file and reason of what was no submission; lines without a student.
+        unrecognised: file and reason of what was not a submission; lines without a student.
     """
     names = sorted({row["exercise"] for row in rows})
     highest = {

@@ -407,7 +407,7 @@ def serve(seconds: float, memory: int) -> None:
         except EOFError:
             return
         signal.setitimer(signal.ITIMER_REAL, seconds)  # its signal ends this process
-        gc.disable()  # millions of small lists are no rubbish, but take seconds to look through
+        gc.disable()  # millions of small lists are not rubbish, but take seconds to look through
         try:
             reply = parse(data)
         except Unreadable as error:

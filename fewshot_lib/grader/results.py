@@ -136,7 +136,7 @@ def parse_row(line: bytes) -> tuple[dict[str, Any] | None, str]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
-        return None, "it is no JSON"
+        return None, "it is not JSON"
     try:
         receipt = row["receipt"]
         whole = (
@@ -151,11 +151,11 @@ def parse_row(line: bytes) -> tuple[dict[str, Any] | None, str]:
             )
         )
         if not whole:
-            return None, "it is no row of a grader"
+            return None, "it is not a row of a grader"
         if receipt["hash"] != row_hash(row):
             return None, "it was changed after it was written"
     except (KeyError, TypeError, AttributeError, UnicodeEncodeError):
-        return None, "it is no row of a grader"
+        return None, "it is not a row of a grader"
     return row, ""
 
 
@@ -246,7 +246,9 @@ def repair(folder: Path) -> tuple[list[Damage], Path | None]:
     """
     file = folder / "results.jsonl"
     if not file.is_file():
-        raise BadResults(f"{folder} is no results folder of this grader: it has no results.jsonl")
+        raise BadResults(
+            f"{folder} is not a results folder of this grader: it has no results.jsonl"
+        )
     lock = _lock(folder, wait=False)
     try:
         found = list(examine(file))
@@ -433,11 +435,11 @@ def read_settings(folder: Path) -> dict[str, Any]:
     """Read what a results folder says of its run.
 
     Raises:
-        BadResults: it is no results folder, of an older format, or ``run.json`` is damaged.
+        BadResults: it is not a results folder, of an older format, or ``run.json`` is damaged.
     """
     file = folder / "run.json"
     if not file.is_file():
-        raise BadResults(f"{folder} is no results folder of this grader: it has no run.json")
+        raise BadResults(f"{folder} is not a results folder of this grader: it has no run.json")
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -76,7 +76,7 @@ def read_roster(path: Path) -> list[RosterEntry]:
             for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         ]
     except csv.Error as error:
-        raise BadRoster(f"{path} is no CSV that can be read: {error}") from None
+        raise BadRoster(f"{path} is not a readable CSV file: {error}") from None
     rows = [row for row in rows if any(row)]
     if not rows:
         raise BadRoster(f"{path} names no students: write one per line")

@@ -315,7 +315,7 @@ def _close_pools() -> None:
 
 
 def read_reply(reply: Any, job: Job) -> WorkerResult:
-    """Read a worker's reply; what is no such reply becomes a run that the sandbox failed.
+    """Read a worker's reply; anything else becomes a run that the sandbox failed.
 
     >>> read_reply(b"nonsense", Job([], [])).ended.why
     'sandbox'
@@ -330,7 +330,7 @@ def read_reply(reply: Any, job: Job) -> WorkerResult:
     )
     try:
         if not isinstance(reply, bytes):
-            raise values.NotPlain("it is no bytes")
+            raise values.NotPlain("it is not bytes")
         said = values.unpack(reply, whole)
         groups = said["outcomes"]
         if [len(group) for group in groups] != [len(asked.cases) for asked in calls]:

@@ -92,7 +92,7 @@ class Sandbox:
         limits: for each submission.
 
     Raises:
-        NoSandbox: it cannot be had, or did not come up.
+        NoSandbox: it is not available, or did not start.
     """
 
     def __init__(

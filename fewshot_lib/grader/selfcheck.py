@@ -65,7 +65,7 @@ def check_notebook(path: Path, say: Callable[[str], None] = print) -> int:
         say: is given the lines.
 
     Returns:
-        The exit status: 0 full marks, 1 something is missing, 2 this is no exercise.
+        The exit status: 0 full marks, 1 something is missing, 2 this is not an exercise.
 
     Raises:
         CannotRun: the exercises are not beside the library, or no Python starts.

@@ -7,7 +7,7 @@ All code cells run from top to bottom in one of IPython's own shells, so that ma
 ``f?`` and top-level ``await`` mean what they mean in Jupyter. A cell that fails does not stop the
 next one, as in Jupyter. Then the answers are called, with the definitions that stand at the end.
 
-- Every cell has a budget of its own, and the cells that are no answers have one together: a slow
+- Every cell has a budget of its own, and all other cells share one: a slow
   cell costs itself.
 - Before each cell and each answer its place is told. If the process dies there, the grader runs the
   notebook again without it.

@@ -181,7 +181,7 @@ def test_bad_input_is_one_sentence_and_exit_2(kind, tmp_path):
     done = fewshot("grade", place, "--results", tmp_path / "marks", *more)
     assert done.returncode == WRONG_USE, done.stderr
     wanted = {"nowhere": "no such file", "empty": "no submission", "no exercise": "no exercise"}
-    assert wanted.get(kind, "no zip that can be read") in one_sentence(done.stderr)
+    assert wanted.get(kind, "not a readable zip") in one_sentence(done.stderr)
     assert not (tmp_path / "marks" / "results.jsonl").exists()
 
 
@@ -259,8 +259,8 @@ def test_a_full_disk_keeps_what_is_written_and_goes_on_when_there_is_room(marked
 
 BAD_OPTIONS = {
     "no such student": (("--regrade", "nobody at all"), "no such student at"),
-    "no status": (("--status", "tired"), "is no status of a row; there are graded"),
-    "no date": (("--due", "next week"), "is no date: write"),
+    "no status": (("--status", "tired"), "is not a status of a row; there are graded"),
+    "no date": (("--due", "next week"), "is not a date: write"),
     "negative": (("--due", "2026-12-01", "--late-per-day", "-1"), "from 0 to 100 percent"),
     "too much": (("--due", "2026-12-01", "--late-per-day", "101"), "from 0 to 100 percent"),
     "no number": (("--due", "2026-12-01", "--late-per-day", "nan"), "from 0 to 100 percent"),

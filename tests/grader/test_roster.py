@@ -89,8 +89,8 @@ def test_rosters_as_systems_export_them(roster, text, student, name):
         (b"username,name\n", "names columns, but no students"),
         (b"a,b\nc,d", "no column of .* is known"),
         (b"name\nM\xfcller", "not in UTF-8"),
-        (b'name,id\n"Anna,3\n', "no CSV that can be read"),
-        (b"name,id\n" + b"x" * 200_000 + b",1", "no CSV that can be read"),
+        (b'name,id\n"Anna,3\n', "not a readable CSV file"),
+        (b"name,id\n" + b"x" * 200_000 + b",1", "not a readable CSV file"),
         (b"x" * 11_000_000, "more than 10 MiB"),
     ],
 )

@@ -673,7 +673,7 @@ def test_links_pipes_and_large_files_are_rows_that_were_not_read(at, tmp_path):
     problems = {one.student: one.problem for one in found}
     assert "is a link" in problems["link"]
     assert "is a link" in problems["folder link"]
-    assert "no ordinary file" in problems["pipe"]
+    assert "not an ordinary file" in problems["pipe"]
     assert "200 MiB" in problems["large"]
 
 
@@ -792,7 +792,7 @@ def test_the_same_place_gives_the_same_answer(at, tmp_path):
     [
         (lambda place: None, "no such file or folder"),
         (lambda place: place.mkdir(), "looked for <student>/<exercise>.ipynb"),
-        (lambda place: place.write_bytes(b"x"), "is no zip that can be read"),
+        (lambda place: place.write_bytes(b"x"), "is not a readable zip"),
         (lambda place: os.mkfifo(place), "neither a folder nor a zip"),
         (lambda place: put(place, "anna/x.pdf", b""), r"not recognised: anna/x.pdf \(it is no"),
     ],
