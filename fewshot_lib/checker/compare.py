@@ -87,8 +87,8 @@ def like(expected: Any, got: Any, names: tuple[str, ...] = ()) -> Any:
     """Give a plain value the build of the expected one, where it holds the same parts.
 
     Several results may come as a tuple, a list, a dict or data class with the documented names, or
-    stacked in one array; numbers may come as Python's, in lists or as arrays. Who looks at a value
-    after this has to know one form only. Numbers and their types stay as they are.
+    stacked in one array; numbers may come as Python's, in lists or as arrays. What looks at a value
+    after this needs to know one form only. Numbers and their types stay as they are.
 
     Arguments:
         expected: the reference's plain value.

@@ -165,7 +165,8 @@ def reset(name: str = "", known: Sequence[str] = ()) -> int:
     Arguments:
         name: "prototypes", "prototypes.class_prototypes" or "question:prototypes.learned"; "" is
             all of them.
-        known: keys that exist beside those of the file: resetting one that was not tried is not an error.
+        known: keys that exist beside those of the file: resetting one that was never tried is not
+            an error.
 
     Raises:
         NothingOfThatName: no key is called so; nothing was forgotten.
