@@ -53,7 +53,7 @@ def recreated(name: str) -> dict:
 
 
 def of_an_older_build() -> dict:
-    """Hand in what an earlier edition of the exercise would have been: other words, other cells."""
+    """Hand in what an earlier build of the exercise would have been: other words, other cells."""
     notebook = copy.deepcopy(SOLUTION)
     notebook["metadata"] = {"kernelspec": {"name": "python2"}, "fewshot": {"run": "an older one"}}
     cells = []

@@ -17,13 +17,13 @@ from fewshot_lib.checker import catalogue, strip
 from fewshot_lib.checker.course import course
 from fewshot_lib.checker.notebook import read, source_of
 from fewshot_lib.checker.strip import CannotStrip, strip_answers
-from fewshot_lib.grader import student_package as edition
+from fewshot_lib.grader import student_package
 from fewshot_lib.grader.quiet import Quiet
 from fewshot_lib.grader.student_package import build_student_package
 
 sys.path.insert(0, str(Path(__file__).parent))
 import compositions
-from compositions import Trial, edition_of, given_away
+from compositions import Trial, given_away, student_modules
 
 SOLUTIONS = Path(__file__).resolve().parents[2] / "solutions"
 EXERCISES = catalogue.exercises()
@@ -38,8 +38,8 @@ SHORT = {
 }
 
 
-def in_edition(folder: Path, code: str) -> str:
-    """Run code as a submission's interpreter would, with the edition as its only library."""
+def in_package(folder: Path, code: str) -> str:
+    """Run code as a submission's interpreter would, beside the student package only."""
     done = subprocess.run(
         [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(folder)!r})\n{code}"],
         capture_output=True,
@@ -128,7 +128,7 @@ def test_no_answer_is_one_call_of_what_is_left_of_the_library(exercise, tmp_path
     if os.environ.get("FEWSHOT_ALL", "0") == "0":
         short = {name: change for name, change in compositions.ARGUMENTS.items() if name in SHORT}
         monkeypatch.setattr(compositions, "ARGUMENTS", short)
-    trial = Trial(edition_of(exercise, tmp_path))
+    trial = Trial(student_modules(exercise, tmp_path))
     found = [
         f"{answer.name}: {way}"
         for answer in exercise.answers
@@ -140,7 +140,7 @@ def test_no_answer_is_one_call_of_what_is_left_of_the_library(exercise, tmp_path
 def test_a_function_that_gives_an_answer_away_is_found(tmp_path):
     exercise = catalogue.exercise("prototypes")
     little = [dataclasses.replace(a, strip=["prototypes.log_posterior"]) for a in exercise.answers]
-    modules = edition_of(dataclasses.replace(exercise, answers=little), tmp_path)
+    modules = student_modules(dataclasses.replace(exercise, answers=little), tmp_path)
     trial = Trial(modules)
     found = "\n".join(given_away(exercise, exercise["class_prototypes"], trial))
     assert "prototypes.class_prototypes" in found
@@ -161,7 +161,7 @@ def test_every_module_of_the_library_that_a_notebook_may_import_is_there(tmp_pat
         for file in [*source.glob(f"{part}.py"), *source.joinpath(part).rglob("*.py")]
     ]
     names = [name.removesuffix(".__init__") for name in names]
-    in_edition(
+    in_package(
         tmp_path,
         f"import importlib\nfor name in {names!r}:\n    importlib.import_module(name)\n"
         "from fewshot_lib.reading.models import train\n"
@@ -178,13 +178,13 @@ def test_every_module_of_the_library_that_a_notebook_may_import_is_there(tmp_pat
     )
 
 
-def test_the_data_of_the_course_can_be_drawn_in_the_edition(tmp_path):
+def test_the_data_of_the_course_can_be_drawn_in_the_student_package(tmp_path):
     build_student_package(catalogue.exercise("protocols"), tmp_path)
     code = (
         "from fewshot_lib.data import anatomy, digits\n"
         "print(len(digits.load().images), len(anatomy.make_subject(0).labels))\n"
     )
-    assert all(int(number) > 0 for number in in_edition(tmp_path, code).split())
+    assert all(int(number) > 0 for number in in_package(tmp_path, code).split())
 
 
 def test_what_a_check_gives_survives_what_notebooks_do_with_it():
@@ -232,7 +232,7 @@ def test_the_hash_of_a_mark_covers_everything_that_it_depends_on(exercise, monke
     files = []
     original = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda self: files.append(self.name) or original(self))
-    edition.source_digest(exercise.name)
+    student_package.source_digest(exercise.name)
     written = {exercise.name, *(one.solution.__module__.split(".")[-1] for one in exercise.answers)}
     specifications = {f"{word}.{ending}" for word in written for ending in ("py", "toml")}
     running = {"quiet.py", "student_package.py", "worker.py", "judge.py", "evaluation.py"}

@@ -10,6 +10,7 @@ import pytest
 from book import COURSE, Book
 from shapes import SHAPES
 
+from fewshot_lib.grader.marks import by_answer
 from fewshot_lib.grader.plan import plan
 from fewshot_lib.grader.pool import Pool
 from fewshot_lib.grader.sandbox import SandboxLimits
@@ -60,9 +61,8 @@ def graded() -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     with Pool(plan(STEM, COURSE), 2, "bubblewrap", SandboxLimits()) as pool:
         for row in pool.grade(handed, 4):
-            points = found[row["student"]] = {}
-            for check in row["checks"]:
-                points[check["answer"]] = points.get(check["answer"], 0.0) + check["points"]
+            sums = by_answer(row["checks"])
+            found[row["student"]] = {answer: points for answer, (points, _) in sums.items()}
     return found
 
 

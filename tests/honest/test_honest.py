@@ -21,6 +21,7 @@ from shapes import SHAPES, Shape
 from fewshot_lib.checker.cells import PUBLIC_SEED
 from fewshot_lib.checker.judge import expected_results
 from fewshot_lib.grader.attempt import Attempt, prepare
+from fewshot_lib.grader.marks import by_answer
 from fewshot_lib.grader.plan import Plan, imports_of, plan
 from fewshot_lib.grader.pool import WARM_IMPORTS, Pool
 from fewshot_lib.grader.reader import Reader
@@ -91,10 +92,7 @@ def _groups() -> dict[tuple[str, bool], list[Tried]]:
 
 
 def _points(row: Mapping[str, object]) -> dict[str, float]:
-    points: dict[str, float] = {}
-    for check in row["checks"]:
-        points[check["answer"]] = points.get(check["answer"], 0.0) + check["points"]
-    return points
+    return {answer: points for answer, (points, _) in by_answer(row["checks"]).items()}
 
 
 @pytest.fixture(scope="module")
