@@ -70,7 +70,7 @@ def course() -> Path:
     return folder
 
 
-def spoken(name: str = "") -> str:
+def chosen_language(name: str = "") -> str:
     """Give the language of that name, or the reader's; end the command if there is none."""
     from fewshot_lib.checker import language
 
@@ -109,7 +109,7 @@ def lab(
 
     folder = course()
     try:
-        with speaking(spoken(language)) as chosen:
+        with speaking(chosen_language(language)) as chosen:
             jupyter.serve_course(folder, port, browser, chosen)
     except jupyter.CannotServe as error:
         end(CANNOT, str(error))
@@ -332,7 +332,7 @@ def build(
         if check:
             end(WRONG_USE, "--check takes no --language: it looks at every complete language.")
         try:
-            status = editions.build_edition(folder, spoken(language), names or [])
+            status = editions.build_edition(folder, chosen_language(language), names or [])
         except editions.NoSuchNotebook as error:
             end(WRONG_USE, str(error))
         raise typer.Exit(status)
@@ -376,7 +376,7 @@ def progress(
             rows = record.reset("" if reset == "all" else reset, known)
             said = _("Reset 1 entry.") if rows == 1 else _("Reset {rows} entries.")
             print(said.format(rows=rows))
-    except record.NothingOfThatName as error:
+    except record.NoSuchName as error:
         end(WRONG_USE, f"{str(error)[:1].upper()}{str(error)[1:]}")
     except record.ProgressNotSaved as error:
         end(CANNOT, str(error))

@@ -70,9 +70,9 @@ class Points:
 class StandIn:
     """The library's function where an answer is missing; :func:`check` gives it no points."""
 
-    def __init__(self, key: str, reference: Callable[..., Any], reason: str) -> None:
-        self.key, self.reference, self.reason = key, reference, reason
-        self.__name__ = key.rpartition(".")[2]
+    def __init__(self, name: str, reference: Callable[..., Any]) -> None:
+        self.reference = reference
+        self.__name__ = name
         self.__doc__ = reference.__doc__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -219,10 +219,8 @@ def carry_on(name: str, answer: Any) -> Any:
     if verdict.status == PASSED:
         return answer
     if verdict.status == MISSING:
-        reason = "is not written yet"
         said = _("{answer} is not written yet: from here on the course's own stands in for it.")
     else:
-        reason = "does not pass its check yet"
         said = _(
             "{answer} does not pass its check yet: from here on the course's own stands in for it."
         )
@@ -236,7 +234,7 @@ def carry_on(name: str, answer: Any) -> Any:
             colour="#b58900",
         )
     )
-    return StandIn(key, specification.reference, reason)
+    return StandIn(specification.name, specification.reference)
 
 
 def example(name: str) -> tuple[Any, ...]:

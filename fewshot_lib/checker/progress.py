@@ -56,7 +56,7 @@ class Row:
     given: str = ""
 
 
-class NothingOfThatName(LookupError):
+class NoSuchName(LookupError):
     """There is no such exercise, answer or question; the message says what there is."""
 
 
@@ -169,7 +169,7 @@ def reset(name: str = "", known: Sequence[str] = ()) -> int:
             an error.
 
     Raises:
-        NothingOfThatName: no key is called so; nothing was forgotten.
+        NoSuchName: no key is called so; nothing was forgotten.
         ProgressNotSaved: the file cannot be written.
     """
     file = path()
@@ -183,7 +183,7 @@ def reset(name: str = "", known: Sequence[str] = ()) -> int:
             if close:
                 meant = _("did you mean {name}?").format(name=repr(close[0]))
             said = _("no exercise, answer or question is called {name}; {meant}")
-            raise NothingOfThatName(said.format(name=repr(name), meant=meant))
+            raise NoSuchName(said.format(name=repr(name), meant=meant))
         kept = {key: row for key, row in rows.items() if name and not _is_of(key, name)}
         _write(file, kept)
     return len(rows) - len(kept)

@@ -80,7 +80,7 @@ def prepare(
         found = assemble(one_plan.template_in(spoken), handed.cells)
     assembled = replace(found, remarks=(*handed.remarks, *found.remarks))
     seed = student_seed(run_seed, submission)
-    answers = one_plan.spoken(spoken).answers
+    answers = one_plan.exercise_in(spoken).answers
     calls = [Calls(one.name, expected_results(one, seed).flat) for one in answers]
     return Prepared(submission, run_seed, seed, assembled, calls, seconds, spoken)
 
@@ -233,7 +233,7 @@ def _how_ended(ended: RunReport) -> str:
 
 def _judged(one_plan: Plan, name: str, outcomes: Sequence[Outcome], prepared: Prepared) -> Verdict:
     """Judge, in the language of the submission; over a fault only that answer loses points."""
-    exercise = one_plan.spoken(prepared.language)
+    exercise = one_plan.exercise_in(prepared.language)
     answer = exercise[name]
     try:
         with speech.speaking(prepared.language):

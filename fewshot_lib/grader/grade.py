@@ -135,7 +135,7 @@ def grade(
     _refuse_unknown(options, found, place)
     plans = {name: plan(name, course) for name in sorted({one.exercise for one in found})}
     summary = Summary(unrecognised=unrecognised)
-    with results.Results(folder, course_digest(course)) as kept:
+    with results.Results(folder, course_digest()) as kept:
         summary.remarks = kept.remarks
         if seed is None:
             seed = int(kept.settings.get("seed", secrets.randbits(40)))
@@ -264,7 +264,7 @@ def _newer(submission: Submission, row: Mapping[str, Any]) -> bool:
     return new > old
 
 
-def course_digest(course: Path) -> str:
+def course_digest() -> str:
     """Name the course that a results folder belongs to: the set of its exercises' names."""
     return results.digest(used().name, *catalogue.names())[:16]
 
@@ -354,7 +354,7 @@ def verify(
         BadResults: the folder is none of ours, or rows are damaged.
     """
     settings = results.read_settings(folder)
-    if settings.get("course") != course_digest(course):
+    if settings.get("course") != course_digest():
         raise results.BadResults(f"{folder} holds the results of another course")
     rows = results.current(results.read_rows(folder / "results.jsonl"))
     try:

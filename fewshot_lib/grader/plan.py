@@ -53,7 +53,7 @@ class Plan:
     definitions: Sequence[str]
     templates: Mapping[str, Template] = field(default_factory=dict)
 
-    def spoken(self, language: str) -> Exercise:
+    def exercise_in(self, language: str) -> Exercise:
         """Give the exercise with its words in a language; the same object every time."""
         if language == speech.SOURCE:
             return self.exercise

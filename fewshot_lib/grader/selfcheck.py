@@ -125,7 +125,7 @@ def _refusal(path: Path) -> str:
 
 def _checked(path: Path, one_plan: Plan, cells: Any, say: Callable[[str], None]) -> int:
     spoken = speech.language()
-    exercise = one_plan.spoken(spoken)
+    exercise = one_plan.exercise_in(spoken)
     assembled = assemble(one_plan.template_in(spoken), cells)
     calls = [Calls(one.name, expected_results(one, PUBLIC_SEED).flat) for one in exercise.answers]
     submission = Submission("", exercise.stem, path.name, InMemory(b""))

@@ -292,7 +292,7 @@ def _watch(init: int, limits: dict[str, Any], control: socket.socket) -> dict[st
                 os.kill(init, signal.SIGKILL)
     finally:
         os.close(ending)
-    _, status, usage = os.wait4(init, 0)
+    _, status = os.waitpid(init, 0)
     code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
     if code == _NOT_MADE:
         return {"why": "sandbox", "detail": "the namespaces or mounts for it could not be made"}
@@ -300,8 +300,6 @@ def _watch(init: int, limits: dict[str, Any], control: socket.socket) -> dict[st
         "why": why or ("exit" if os.WIFEXITED(status) else "signal"),
         "detail": "",
         "code": code,
-        "wall_seconds": time.monotonic() - begun,
-        "cpu_seconds": usage.ru_utime + usage.ru_stime,
         "memory_mb": peak / 1024,
     }
 

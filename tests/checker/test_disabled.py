@@ -37,7 +37,7 @@ def test_an_answer_that_calls_what_is_asked_for_gets_no_points(name):
 
 
 def test_what_stands_in_for_an_answer_may_be_called():
-    answer = posterior_by(StandIn("key", prototypes.squared_euclidean, "is not written yet"))
+    answer = posterior_by(StandIn("squared_euclidean", prototypes.squared_euclidean))
     verdict, _ = examine(EXERCISE, EXERCISE["log_posterior"], answer)
     assert verdict.points == verdict.max_points
 
