@@ -14,7 +14,7 @@ from fewshot_lib.grader.attempt import Attempt, prepare
 from fewshot_lib.grader.plan import Plan, imports_of
 from fewshot_lib.grader.reader import Reader, Unreadable
 from fewshot_lib.grader.rows import row_of, unread_row
-from fewshot_lib.grader.runners import DaskRunner, LocalRunner, OtherCourse, Runner, Setting, lost
+from fewshot_lib.grader.runners import DaskRunner, LocalRunner, OtherCourse, Setting, lost
 from fewshot_lib.grader.sandbox import NoSandbox, SandboxLimits
 from fewshot_lib.grader.submissions import Submission
 
@@ -47,7 +47,7 @@ class Pool:
         self.plan, self.workers, self.scheduler = one_plan, workers, scheduler
         imports = (*WARM_IMPORTS, *imports_of(one_plan.built))
         self.setting = Setting(one_plan.exercise.stem, imports, isolation, limits)
-        self._runner: Runner
+        self._runner: LocalRunner | DaskRunner
         self._threads: int
 
     def __enter__(self) -> Pool:

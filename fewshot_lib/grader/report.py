@@ -151,7 +151,7 @@ def write_all(
         others=[row for row in rows if language_of(row) != speech.SOURCE],
         seed=settings["seed"],
         isolation=isolation,
-        look=to_look_at(rows),
+        look=[(row, row["look_at"]) for row in rows if row["look_at"]],
         texts=_texts(rows, handed_out),
         missing=missing,
         unrecognised=unrecognised,
@@ -226,11 +226,6 @@ def _write_groups(
 
 
 # ------------------------------------------------------------------------------- for a person's eye
-
-
-def to_look_at(rows: Iterable[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], list[str]]]:
-    """List the rows that a person must look at, each with every sentence that says so."""
-    return [(row, row["look_at"]) for row in rows if row["look_at"]]
 
 
 def _texts(

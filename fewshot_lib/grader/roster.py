@@ -143,7 +143,12 @@ def missing(
 
 
 def _not_found(roster: Sequence[RosterEntry], handed: Sequence[Row]) -> list[RosterEntry]:
-    exact = {_exact(key): number for number, one in enumerate(handed) for key in _labels_of(one)}
+    exact = {
+        _exact(key): number
+        for number, one in enumerate(handed)
+        for key in (one["student"], _lms(one).get("id", ""))
+        if key
+    }
     left, used = [], set()
     for entry in roster:
         keys = (*entry.ids, entry.student, entry.email, entry.email.partition("@")[0])
@@ -166,10 +171,6 @@ def _not_found(roster: Sequence[RosterEntry], handed: Sequence[Row]) -> list[Ros
         if len(set().union(*(owners[form] for form in forms))) < len(entries)
         for entry in entries
     ]
-
-
-def _labels_of(row: Row) -> Iterable[str]:
-    return [key for key in (row["student"], _lms(row).get("id", "")) if key]
 
 
 def _lms(row: Row) -> Mapping[str, str]:

@@ -20,7 +20,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
 from fewshot_lib.checker import catalogue, values
 from fewshot_lib.checker.course import course
@@ -127,25 +127,12 @@ class SandboxPool:
             self._idle.put(sandbox)
 
 
-class Runner(Protocol):
-    """Whoever runs submissions: threads here, or workers elsewhere."""
-
-    @property
-    def size(self) -> int:
-        """How many runs to have under way."""
-
-    def start(self, job: Job) -> Any:
-        """Begin a run; give a ``concurrent.futures.Future`` of :meth:`finish`'s argument."""
-
-    def finish(self, result: Any, job: Job) -> WorkerResult:
-        """Turn what the future gave into what came of the run."""
-
-    def close(self) -> None:
-        """Let everybody go."""
-
-
 class LocalRunner:
-    """Threads of this process, a sandbox each."""
+    """Threads of this process, each with a sandbox.
+
+    Attributes:
+        size: how many runs to have under way.
+    """
 
     def __init__(self, setting: Setting, workers: int) -> None:
         self._sandbox_pool = SandboxPool(setting)
@@ -158,7 +145,7 @@ class LocalRunner:
         self.size = workers + 1
 
     def start(self, job: Job) -> Any:
-        """Begin a run."""
+        """Begin a run; give a future whose result is the argument of :meth:`finish`."""
         return self._threads.submit(self._sandbox_pool.run, job)
 
     def finish(self, result: Any, job: Job) -> WorkerResult:
