@@ -71,7 +71,7 @@ class Outcome:
 
     @classmethod
     def from_dict(cls, data: Any) -> Outcome:
-        """Read an outcome that came from another process; believe nothing about its parts.
+        """Read an outcome that came from another process; trust none of its parts.
 
         Arguments:
             data: a plain value, or anything that :func:`values.unpack` gives.

@@ -333,7 +333,7 @@ def _to_tree(value: Any, arrays: list[np.ndarray]) -> Any:
 
 
 def unpack(data: bytes, limits: Limits = LIMITS) -> Any:
-    """Read what :func:`pack` wrote; believe nothing.
+    """Read what :func:`pack` wrote; trust nothing.
 
     Type, shape and size of every array are checked against the whitelist, the limits and the
     number of bytes that came before a byte is read into an array.

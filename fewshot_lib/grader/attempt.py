@@ -114,7 +114,7 @@ class Attempt:
 
     @property
     def complete(self) -> bool:
-        """Whether every answer was called, be it that its call ended the process."""
+        """Whether every answer was called, even if that call ended the process."""
         return not self._uncalled
 
     def record(self, done: WorkerResult) -> None:
@@ -239,7 +239,7 @@ def _judged(one_plan: Plan, name: str, outcomes: Sequence[Outcome], prepared: Pr
         with speech.speaking(prepared.language):
             return judge(exercise, answer, outcomes, prepared.seed)
     except Exception as error:
-        log.exception("the judge stumbled over a reply to %s", name)
+        log.exception("the judge failed on a reply to %s", name)
         said = (
             f"the grader could not judge this reply ({type(error).__name__}); this is a fault of "
             "the grader, and a person must look at it"

@@ -1,7 +1,7 @@
 """What is said between the grader and the process that runs a notebook, and how it is read.
 
 The request goes in once; messages come out as things happen, each a length and a plain value.
-Nothing of what comes is trusted: it is read with limits, and what is not a message ends it.
+None of it is trusted: it is read with limits, and what is not a message ends it.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class RunReport:
 
 
 class Conversation:
-    """What is heard from a student's process; none of it is believed.
+    """The messages of a student's process; none of them is trusted.
 
     Arguments:
         job: what was asked.

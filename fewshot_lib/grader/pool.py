@@ -133,8 +133,8 @@ class Pool:
             return self._fault(attempt.prepared.submission, attempt.prepared.run_seed, error)
 
     def _fault(self, submission: Submission, seed: int, error: Exception) -> dict[str, Any]:
-        """Give the row of a submission over which the grader itself stumbled; the rest goes on."""
-        log.exception("the grader stumbled over %s of %s", submission.exercise, submission.student)
+        """Give the row of a submission on which the grader itself failed; the rest goes on."""
+        log.exception("the grader failed on %s of %s", submission.exercise, submission.student)
         said = (
             f"The grader failed on this submission ({type(error).__name__}: {str(error)[:200]}). "
             "This is a fault of the grader; a person must look at it."

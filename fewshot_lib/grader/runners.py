@@ -208,7 +208,7 @@ class DaskRunner:
         return self._executor.submit(run_on_worker, pack_job(self.setting, self._digest, job))
 
     def finish(self, result: Any, job: Job) -> WorkerResult:
-        """Read what a worker sent; believe nothing about it."""
+        """Read what a worker sent; trust nothing in it."""
         return read_reply(result, job)
 
     def close(self) -> None:
@@ -239,7 +239,7 @@ _LOCK = threading.Lock()
 
 @contextlib.contextmanager
 def _shared_pool(setting: Setting) -> Iterator[SandboxPool]:
-    """Give this process's sandbox pool of a setting; others that nobody is in make room for it."""
+    """Give this process's sandbox pool of a setting; pools that are not in use are closed."""
     with _LOCK:
         if setting not in _POOLS:
             for other in [one for one in _POOLS if not _BUSY[one]]:
