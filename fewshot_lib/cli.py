@@ -30,7 +30,7 @@ app = typer.Typer(
     epilog="Exit status: 0 done, 1 problems found, 2 wrong use, 3 not possible on this machine.",
 )
 
-WANTING, WRONG_USE, CANNOT = 1, 2, 3
+PROBLEMS, WRONG_USE, CANNOT = 1, 2, 3
 
 
 def end(status: int, sentence: str) -> NoReturn:
@@ -70,7 +70,7 @@ def course() -> Path:
     return folder
 
 
-def spoken(name: str = "") -> str:
+def chosen_language(name: str = "") -> str:
     """Give the language of that name, or the reader's; end the command if there is none."""
     from fewshot_lib.checker import language
 
@@ -109,7 +109,7 @@ def lab(
 
     folder = course()
     try:
-        with speaking(spoken(language)) as chosen:
+        with speaking(chosen_language(language)) as chosen:
             jupyter.serve_course(folder, port, browser, chosen)
     except jupyter.CannotServe as error:
         end(CANNOT, str(error))
@@ -151,7 +151,7 @@ def data(
     try:
         if action is DataAction.CLEAR:
             if not yes and not typer.confirm(f"Remove everything in {cache.cache_dir()}?"):
-                raise typer.Exit(WANTING)
+                raise typer.Exit(PROBLEMS)
             print(f"Freed {cache.clear() / 1e6:.1f} MB.")
         elif action is DataAction.FETCH:
             _fetch_scans(archive)
@@ -182,7 +182,7 @@ def _show_data() -> None:
     for entry in cache.status():
         print(f"{entry.size / 1e6:8.1f} MB  {entry.sha256[:12]}  {entry.name}")
     if not scans.available():
-        end(WANTING, "The real scans are missing: fewshot data fetch")
+        end(PROBLEMS, "The real scans are missing: fewshot data fetch")
 
 
 # ---------------------------------------------------------------------------------------- segment
@@ -332,7 +332,7 @@ def build(
         if check:
             end(WRONG_USE, "--check takes no --language: it looks at every complete language.")
         try:
-            status = editions.build_edition(folder, spoken(language), names or [])
+            status = editions.build_edition(folder, chosen_language(language), names or [])
         except editions.NoSuchNotebook as error:
             end(WRONG_USE, str(error))
         raise typer.Exit(status)
@@ -362,7 +362,7 @@ def progress(
     """Show what is done, what is left and what is next; stored in one file on this machine."""
     import fewshot_lib.course  # noqa: F401
     from fewshot_lib.checker import progress as record
-    from fewshot_lib.reading import standing
+    from fewshot_lib.reading import overview
 
     if yes and reset != "all":
         end(WRONG_USE, "--yes goes with --reset all: fewshot progress --reset all --yes")
@@ -371,16 +371,16 @@ def progress(
     try:
         if reset is not None:
             if reset == "all" and not yes and not typer.confirm(_("Reset all of your progress?")):
-                end(WANTING, _("Nothing was reset."))
-            known = [item.key for item in standing.items()]
+                end(PROBLEMS, _("Nothing was reset."))
+            known = [item.key for item in overview.items()]
             rows = record.reset("" if reset == "all" else reset, known)
             said = _("Reset 1 entry.") if rows == 1 else _("Reset {rows} entries.")
             print(said.format(rows=rows))
-    except record.NothingOfThatName as error:
+    except record.NoSuchName as error:
         end(WRONG_USE, f"{str(error)[:1].upper()}{str(error)[1:]}")
     except record.ProgressNotSaved as error:
         end(CANNOT, str(error))
-    print(standing.panel())
+    print(overview.panel())
     print(_("(kept in {file})").format(file=record.path()))
 
 
@@ -476,7 +476,7 @@ def grade(
             )
         status, said = grading_command.verify(verify, workers, str(isolation))
     elif scheduler and not re.fullmatch(r"([a-z]+://)?\S+:\d+", scheduler):
-        end(WRONG_USE, f"--scheduler {scheduler!r} is no address; write tcp://HOST:8786")
+        end(WRONG_USE, f"--scheduler {scheduler!r} is not an address; write tcp://HOST:8786")
     elif submissions is None or results is None:
         status, said = WRONG_USE, "fewshot grade SUBMISSIONS --results DIR, or --verify DIR"
     else:
@@ -556,7 +556,7 @@ def gradebook_export(
     if not re.match(r"(sqlite|postgresql)(\+\w+)?://", db):
         end(
             WRONG_USE,
-            f"--db {db!r} is no address of a database; write sqlite:///FILE or "
+            f"--db {db!r} is not the address of a database; write sqlite:///FILE or "
             "postgresql://USER@HOST/NAME",
         )
     if course is not None and course.exists() and not course.is_dir():
@@ -590,8 +590,8 @@ def doctor(
     else:
         print(examination.report(findings))
         print(f"\n{examination.verdict(findings)}")
-    if examination.missing(findings):
-        raise typer.Exit(WANTING)
+    if examination.missing_for_readers(findings):
+        raise typer.Exit(PROBLEMS)
 
 
 #: The kinds of error that a wrong command line raises, under the names that typer keeps for them.
@@ -609,7 +609,7 @@ def main() -> None:
         status = app(prog_name="fewshot", standalone_mode=False)
     except typer.Abort:
         print("Stopped; nothing more was done.", file=sys.stderr)
-        sys.exit(WANTING)
+        sys.exit(PROBLEMS)
     except _COMMAND_ERROR as error:
         _wrong_use(error)
     sys.exit(status if isinstance(status, int) else 0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from fewshot_lib.checker.catalogue import NoSuchExercise
 from fewshot_lib.checker.cells import Points, carry_on, check, example, hint, rubric, solution
 from fewshot_lib.checker.course import Course, use
-from fewshot_lib.reading.standing import panel
+from fewshot_lib.reading.overview import panel
 from fewshot_lib.tools.machine import course_folder
 
 COURSE = use(

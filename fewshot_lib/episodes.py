@@ -328,7 +328,7 @@ def split_episode(batch: Tensor, n_way: int, k_shot: int, n_query: int) -> tuple
     expected = n_way * (k_shot + n_query)
     if batch.ndim < 1 or batch.shape[0] != expected:
         raise ValueError(
-            f"a {n_way}-way {k_shot}-shot batch with {n_query} queries a class has {expected} "
+            f"a {n_way}-way {k_shot}-shot batch with {n_query} queries per class has {expected} "
             f"rows, got shape {tuple(batch.shape)}"
         )
     support, query = batch[: n_way * k_shot], batch[n_way * k_shot :]

@@ -346,7 +346,7 @@ def test_doctor_fails_for_each_package_that_a_reader_misses(
     from fewshot_lib.tools import doctor
 
     without(monkeypatch, *doctor.PACKAGES[doctor.READERS])
-    missing = doctor.missing(list(doctor.versions()))
+    missing = doctor.missing_for_readers(list(doctor.versions()))
     assert {finding.topic for finding in missing} == set(doctor.PACKAGES[doctor.READERS])
     assert "all checks passed" not in doctor.verdict(missing)
     assert CliRunner().invoke(app, ["doctor"]).exit_code == 1
@@ -372,13 +372,13 @@ def test_doctor_says_everything_even_when_one_part_breaks(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(doctor, "data", broken)
     found = doctor.examine()
-    assert any("the disk is gone" in f.text and f.wanting for f in found)
+    assert any("the disk is gone" in f.text and f.missing for f in found)
     assert any(f.topic == "torch computes" for f in found)
 
 
 def test_doctor_for_programs_is_json(fewshot: Run) -> None:
     rows = json.loads(fewshot("doctor", "--json").stdout)
-    assert {"topic", "text", "wanting", "who"} == set(rows[0])
+    assert {"topic", "text", "missing", "who"} == set(rows[0])
 
 
 def test_lab_without_the_course_around_it_ends_with_status_3(

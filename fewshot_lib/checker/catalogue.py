@@ -42,17 +42,17 @@ def exercise(name: str) -> Exercise:
         said = _("no exercise {name}; there are {names}")
         said = said.format(name=repr(name), names=", ".join(names()))
         raise NoSuchExercise(f"{said}{guess}")
-    return _said(course().exercises, course().fixtures, word, language())
+    return _translated(course().exercises, course().fixtures, word, language())
 
 
 @cache
-def _said(package: str, fixtures: str, word: str, spoken: str) -> Exercise:
-    found = _made(package, fixtures, word)
-    return in_language(found, spoken)
+def _translated(package: str, fixtures: str, word: str, language_name: str) -> Exercise:
+    found = _loaded(package, fixtures, word)
+    return in_language(found, language_name)
 
 
 @cache
-def _made(package: str, fixtures: str, word: str) -> Exercise:
+def _loaded(package: str, fixtures: str, word: str) -> Exercise:
     if fixtures:
         importlib.import_module(fixtures)
     module = importlib.import_module(f"{package}.{word}")

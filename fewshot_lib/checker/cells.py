@@ -14,6 +14,7 @@ from fewshot_lib.checker import catalogue, progress
 from fewshot_lib.checker.catalogue import NoSuchExercise
 from fewshot_lib.checker.console import say
 from fewshot_lib.checker.course import course
+from fewshot_lib.checker.disabled import disabled, enabled
 from fewshot_lib.checker.frontend import LOOK, choose_form, emit_live
 from fewshot_lib.checker.judge import (
     MISSING,
@@ -32,7 +33,6 @@ from fewshot_lib.checker.run import run
 from fewshot_lib.checker.spec import Answer, Exercise, Prose
 from fewshot_lib.checker.specification import cell
 from fewshot_lib.checker.values import revive
-from fewshot_lib.checker.withheld import released, withheld
 
 _ = words("checker")
 
@@ -70,13 +70,13 @@ class Points:
 class StandIn:
     """The library's function where an answer is missing; :func:`check` gives it no points."""
 
-    def __init__(self, key: str, reference: Callable[..., Any], reason: str) -> None:
-        self.key, self.reference, self.reason = key, reference, reason
-        self.__name__ = key.rpartition(".")[2]
+    def __init__(self, name: str, reference: Callable[..., Any]) -> None:
+        self.reference = reference
+        self.__name__ = name
         self.__doc__ = reference.__doc__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with released():  # the answer that is checked may call it
+        with enabled():  # the answer that is checked may call it
             return self.reference(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -159,15 +159,15 @@ def examine(
         return missing, _("{answer} is not a function but a {kind}").format(
             answer=answer.name, kind=type(function).__name__
         )
-    # the reference runs here, before anything is withheld
+    # the reference runs here, before anything is disabled
     cases = expected_results(answer, seed).flat
-    with withheld(exercise):
+    with disabled(exercise):
         outcomes = run(function, cases, TIME_LIMIT)
     return judge(exercise, answer, outcomes, seed), ""
 
 
 def remember(key: str, verdict: Verdict, answer: Answer) -> list[str]:
-    """Note an attempt in the reader's progress; give what to offer next, a line each."""
+    """Note an attempt in the reader's progress; give what to offer next, one line each."""
     if not progress.recording():
         return []
     try:
@@ -219,10 +219,8 @@ def carry_on(name: str, answer: Any) -> Any:
     if verdict.status == PASSED:
         return answer
     if verdict.status == MISSING:
-        reason = "is not written yet"
         said = _("{answer} is not written yet: from here on the course's own stands in for it.")
     else:
-        reason = "does not pass its check yet"
         said = _(
             "{answer} does not pass its check yet: from here on the course's own stands in for it."
         )
@@ -236,7 +234,7 @@ def carry_on(name: str, answer: Any) -> Any:
             colour="#b58900",
         )
     )
-    return StandIn(key, specification.reference, reason)
+    return StandIn(specification.name, specification.reference)
 
 
 def example(name: str) -> tuple[Any, ...]:

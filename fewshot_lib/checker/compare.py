@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fewshot_lib.checker.language import retold, words
+from fewshot_lib.checker.language import translate_message, words
 from fewshot_lib.checker.spec import Tolerance
 from fewshot_lib.checker.values import MAX_AXES, Opaque
 
@@ -61,7 +61,9 @@ def as_array(value: Any) -> np.ndarray | None:
 
 def _of_numbers(value: Any) -> np.ndarray | None:
     array = np.asarray(value)
-    return array if array.dtype.kind in "biufc" else None  # ints beyond 64 bits are no numbers here
+    return (
+        array if array.dtype.kind in "biufc" else None
+    )  # ints beyond 64 bits are not numbers here
 
 
 def size(value: Any) -> int:
@@ -85,8 +87,8 @@ def like(expected: Any, got: Any, names: tuple[str, ...] = ()) -> Any:
     """Give a plain value the build of the expected one, where it holds the same parts.
 
     Several results may come as a tuple, a list, a dict or data class with the documented names, or
-    stacked in one array; numbers may come as Python's, in lists or as arrays. Who looks at a value
-    after this has to know one form only. Numbers and their types stay as they are.
+    stacked in one array; numbers may come as Python's, in lists or as arrays. What looks at a value
+    after this needs to know one form only. Numbers and their types stay as they are.
 
     Arguments:
         expected: the reference's plain value.
@@ -180,11 +182,6 @@ def difference(
     if array is None:
         return _other(expected, got, values, part)
     return _arrays(array, got, tolerance, values, part)
-
-
-def same(one: Any, other: Any, tolerance: Tolerance) -> bool:
-    """Say whether two plain values are equal within the tolerance, NaN equal to NaN."""
-    return difference(one, other, tolerance) is None
 
 
 def how_many(value: Any) -> int:
@@ -425,7 +422,7 @@ def _description(value: Any) -> str:
         return _("nothing (None)")
     if isinstance(value, Opaque):
         said = _("an {what}") if value.type_name[:1].lower() in "aeiou" else _("a {what}")
-        return said.format(what=retold(value.type_name, "outcomes"))
+        return said.format(what=translate_message(value.type_name, "outcomes"))
     if isinstance(value, np.ndarray):
         said = _("an array of shape {shape}, {kind}")
         return said.format(shape=value.shape, kind=value.dtype.name)

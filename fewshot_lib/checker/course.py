@@ -23,7 +23,7 @@ class Course:
         exercises: the package with a module for each exercise, which defines ``EXERCISE``:
             "fewshot_lib.exercises".
         library: the package that answers build on, and that students get a copy of.
-        fixtures: the module that defines what :class:`~fewshot_lib.checker.values.Given` names;
+        fixtures: the module that defines what :class:`~fewshot_lib.checker.values.Fixture` names;
             "" if no case needs one.
         folder: finds the folder with ``exercises/`` and ``solutions/``; None where there is none.
         quiet: parts of the library that show, draw, ask or check: in the students' copy they do

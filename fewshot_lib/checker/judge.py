@@ -35,7 +35,7 @@ from fewshot_lib.checker.run import (
     time_limit,
 )
 from fewshot_lib.checker.spec import Answer, Case, Check, Exercise, Mistake, Tolerance
-from fewshot_lib.checker.values import Given, Opaque, Seed
+from fewshot_lib.checker.values import Fixture, Opaque, Seed
 
 _ = speech.words("checker")
 
@@ -61,7 +61,7 @@ class CheckVerdict:
     Arguments:
         name: of the check.
         points: reached.
-        max_points: to be had.
+        max_points: that can be reached.
         status: PASSED, FAILED or MISSING.
         stage: at which it failed (see :mod:`compare`, and ERROR, REFUSAL, LAW, TIME).
         sentence: what was found.
@@ -88,7 +88,7 @@ class Verdict:
 
     Arguments:
         exercise, answer: their names.
-        checks: a line each.
+        checks: one line each.
         mistakes: the typical mistakes recognised, the one that explains most first.
         notes: remarks that cost no points (it printed, it wrote into its input, it was slow).
         relation: how the numbers relate to the expected ones where no mistake was recognised.
@@ -108,7 +108,7 @@ class Verdict:
 
     @property
     def max_points(self) -> float:
-        """Points to be had."""
+        """Points that can be reached."""
         return sum(check.max_points for check in self.checks)
 
     @property
@@ -149,22 +149,21 @@ class ExpectedResults:
     @cached_property
     def mistaken(self) -> tuple[Groups, ...]:
         """What each typical mistake makes of the cases; computed when first asked for."""
-        return tuple(
-            self.in_our_form(self.grouped(mistake.function)) for mistake in self.answer.mistakes
-        )
+        functions = [mistake.function for mistake in self.answer.mistakes]
+        return tuple(self.in_expected_form(self.grouped(function)) for function in functions)
 
-    def in_our_form(self, groups: Groups) -> Groups:
+    def in_expected_form(self, groups: Groups) -> Groups:
         """Give each outcome's value the form of the reference's on that case, or say it is large.
 
         A value far larger than the reference's becomes an :class:`values.Opaque`, so that no law,
         comparison or mistake has to do with it.
         """
         return tuple(
-            tuple(self._in_our_form(*pair) for pair in zip(mine, theirs, strict=True))
-            for mine, theirs in zip(self.expected, groups, strict=True)
+            tuple(self._in_expected_form(*pair) for pair in zip(expected, got, strict=True))
+            for expected, got in zip(self.expected, groups, strict=True)
         )
 
-    def _in_our_form(self, expected: Outcome, got: Outcome) -> Outcome:
+    def _in_expected_form(self, expected: Outcome, got: Outcome) -> Outcome:
         if got.status != VALUE:
             return got
         if size(got.value) > max(ALWAYS_READ, TIMES_EXPECTED * size(expected.value)):
@@ -226,7 +225,7 @@ def _judge(exercise: Exercise, answer: Answer, outcomes: Sequence[Outcome], seed
         )
         return Verdict(exercise.name, answer.name, missing)
     deadline = time.monotonic() + JUDGE_SECONDS
-    groups, told = _guarded(lambda: drawn.in_our_form(groups), groups, deadline)
+    groups, told = _guarded(lambda: drawn.in_expected_form(groups), groups, deadline)
     verdicts = [
         _failed(check, ERROR, told)
         if told
@@ -295,8 +294,8 @@ def _judge_check(
     answer: Answer,
     check: Check,
     cases: Sequence[Case],
-    expected: Sequence[Outcome],
-    got: Sequence[Outcome],
+    expected_outcomes: Sequence[Outcome],
+    outcomes: Sequence[Outcome],
 ) -> CheckVerdict:
     def failed(stage: str, sentence: str, case: Case | None, drawn: Any = None) -> CheckVerdict:
         name = f"{case_name(case)}: {_call(answer, case)}" if case else ""
@@ -304,39 +303,39 @@ def _judge_check(
             check.name, 0.0, check.points, FAILED, stage, sentence, name, "", check.pointer, drawn
         )
 
-    for case, mine, theirs in zip(cases, expected, got, strict=True):
-        if mine.status == VALUE or theirs.status not in (VALUE, RAISED):
-            problem = _no_value(theirs, answer)
+    for case, expected, got in zip(cases, expected_outcomes, outcomes, strict=True):
+        if expected.status == VALUE or got.status not in (VALUE, RAISED):
+            problem = _no_value(got, answer)
             if problem:
                 return failed(*problem, case)
-        if mine.status == RAISED:
-            if theirs.status == VALUE:
+        if expected.status == RAISED:
+            if got.status == VALUE:
                 said = _(
                     "this input makes no sense and must be refused with a {error}; "
                     "your function returned a result"
                 )
-                return failed(REFUSAL, said.format(error=mine.error[0]), case)
-            if mine.error[0] not in theirs.error:
+                return failed(REFUSAL, said.format(error=expected.error[0]), case)
+            if expected.error[0] not in got.error:
                 said = _("this input must be refused with a {error}; your function raised {raised}")
                 return failed(
-                    REFUSAL, said.format(error=mine.error[0], raised=_error(theirs)), case
+                    REFUSAL, said.format(error=expected.error[0], raised=_error(got)), case
                 )
             continue
-        absent = theirs.value is None or isinstance(theirs.value, Opaque)
+        absent = got.value is None or isinstance(got.value, Opaque)
         if check.law is not None and not check.like_reference and not absent:
             continue
         found = difference(
-            mine.value,
-            theirs.value,
+            expected.value,
+            got.value,
             case.tolerance or answer.tolerance,
             values=check.law is None,
             names=tuple(answer.returns),
         )
         if found is not None:
-            drawn = (case, mine.value, theirs.value) if found.stage == VALUES else None
+            drawn = (case, expected.value, got.value) if found.stage == VALUES else None
             return failed(found.stage, found.sentence, case, drawn)
     if check.law is not None:
-        sentence = _broken_law(check, cases, got)
+        sentence = _broken_law(check, cases, outcomes)
         if sentence:
             return failed(LAW, sentence, cases[0] if len(cases) == 1 else None)
     return CheckVerdict(check.name, check.points, check.points, PASSED)
@@ -344,7 +343,7 @@ def _judge_check(
 
 def case_name(case: Case) -> str:
     """Say what is special about a case, in the reader's language."""
-    return speech.retold(case.name, "outcomes")
+    return speech.translate_message(case.name, "outcomes")
 
 
 def _call(answer: Answer, case: Case) -> str:
@@ -364,7 +363,7 @@ def _argument(name: str, value: Any) -> str:
         return f"{name} {shape}" if value.ndim else _("{name} one number").format(name=name)
     if isinstance(value, Seed):
         return _("{name} with seed {seed}").format(name=name, seed=value.value)
-    if isinstance(value, Given):
+    if isinstance(value, Fixture):
         return f"{name} {value.name}"
     short = repr(value)
     if len(short) <= 24:
@@ -379,7 +378,7 @@ def _broken_law(check: Check, cases: Sequence[Case], got: Sequence[Outcome]) -> 
     except Exception:  # a stranger's values may be of any kind, infinite or NaN: it does not hold
         return check.says or _("the results are not of a kind for which this could hold")
     if isinstance(holds, str):
-        return speech.retold(holds, "outcomes")
+        return speech.translate_message(holds, "outcomes")
     return "" if holds else (check.says or _("this does not hold"))
 
 
@@ -478,17 +477,17 @@ def _recognise(
     equal, seen = [], []  # mistake × check: equals the answer on all cases; would be seen there
     for outcomes in mistaken:
         same, shows = [], []
-        for cases, mine, theirs, its in zip(
+        for cases, expected, got, mistaken_ones in zip(
             drawn.cases, drawn.expected, groups, outcomes, strict=True
         ):
             tolerances = [case.tolerance or answer.tolerance for case in cases]
-            same.append(all(map(_equal, its, theirs, tolerances)))
+            same.append(all(map(_equal, mistaken_ones, got, tolerances)))
             shows.append(
                 same[-1]
-                and not _constant(mine, theirs)
+                and not _is_constant(expected, got)
                 and any(
-                    got.status == VALUE and not _equal(right, got, tolerance)
-                    for right, got, tolerance in zip(mine, theirs, tolerances, strict=True)
+                    given.status == VALUE and not _equal(right, given, tolerance)
+                    for right, given, tolerance in zip(expected, got, tolerances, strict=True)
                 )
             )
         equal.append(same)
@@ -497,7 +496,7 @@ def _recognise(
     whole = [place for place, same in enumerate(equal) if all(same)]
     if len(whole) == 1:
         mistake = answer.mistakes[whole[0]]
-        named = [_with(v, mistake) if v.status == FAILED else v for v in verdicts]
+        named = [_with_mistake(v, mistake) if v.status == FAILED else v for v in verdicts]
         return named, [mistake]
 
     failed = [place for place, verdict in enumerate(verdicts) if verdict.status == FAILED]
@@ -513,13 +512,13 @@ def _recognise(
             found[check] = known[0]
     counts = Counter(found[check] for check in sorted(found))
     named = [
-        _with(verdict, answer.mistakes[found[place]]) if place in found else verdict
+        _with_mistake(verdict, answer.mistakes[found[place]]) if place in found else verdict
         for place, verdict in enumerate(verdicts)
     ]
     return named, [answer.mistakes[place] for place, _ in counts.most_common()]
 
 
-def _constant(expected: Sequence[Outcome], outcomes: Sequence[Outcome]) -> bool:
+def _is_constant(expected: Sequence[Outcome], outcomes: Sequence[Outcome]) -> bool:
     """Say whether each part that is wrong is one value throughout, or real 0s and 1s alone.
 
     Constants and thresholds give such results, whatever they are computed from.
@@ -549,19 +548,8 @@ def _constant(expected: Sequence[Outcome], outcomes: Sequence[Outcome]) -> bool:
     return all(len(values) < 2 or values == {0.0, 1.0} for values in parts.values())
 
 
-def _with(verdict: CheckVerdict, mistake: Mistake) -> CheckVerdict:
-    return CheckVerdict(
-        verdict.name,
-        verdict.points,
-        verdict.max_points,
-        verdict.status,
-        verdict.stage,
-        verdict.sentence,
-        verdict.case,
-        mistake.name,
-        mistake.pointer or verdict.pointer,
-        verdict.drawn,
-    )
+def _with_mistake(verdict: CheckVerdict, mistake: Mistake) -> CheckVerdict:
+    return replace(verdict, mistake=mistake.name, pointer=mistake.pointer or verdict.pointer)
 
 
 def _relation(verdicts: Sequence[CheckVerdict]) -> str:
@@ -577,12 +565,12 @@ def relation(expected: Any, got: Any) -> str:
     >>> relation(np.array([1.0, 2.0]), np.array([-1.0, -2.0]))
     'every number has the wrong sign'
     """
-    mine, theirs = as_array(expected), as_array(got)
-    if mine is None or theirs is None or mine.shape != theirs.shape or mine.size < 2:
+    arrays = as_array(expected), as_array(got)
+    if any(array is None or array.dtype.kind not in "fiu" for array in arrays):
         return ""
-    if mine.dtype.kind not in "fiu" or theirs.dtype.kind not in "fiu":
+    right, wrong = (np.asarray(array, dtype=float) for array in arrays)
+    if right.shape != wrong.shape or right.size < 2:
         return ""
-    right, wrong = mine.astype(float), theirs.astype(float)
     if not (np.isfinite(right).all() and np.isfinite(wrong).all()) or np.ptp(right) == 0:
         return ""
 
@@ -613,14 +601,14 @@ def relation(expected: Any, got: Any) -> str:
             )
         if (wrong > 0).all() and near(np.exp(wrong), right):
             return _("your numbers are the logarithms of the expected ones")
-    if mine.ndim >= 2:
-        for axis in range(mine.ndim):
-            if mine.shape[axis] > 1 and (np.ptp(offset, axis) < spread).all():
+    if right.ndim >= 2:
+        for axis in range(right.ndim):
+            if right.shape[axis] > 1 and (np.ptp(offset, axis) < spread).all():
                 return _(
                     "along axis {axis} your numbers are off by a constant: "
                     "something that should cancel or be normalised is left in"
                 ).format(axis=axis)
-        if mine.shape[-1] == mine.shape[-2] and near(right, np.swapaxes(wrong, -1, -2)):
+        if right.shape[-1] == right.shape[-2] and near(right, np.swapaxes(wrong, -1, -2)):
             return _("your result is the transpose of the expected one")
     if near(np.sort(right, axis=None), np.sort(wrong, axis=None)):
         return _("your numbers are the expected ones, in other places")

@@ -143,10 +143,10 @@ def words(name: str) -> Callable[[str], str]:
     >>> words("checker")("a sentence that nobody translates")
     'a sentence that nobody translates'
     """
-    return lambda text: translated(text, name)
+    return lambda text: translate(text, name)
 
 
-def translated(text: str, name: str) -> str:
+def translate(text: str, name: str) -> str:
     """Say English words in the reader's language, by the catalogue of that name."""
     spoken = language()
     if spoken == SOURCE or not text:
@@ -154,7 +154,7 @@ def translated(text: str, name: str) -> str:
     return catalogue(spoken, name).get(text, text)
 
 
-def retold(text: str, name: str) -> str:
+def translate_message(text: str, name: str) -> str:
     """Say what was put together in English, far from the reader, in the reader's language.
 
     Arguments:
@@ -174,13 +174,10 @@ def retold(text: str, name: str) -> str:
         found = pattern.fullmatch(text)
         if found:
             gaps = found.groupdict()
-            return said.format(**{gap: retold(part, name) for gap, part in gaps.items()})
+            return said.format(**{gap: translate_message(part, name) for gap, part in gaps.items()})
     small = text[:1].lower() + text[1:]
-    return text if small == text else _or(retold(small, name), small, text)
-
-
-def _or(said: str, of: str, otherwise: str) -> str:
-    return otherwise if said == of else said
+    said = small if small == text else translate_message(small, name)
+    return text if said == small else said
 
 
 def file(language: str, name: str) -> Path:

@@ -64,12 +64,16 @@ def read(path: Path) -> dict[str, Any]:
     return notebook
 
 
-def answer_cells(notebook: Mapping[str, Any]) -> dict[str, str]:
-    """Give the source of every code cell to be answered, by its ``grade_id``, in order."""
+def answer_cells(notebook: Mapping[str, Any], texts: bool = False) -> dict[str, str]:
+    """Give the source of every code cell to be answered, by its ``grade_id``, in order.
+
+    Arguments:
+        texts: the texts to be written, too.
+    """
     return {
         grading(cell)["grade_id"]: source_of(cell)
         for cell in notebook["cells"]
-        if cell["cell_type"] == "code" and grading(cell).get("solution")
+        if (texts or cell["cell_type"] == "code") and grading(cell).get("solution")
     }
 
 
@@ -127,11 +131,6 @@ def without_markers(source: str) -> str:
     return "\n".join(
         line for line in source.split("\n") if not BEGIN.match(line) and not END.match(line)
     )
-
-
-def answer_source(path: Path, name: str) -> str:
-    """Give an answer's source from a solution notebook, without markers; "" if it is not there."""
-    return without_markers(answer_cells(read(path)).get(name, ""))
 
 
 def definitions(sources: Iterable[str]) -> list[str]:

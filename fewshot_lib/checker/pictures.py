@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fewshot_lib.checker.compare import as_array
-from fewshot_lib.checker.language import retold, words
+from fewshot_lib.checker.language import translate_message, words
 from fewshot_lib.checker.spec import Case
 
 _ = words("checker")
@@ -117,7 +117,7 @@ def scatter(
     """Draw points of a plane by class, with where the target and the answer put their marks.
 
     Arguments:
-        points: (N, 2), drawn small, one shape and colour a class.
+        points: (N, 2), drawn small, one shape and colour per class.
         groups: (N,) class of each, 0 … 5.
         target, yours: (K, 2); rings and crosses.
         what: what the marks are, for the legend: "prototypes".
@@ -182,5 +182,5 @@ def scatter(
     alt = _(
         "Support points by class, with {n} rings where the {what} belong "
         "and {crosses} crosses where yours are."
-    ).format(n=len(target), crosses=len(yours), what=retold(what, "outcomes"))
+    ).format(n=len(target), crosses=len(yours), what=translate_message(what, "outcomes"))
     return svg(width, height + 24, "".join(parts), alt)

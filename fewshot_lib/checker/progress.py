@@ -36,7 +36,7 @@ class Row:
 
     Arguments:
         key: "prototypes.class_prototypes", "question:prototypes.mean" or "prediction:start.moved".
-        attempts: how often it was tried (the stub as it was is no attempt).
+        attempts: how often it was tried (the untouched stub does not count).
         hints: how many steps of its hints were read.
         points, max_points: of the best attempt.
         passed: when it was first right (UTC, ISO 8601), or "".
@@ -56,7 +56,7 @@ class Row:
     given: str = ""
 
 
-class NothingOfThatName(LookupError):
+class NoSuchName(LookupError):
     """There is no such exercise, answer or question; the message says what there is."""
 
 
@@ -165,10 +165,11 @@ def reset(name: str = "", known: Sequence[str] = ()) -> int:
     Arguments:
         name: "prototypes", "prototypes.class_prototypes" or "question:prototypes.learned"; "" is
             all of them.
-        known: keys that exist beside those of the file: nothing done of them is no mistake.
+        known: keys that exist beside those of the file: resetting one that was never tried is not
+            an error.
 
     Raises:
-        NothingOfThatName: no key is called so; nothing was forgotten.
+        NoSuchName: no key is called so; nothing was forgotten.
         ProgressNotSaved: the file cannot be written.
     """
     file = path()
@@ -182,7 +183,7 @@ def reset(name: str = "", known: Sequence[str] = ()) -> int:
             if close:
                 meant = _("did you mean {name}?").format(name=repr(close[0]))
             said = _("no exercise, answer or question is called {name}; {meant}")
-            raise NothingOfThatName(said.format(name=repr(name), meant=meant))
+            raise NoSuchName(said.format(name=repr(name), meant=meant))
         kept = {key: row for key, row in rows.items() if name and not _is_of(key, name)}
         _write(file, kept)
     return len(rows) - len(kept)
@@ -216,7 +217,7 @@ def _update(key: str, change: Callable[[Row], Row]) -> Row:
 
 
 class _locked:
-    """Hold the progress file's lock; say in one sentence if it cannot be had."""
+    """Hold the progress file's lock; say in one sentence if it is not available."""
 
     def __init__(self, file: Path) -> None:
         self.file = file

@@ -21,7 +21,7 @@ from fewshot_lib.checker.judge import (
     Verdict,
     case_name,
 )
-from fewshot_lib.checker.language import translated, words
+from fewshot_lib.checker.language import translate, words
 from fewshot_lib.checker.markup import NEUTRAL, RIGHT, WRONG, badge, code_block, inline
 from fewshot_lib.checker.spec import Answer
 from fewshot_lib.checker.specification import words_of
@@ -71,7 +71,7 @@ class Report:
 
     def name_of(self, check: CheckVerdict) -> str:
         """Say what a check looks at, in the reader's language."""
-        return translated(check.name, f"exercises/{words_of(self.answer, self.verdict.exercise)}")
+        return translate(check.name, f"exercises/{words_of(self.answer, self.verdict.exercise)}")
 
     @property
     def causes(self) -> list[tuple[str, str]]:

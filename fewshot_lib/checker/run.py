@@ -71,13 +71,13 @@ class Outcome:
 
     @classmethod
     def from_dict(cls, data: Any) -> Outcome:
-        """Read an outcome that came from another process; believe nothing about its parts.
+        """Read an outcome that came from another process; trust none of its parts.
 
         Arguments:
             data: a plain value, or anything that :func:`values.unpack` gives.
 
         Returns:
-            The outcome, its value once more brought into plain form; LOST if it is no outcome.
+            The outcome, its value once more brought into plain form; LOST if it is not an outcome.
         """
         status = data.get("status") if isinstance(data, dict) else None
         if not isinstance(status, str) or status not in STATUSES:
@@ -201,7 +201,7 @@ def run(
             or at the line that raises.
 
     Returns:
-        One outcome a case.
+        One outcome per case.
 
     >>> run(lambda a: a + 1, [Case("one", (1,))])[0].value
     2
@@ -264,15 +264,13 @@ def _raised(error: BaseException, ours: bool) -> dict[str, Any]:
     if ours:
         return {"status": RAISED, "error": names, "message": message}
     frames = traceback.extract_tb(error.__traceback__)
-    theirs = [
-        frame for frame in frames if "site-packages" not in frame.filename and not _ours(frame)
-    ]
+    own = [frame for frame in frames if "site-packages" not in frame.filename and not _ours(frame)]
     where = ""
-    if theirs:
-        line = linecache.getline(theirs[-1].filename, theirs[-1].lineno or 0) or theirs[-1].line
-        where = f"line {theirs[-1].lineno}: {(line or '').strip()}"[:300]
+    if own:
+        line = linecache.getline(own[-1].filename, own[-1].lineno or 0) or own[-1].line
+        where = f"line {own[-1].lineno}: {(line or '').strip()}"[:300]
     # the stub's own line: raised by the answer itself, not by torch nor by another answer it calls
-    stub = type(error) is NotImplementedError and len(theirs) == 1 and frames[-1] is theirs[0]
+    stub = type(error) is NotImplementedError and len(own) == 1 and frames[-1] is own[0]
     return {
         "status": NOT_ATTEMPTED if stub else RAISED,
         "error": names,

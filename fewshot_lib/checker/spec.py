@@ -30,7 +30,7 @@ class Case:
 
     Arguments:
         name: what is special about it, as the reader reads it: "classes of 1, 2 and 5 shots".
-        args: plain values, tensors, :class:`values.Seed` or :class:`values.Given`.
+        args: plain values, tensors, :class:`values.Seed` or :class:`values.Fixture`.
         kwargs: the same, by keyword.
         tolerance: where this case needs another one than its answer.
     """
@@ -108,7 +108,7 @@ class Answer:
         tolerance: for every case that has none of its own.
         returns: names of the parts, where the answer returns several.
         picture: see :data:`Picture`; ``pictures.matrix`` suits most arrays of two dimensions.
-        withhold: public names of the library that give the answer away ("prototypes.dice").
+        strip: public names of the library that give the answer away ("prototypes.dice").
         solution: as the reader should write it; its source is the answer's cell.
         kind: "implement", "derive" or "repair" (spot the bug).
         difficulty, importance: 1 … 5.
@@ -124,7 +124,7 @@ class Answer:
     tolerance: Tolerance = Tolerance()
     returns: Sequence[str] = ()
     picture: Picture | None = None
-    withhold: Sequence[str] = ()
+    strip: Sequence[str] = ()
     solution: Callable[..., Any] | None = None
     kind: str = "implement"
     difficulty: int = 2

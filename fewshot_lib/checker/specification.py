@@ -3,7 +3,7 @@
 In the module an answer's solution is a plain function, written as its cell in the notebook shows
 it; ``fewshot build`` copies it there. Cases are generators, each a check of the answer::
 
-    @answer(reference=library.overlap, withhold=["evaluation.dice"])
+    @answer(reference=library.overlap, strip=["evaluation.dice"])
     def overlap(prediction, target):
         """Measure |P ∩ T| / |P ∪ T| of two boolean masks."""
         ### BEGIN SOLUTION: divide the pixels in both masks by those in at least one
@@ -137,7 +137,7 @@ def answer(
     reference: Callable[..., Any] | None = None,
     tolerance: Tolerance = Tolerance(),  # noqa: B008 - frozen
     picture: Picture | None = None,
-    withhold: Sequence[str] = (),
+    strip: Sequence[str] = (),
 ) -> Callable[[Callable[..., Any]], Solution]:
     """Make a function the solution of an answer; for the arguments see :class:`Answer`.
 
@@ -152,7 +152,7 @@ def answer(
                 "reference": reference or function,
                 "tolerance": tolerance,
                 "picture": picture,
-                "withhold": withhold,
+                "strip": strip,
             },
         )
 
@@ -304,7 +304,7 @@ class Edited:
         """The wrong function.
 
         Raises:
-            BadSpecification: an edit does not fit, or what it makes is no program.
+            BadSpecification: an edit does not fit, or its result is not a program.
         """
         made: dict[str, Any] = {}  # apart, so that the solution keeps its name in the module
         try:
@@ -403,7 +403,7 @@ def _mistake(
     where: str,
 ) -> Mistake:
     if not isinstance(table, dict):
-        raise BadSpecification(f"{where}: it is no table")
+        raise BadSpecification(f"{where}: it is not a table")
     _hold(table, _MISTAKE, where)
     ways = [key for key in table if key in _WAYS]
     if "says" not in table or not (

@@ -83,11 +83,10 @@ class Seed:
 
 
 @dataclass(frozen=True)
-class Given:
-    """Stand for an object that is built beside the answer: ``FACTORIES[name](**settings)``.
+class Fixture:
+    """Stand for an object that is built beside the answer: ``FIXTURES[name](**settings)``.
 
-    For arguments that are no plain values (a network, a function to be tested). The factory is
-    looked up by name in :data:`FACTORIES`, nowhere else.
+    For arguments that are not plain values (a network, a function to be tested).
     """
 
     name: str
@@ -96,22 +95,22 @@ class Given:
 
 @dataclass(frozen=True)
 class Opaque:
-    """Stand for something that is no plain value; only the name of its type is kept."""
+    """Stand for something that is not a plain value; only the name of its type is kept."""
 
     type_name: str
 
 
-#: What builds the objects that :class:`Given` names. A factory takes plain values only, must give
-#: the same object every time, and lies next to strangers' code, so it must hold no answer.
-FACTORIES: dict[str, Callable[..., Any]] = {}
+#: The functions that build what :class:`Fixture` names. Such a function takes plain values only,
+#: gives the same object every time, and is copied next to strangers' code: it must hold no answer.
+FIXTURES: dict[str, Callable[..., Any]] = {}
 
 
-def factory(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Enter a factory under its own name; another of the same name is an error."""
+def fixture(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Register a function in :data:`FIXTURES` by its name; ValueError if the name is taken."""
     name = function.__name__
-    if name in FACTORIES:
-        raise ValueError(f"there is a factory {name!r} already; choose another name")
-    FACTORIES[name] = function
+    if name in FIXTURES:
+        raise ValueError(f"there is a fixture {name!r} already; choose another name")
+    FIXTURES[name] = function
     return function
 
 
@@ -247,7 +246,7 @@ def _array(array: np.ndarray | None, budget: list[int]) -> Any:
 def revive(value: Any) -> Any:
     """Make the arguments of a case anew, so that no call can spoil the next one's.
 
-    Tensors and arrays are copied, :class:`Seed` becomes a generator, :class:`Given` the object.
+    Tensors and arrays are copied, :class:`Seed` becomes a generator, :class:`Fixture` the object.
 
     >>> revive(Seed(3)).initial_seed()
     3
@@ -260,10 +259,10 @@ def revive(value: Any) -> Any:
         return value.copy()
     if isinstance(value, Seed):
         return torch.Generator().manual_seed(value.value)
-    if isinstance(value, Given):
-        if value.name not in FACTORIES:
-            raise ValueError(f"no factory {value.name!r}; there are {', '.join(sorted(FACTORIES))}")
-        return FACTORIES[value.name](**{key: revive(part) for key, part in value.settings.items()})
+    if isinstance(value, Fixture):
+        if value.name not in FIXTURES:
+            raise ValueError(f"no fixture {value.name!r}; there are {', '.join(sorted(FIXTURES))}")
+        return FIXTURES[value.name](**{key: revive(part) for key, part in value.settings.items()})
     if isinstance(value, tuple):
         return tuple(revive(part) for part in value)
     if isinstance(value, list):
@@ -277,7 +276,7 @@ def pack(value: Any) -> bytes:
     """Write a plain value, or the arguments of a case, as bytes.
 
     Layout: ``FSV1``, length of the header (8 bytes, little endian), header (JSON), arrays in order.
-    Tensors stay tensors, arrays stay arrays; :class:`Seed`, :class:`Given` and :class:`Opaque`
+    Tensors stay tensors, arrays stay arrays; :class:`Seed`, :class:`Fixture` and :class:`Opaque`
     cross by name.
 
     Raises:
@@ -326,15 +325,15 @@ def _to_tree(value: Any, arrays: list[np.ndarray]) -> Any:
         return {"dict": [[str(key), _to_tree(part, arrays)] for key, part in value.items()]}
     if isinstance(value, Seed):
         return {"seed": str(value.value)}
-    if isinstance(value, Given):
-        return {"given": [value.name, _to_tree(dict(value.settings), arrays)]}
+    if isinstance(value, Fixture):
+        return {"fixture": [value.name, _to_tree(dict(value.settings), arrays)]}
     if isinstance(value, Opaque):
         return {"opaque": value.type_name}
-    raise NotPlain(f"a {type(value).__name__} is no plain value and cannot cross")
+    raise NotPlain(f"a {type(value).__name__} is not a plain value and cannot cross")
 
 
 def unpack(data: bytes, limits: Limits = LIMITS) -> Any:
-    """Read what :func:`pack` wrote; believe nothing.
+    """Read what :func:`pack` wrote; trust nothing.
 
     Type, shape and size of every array are checked against the whitelist, the limits and the
     number of bytes that came before a byte is read into an array.
@@ -440,8 +439,8 @@ def _from_tree(tree: Any, arrays: list[np.ndarray | None], depth: int, budget: l
             return dict(_entry(entry, arrays, depth, budget) for entry in body)
         case "seed", str():
             return Seed(_int(body))
-        case "given", [str() as name, {"dict": list()} as settings]:
-            return Given(_text(name), _from_tree(settings, arrays, depth - 1, budget))
+        case "fixture", [str() as name, {"dict": list()} as settings]:
+            return Fixture(_text(name), _from_tree(settings, arrays, depth - 1, budget))
         case "opaque", str():
             return Opaque(_text(body))
     raise NotPlain(f"a part of the value is of an unknown kind or form: {_short(kind)}")
@@ -451,7 +450,7 @@ def _entry(
     entry: Any, arrays: list[np.ndarray | None], depth: int, budget: list[int]
 ) -> tuple[str, Any]:
     if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[0], str):
-        raise NotPlain("an entry of a dict is no key with a value")
+        raise NotPlain("an entry of a dict is not a key with a value")
     return _text(entry[0]), _from_tree(entry[1], arrays, depth - 1, budget)
 
 

@@ -28,7 +28,7 @@ def _organ(g: Generator, height: int, width: int) -> Tensor:
 # -------------------------------------------------------------------------------- local_prototypes
 
 
-@answer(withhold=GIVEN_AWAY)
+@answer(strip=GIVEN_AWAY)
 def local_prototypes(features, mask, side):
     """Give an organ's prototypes: the means in the windows that it fills, and its one mean.
 
@@ -150,7 +150,7 @@ def _head(queries: Tensor, keys: Tensor, values: Tensor, scale: float, level: bo
     return head.match_features(queries.T[None, :, None], known)[0, :, 0].softmax(dim=0).T
 
 
-@answer(reference=_head, withhold=GIVEN_AWAY)
+@answer(reference=_head, strip=GIVEN_AWAY)
 def attend(queries, keys, values, scale, level):
     """Let each query pixel attend to all support pixels and take over what they are.
 
@@ -212,7 +212,7 @@ def _block(
     return following[0], supports[0]
 
 
-@answer(reference=_block, withhold=GIVEN_AWAY)
+@answer(reference=_block, strip=GIVEN_AWAY)
 def cross_block(query, support, cross, to_query, to_support):
     """Mix a query with each support map, and average over the support.
 

@@ -26,7 +26,7 @@ EMPTY_SECTION = "notebook 01, «Dice and its empty case»"
 # ------------------------------------------------------------------------------------------- dice
 
 
-@answer(reference=evaluation.dice, picture=pictures.matrix, withhold=GIVEN_AWAY)
+@answer(reference=evaluation.dice, picture=pictures.matrix, strip=GIVEN_AWAY)
 def dice(prediction, target, empty):
     """Measure 2 |P ∩ T| / (|P| + |T|), slice by slice.
 
@@ -118,7 +118,7 @@ def _zeros_and_ones(g: Generator) -> Iterator[Case]:
 # ------------------------------------------------------------------------------------ volume_dice
 
 
-@answer(reference=evaluation.volume_dice, withhold=GIVEN_AWAY)
+@answer(reference=evaluation.volume_dice, strip=GIVEN_AWAY)
 def volume_dice(prediction, target, empty):
     """Measure the Dice of a volume: one overlap, one sum of sizes.
 
@@ -184,7 +184,7 @@ def _several(g: Generator) -> Iterator[Case]:
 # ----------------------------------------------------------------------------- bootstrap_interval
 
 
-@answer(withhold=["evaluation.bootstrap_interval"])
+@answer(strip=["evaluation.bootstrap_interval"])
 def bootstrap_interval(values, confidence, n_resamples, generator):
     """Give the percentile bootstrap interval of a mean.
 
@@ -301,7 +301,7 @@ def _twice(g: Generator) -> Iterator[Case]:
 # -------------------------------------------------------------------------------------- mean_dice
 
 
-@answer(withhold=GIVEN_AWAY)
+@answer(strip=GIVEN_AWAY)
 def mean_dice(prediction, target, n_classes):
     """Average the Dice over the organs that at least one map shows.
 

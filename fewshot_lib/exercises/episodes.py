@@ -28,7 +28,7 @@ def _of_the_library(
 
 @answer(
     reference=_of_the_library,
-    withhold=[
+    strip=[
         "episodes.draw_episode",
         "episodes.EpisodeSampler",
         "training.sample_episode",
@@ -394,7 +394,7 @@ def _curve(g: Generator) -> Iterator[Case]:
 # --------------------------------------------------------------------------------------- accuracy
 
 
-@answer(withhold=["evaluation.episode_accuracy"])
+@answer(strip=["evaluation.episode_accuracy"])
 def accuracy(log_p):
     """Give the share of queries whose most probable class is the right one.
 

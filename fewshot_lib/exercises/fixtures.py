@@ -1,7 +1,7 @@
-"""Objects that a case hands to an answer and that are no plain values, built by name.
+"""Objects that a case hands to an answer and that are not plain values, built by name.
 
-``Given("name", {...})`` among a case's arguments is built by ``FACTORIES["name"](**settings)``
-beside the answer, in whatever process that runs in. A factory takes plain values only and must give
+``Fixture("name", {...})`` among a case's arguments is built by ``FIXTURES["name"](**settings)``
+beside the answer, in whatever process that runs in. A fixture takes plain values only and must give
 the same object every time. It lies next to strangers' code, so it must hold no answer.
 """
 
@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fewshot_lib.checker.values import factory
+from fewshot_lib.checker.values import fixture
 
 
-@factory
+@fixture
 def segmenter(kind: str) -> Callable[[Any, Any, Any], Any]:
     """Make something that looks like a one-shot network, to be tested (exercise 05).
 
@@ -86,7 +86,7 @@ class MatchingNetwork(nn.Module):
         return logits.view(-1, *query_image.shape[1:]).to(query_image.dtype)
 
 
-@factory
+@fixture
 def matching_network(weight: Any, drops: bool = False, memory: int = 10_000) -> MatchingNetwork:
     """Make a small network with the note's call form (exercise 06): one query at a time.
 

@@ -62,7 +62,7 @@ def _density_and_prior(
 @answer(
     reference=_density_and_prior,
     tolerance=Tolerance(rtol=1e-3, atol=1e-3),
-    withhold=GIVEN_AWAY,
+    strip=GIVEN_AWAY,
 )
 def log_joint(queries, prototypes, variance, log_prior):
     """Return log π_k + log N(z; c_k, σ²I), normaliser included.
@@ -135,7 +135,7 @@ def _joint_episodes(g: Generator) -> Iterator[Case]:
 # -------------------------------------------------------------------------------------- cancelled
 
 
-@answer(withhold=GIVEN_AWAY)
+@answer(strip=GIVEN_AWAY)
 def cancelled(queries, prototypes, variance, log_prior):
     """Return log_joint without what is common to all classes.
 
@@ -192,7 +192,7 @@ cancelled.check("the same in several episodes", law=_same_differences, pointer=E
 # -------------------------------------------------------------------------------------- posterior
 
 
-@answer(tolerance=Tolerance(rtol=1e-3, atol=1e-4), picture=pictures.matrix, withhold=GIVEN_AWAY)
+@answer(tolerance=Tolerance(rtol=1e-3, atol=1e-4), picture=pictures.matrix, strip=GIVEN_AWAY)
 def posterior(squared, variance=0.5, log_prior=None):
     """Return p(y = k | z) from squared distances.
 
@@ -281,7 +281,7 @@ def _posterior_episodes(g: Generator) -> Iterator[Case]:
 @answer(
     reference=library.linear_form,
     tolerance=Tolerance(rtol=1e-3, atol=1e-4),
-    withhold=GIVEN_AWAY,
+    strip=GIVEN_AWAY,
 )
 def linear_form(prototypes, variance=0.5, log_prior=None):
     """Return w_k and b_k with p(y = k | z) = softmax_k(w_kᵀ z + b_k).
@@ -342,7 +342,7 @@ def _of_one_class(embeddings: Tensor) -> Tensor:
     return library.mean_direction(embeddings, labels, 1)[..., 0, :]
 
 
-@answer(reference=_of_one_class, tolerance=Tolerance(rtol=1e-3, atol=1e-4), withhold=GIVEN_AWAY)
+@answer(reference=_of_one_class, tolerance=Tolerance(rtol=1e-3, atol=1e-4), strip=GIVEN_AWAY)
 def mean_direction(embeddings):
     """Return the maximum-likelihood direction of one class.
 
@@ -396,7 +396,7 @@ def _of_classes(g: Generator) -> Iterator[Case]:
 @answer(
     reference=library.vmf_log_posterior,
     tolerance=Tolerance(rtol=1e-3, atol=1e-4),
-    withhold=GIVEN_AWAY,
+    strip=GIVEN_AWAY,
 )
 def vmf_log_posterior(queries, directions, kappa, log_prior=None):
     """Return log p(y = k | z) for von Mises–Fisher classes, one concentration.
@@ -462,7 +462,7 @@ def _angles_of_episodes(g: Generator) -> Iterator[Case]:
 # ---------------------------------------------------------------------------- variance_from_scale
 
 
-@answer(reference=library.variance_from_scale, withhold=GIVEN_AWAY)
+@answer(reference=library.variance_from_scale, strip=GIVEN_AWAY)
 def variance_from_scale(scale, distance="squared_euclidean"):
     """Return the variance σ² that a scale α stands for.
 
@@ -518,7 +518,7 @@ def _no_gaussian(g: Generator) -> Iterator[Case]:
 # ------------------------------------------------------------------------ support_size_correction
 
 
-@answer(reference=library.support_size_correction, withhold=GIVEN_AWAY)
+@answer(reference=library.support_size_correction, strip=GIVEN_AWAY)
 def support_size_correction(counts, variance, dimension):
     """Return E‖z − ĉ_k‖² − ‖z − μ_k‖², the expectation over the support.
 
@@ -572,7 +572,7 @@ def _with_priors(queries: Tensor, prototypes: Tensor, variances: Tensor, priors:
     return library.gaussian_log_posterior(queries, prototypes, variances, priors.log())
 
 
-@answer(reference=_with_priors, tolerance=Tolerance(rtol=1e-3, atol=1e-3), withhold=GIVEN_AWAY)
+@answer(reference=_with_priors, tolerance=Tolerance(rtol=1e-3, atol=1e-3), strip=GIVEN_AWAY)
 def quadratic_log_posterior(queries, prototypes, variances, priors):
     """Return log p(y = k | z) when class k is N(c_k, σ_k² I) with prior π_k.
 

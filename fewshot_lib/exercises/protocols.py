@@ -90,7 +90,7 @@ def _ep1_by_the_library(
     return volume, evaluation.volume_dice(volume, query_mask)
 
 
-@answer(reference=_ep1_by_the_library, withhold=GIVEN_AWAY)
+@answer(reference=_ep1_by_the_library, strip=GIVEN_AWAY)
 def ep1(predictions, support_mask, query_mask, chunks):
     """Put a volume together chunk by chunk, as EP1 does, and give its Dice.
 
@@ -180,7 +180,7 @@ def _ep2_by_the_library(predictions: Tensor, support_mask: Tensor, query_mask: T
     return volume, evaluation.volume_dice(volume, query_mask)
 
 
-@answer(reference=_ep2_by_the_library, withhold=GIVEN_AWAY)
+@answer(reference=_ep2_by_the_library, strip=GIVEN_AWAY)
 def ep2(predictions, support_mask, query_mask):
     """Let the centre support slice segment all query slices; give the Dice.
 

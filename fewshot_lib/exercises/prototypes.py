@@ -28,7 +28,7 @@ def _prototype_picture(case: Case, expected: Any, got: Any) -> str | None:
     return pictures.matrix(case, expected, got)
 
 
-@answer(reference=library.class_prototypes, picture=_prototype_picture, withhold=GIVEN_AWAY)
+@answer(reference=library.class_prototypes, picture=_prototype_picture, strip=GIVEN_AWAY)
 def class_prototypes(embeddings, labels, n_way):
     """Average each class's support embeddings.
 
@@ -119,7 +119,7 @@ def _senseless(g: Generator) -> Iterator[Case]:
     reference=library.squared_euclidean,
     tolerance=Tolerance(rtol=1e-3, atol=1e-5),
     picture=pictures.matrix,
-    withhold=GIVEN_AWAY,
+    strip=GIVEN_AWAY,
 )
 def squared_euclidean(queries, prototypes):
     """Measure ‖z − c‖² of every query z to every prototype c.
@@ -187,7 +187,7 @@ def _of_the_library(queries: Tensor, prototypes: Tensor, scale: float = 1.0) -> 
 @answer(
     reference=_of_the_library,
     picture=lambda case, expected, got: pictures.matrix(case, np.exp(expected), np.exp(got)),
-    withhold=GIVEN_AWAY,
+    strip=GIVEN_AWAY,
 )
 def log_posterior(queries, prototypes, scale=1.0):
     """Return log p(y = k | z): log-softmax over k of −scale · ‖z − c_k‖².

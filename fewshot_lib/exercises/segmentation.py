@@ -14,7 +14,7 @@ from fewshot_lib import prototypes as library
 from fewshot_lib.checker import pictures
 from fewshot_lib.checker.spec import Case, Tolerance
 from fewshot_lib.checker.specification import answer, exercise
-from fewshot_lib.checker.values import Given
+from fewshot_lib.checker.values import Fixture
 from fewshot_lib.heads import PositionHead
 
 GIVEN_AWAY = ["heads", "mixture", "networks", "prototypes"]
@@ -48,7 +48,7 @@ def _of_the_library(features: Tensor, masks: Tensor) -> Tensor:
     return PositionHead.compute_prototypes(features, masks)
 
 
-@answer(reference=_of_the_library, picture=pictures.matrix, withhold=GIVEN_AWAY)
+@answer(reference=_of_the_library, picture=pictures.matrix, strip=GIVEN_AWAY)
 def note_prototypes(features, masks):
     """Compute the note's prototypes, a vector per class and position.
 
@@ -168,7 +168,7 @@ def _shifts(
 ) -> Case:
     box = (_between(g, 1, 3), _between(g, 1, 3), _between(g, 4, 5), _between(g, 3, 4))
     scene = _scene(g, size, box)
-    return Case(f"{kind}, moved by {by}", (Given("segmenter", {"kind": kind}), *scene, by))
+    return Case(f"{kind}, moved by {by}", (Fixture("segmenter", {"kind": kind}), *scene, by))
 
 
 @shift_test.check("a network that copies the support mask is exposed", points=2)
@@ -200,7 +200,7 @@ def _unmoved(g: Generator) -> Iterator[Case]:
     yield _shifts(g, "brightness", by=(12, 15))
     image, _ = _scene(g, (8, 8), (2, 2, 3, 3))
     empty = torch.zeros(8, 8, dtype=torch.bool)
-    yield Case("no object at all", (Given("segmenter", {"kind": "copies"}), image, empty, (2, 2)))
+    yield Case("no object at all", (Fixture("segmenter", {"kind": "copies"}), image, empty, (2, 2)))
 
 
 # ------------------------------------------------------------------------------ compute_prototypes
@@ -213,7 +213,7 @@ def _pooled_by_the_library(features: Tensor, masks: Tensor) -> tuple[Tensor, Ten
 @answer(
     reference=_pooled_by_the_library,
     picture=lambda case, expected, got: pictures.matrix(case, expected[0], got[0]),
-    withhold=GIVEN_AWAY,
+    strip=GIVEN_AWAY,
 )
 def compute_prototypes(features, masks):
     """Average features under each class's masks, over all support images.
@@ -312,7 +312,7 @@ def _pooled_episodes(g: Generator) -> Iterator[Case]:
 # ---------------------------------------------------------------------------------- match_features
 
 
-@answer(tolerance=Tolerance(rtol=1e-4, atol=1e-4), picture=pictures.matrix, withhold=GIVEN_AWAY)
+@answer(tolerance=Tolerance(rtol=1e-4, atol=1e-4), picture=pictures.matrix, strip=GIVEN_AWAY)
 def match_features(queries, prototypes, valid, scale=20.0):
     """Compare every query position with every class: α · cos(q(p), c_k).
 
@@ -391,7 +391,7 @@ def _match_episodes(g: Generator) -> Iterator[Case]:
 # ----------------------------------------------------------------------------------------- predict
 
 
-@answer(withhold=GIVEN_AWAY)
+@answer(strip=GIVEN_AWAY)
 def predict(logits, size):
     """Label every pixel: upsample the logits (bilinear), take the largest.
 

@@ -33,7 +33,7 @@ def _formulas(
     return prototypes, distances, library.log_posterior(queries, prototypes).exp()
 
 
-@answer(reference=_formulas, withhold=GIVEN_AWAY)
+@answer(reference=_formulas, strip=GIVEN_AWAY)
 def key_formulas(support, labels, queries, n_way):
     """Compute the three cards: c_k, d = ‖z − c_k‖² and p = softmax_k(−d).
 
@@ -115,7 +115,7 @@ def _in_three_lines(
     return joint, common, posterior.exp()
 
 
-@answer(reference=_in_three_lines, withhold=GIVEN_AWAY)
+@answer(reference=_in_three_lines, strip=GIVEN_AWAY)
 def mixture_proof(queries, prototypes, variance=0.5, log_prior=None):
     """Write the proof in three lines: joint, common part, posterior.
 
@@ -197,7 +197,7 @@ EMPTY = "notebook 05b, «A class that nobody showed»"
 
 @answer(
     picture=lambda case, expected, got: pictures.matrix(case, expected[0, 0], got[0, 0]),
-    withhold=GIVEN_AWAY,
+    strip=GIVEN_AWAY,
 )
 def segment(features, masks, queries, scale=20.0):
     """Segment queries by the support's prototypes.

@@ -14,7 +14,7 @@ from fewshot_lib import training as library
 from fewshot_lib.checker import pictures
 from fewshot_lib.checker.spec import Case
 from fewshot_lib.checker.specification import answer, exercise
-from fewshot_lib.checker.values import Given
+from fewshot_lib.checker.values import Fixture
 
 GIVEN_AWAY = ["evaluation.episode_dice", "training"]
 LOSS = "notebook 06, «The loss（损失）»; note §3.2, `segmentation_loss`"
@@ -37,7 +37,7 @@ def _cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
     return library.segmentation_loss(logits, masks)
 
 
-@answer(reference=_cross_entropy, picture=pictures.matrix, withhold=GIVEN_AWAY)
+@answer(reference=_cross_entropy, picture=pictures.matrix, strip=GIVEN_AWAY)
 def segmentation_loss(logits, masks):
     """Compute the cross-entropy of logits and one-hot masks, averaged over pixels, then images.
 
@@ -127,7 +127,7 @@ def _by_hand(
     return torch.tensor(losses), weight.detach()
 
 
-@answer(reference=_by_hand, withhold=GIVEN_AWAY)
+@answer(reference=_by_hand, strip=GIVEN_AWAY)
 def episodic_training(network, episodes, learning_rate):
     """Train the network on episodes: for each, one step of plain gradient descent on its loss.
 
@@ -169,9 +169,9 @@ def _episode(g: Generator, shots: int, queries: int, classes: int, channels: int
     return images[:shots], masks[:shots], images[shots:], masks[shots:]
 
 
-def _net(g: Generator, channels: int = 2, **settings: Any) -> Given:
+def _net(g: Generator, channels: int = 2, **settings: Any) -> Fixture:
     weight = 0.6 * torch.randn(3, channels, generator=g)
-    return Given("matching_network", {"weight": weight.tolist(), **settings})
+    return Fixture("matching_network", {"weight": weight.tolist(), **settings})
 
 
 @episodic_training.check("one episode: the loss over all its queries, one step", points=3)
@@ -201,7 +201,7 @@ def _no_steps(g: Generator) -> Iterator[Case]:
 # ------------------------------------------------------------------------------------- pick_slices
 
 
-@answer(withhold=GIVEN_AWAY)
+@answer(strip=GIVEN_AWAY)
 def pick_slices(subjects, presence, classes, k_shot, n_query):
     """Pick slices of different people for support and query, the first that show each class.
 
@@ -298,7 +298,7 @@ def _too_few(g: Generator) -> Iterator[Case]:
 Labelled = tuple[Tensor, Tensor, Tensor, Tensor, int]
 
 
-@answer(withhold=GIVEN_AWAY)
+@answer(strip=GIVEN_AWAY)
 def evaluate_unseen(network, episodes, seen):
     """Average the organ's Dice over all queries of the organs that training has not seen.
 
@@ -361,7 +361,7 @@ def _unseen_only(g: Generator) -> Iterator[Case]:
 def _as_trained(g: Generator) -> Iterator[Case]:
     # the first feature, which is dropped, decides; what the others leave is not one class alone
     weight = [[3.0, -2.0], [1.0, 2.2], [0.6, 2.0]]
-    net = Given("matching_network", {"weight": weight, "drops": True})
+    net = Fixture("matching_network", {"weight": weight, "drops": True})
     for organs, queries, seen in (([1, 2, 3], [6, 5, 7], [2]), ([4, 5], [5, 6], [])):
         name = f"a network with dropout, {sum(queries)} queries"
         yield Case(name, (net, _asked(g, organs, queries), seen))

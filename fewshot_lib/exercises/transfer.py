@@ -26,7 +26,7 @@ def _of_the_library(images: Tensor, low: float, high: float) -> Tensor:
 
 @answer(
     reference=_of_the_library,
-    withhold=["data.prepare.rescale_percentiles", "data.prepare.scale_intensities"],
+    strip=["data.prepare.rescale_percentiles", "data.prepare.scale_intensities"],
 )
 def normalise(images, low, high):
     """Map a volume's own percentiles to 0 and 1, and cut off what lies beyond.
@@ -114,7 +114,7 @@ def _holed(g: Generator) -> Iterator[Case]:
 # -------------------------------------------------------------------------------- adapt_prototypes
 
 
-@answer(withhold=["heads", "mixture", "networks", "prototypes"])
+@answer(strip=["heads", "mixture", "networks", "prototypes"])
 def adapt_prototypes(source, embeddings, labels, strength):
     """Move the source's prototypes towards a new site's labelled examples.
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fewshot_lib.checker.language import translated
+from fewshot_lib.checker.language import translate
 from fewshot_lib.checker.notebook import WRITE_HERE, grading, source_of
 from fewshot_lib.checker.spec import Exercise
 
@@ -116,7 +116,7 @@ def assemble(template: Template, submitted: Sequence[Mapping[str, Any]]) -> Asse
         if cell["cell_type"] != "code":
             if cell.get("grade_id") in defining:
                 remarks.append(
-                    f"The answer cell {cell['grade_id']!r} is no code cell any more, so it was not "
+                    f"The answer cell {cell['grade_id']!r} is no longer a code cell, so it was not "
                     "run. Turn it back into a code cell (in JupyterLab: press Esc, then Y)."
                 )
             continue
@@ -181,7 +181,7 @@ def _texts(
         for cell in _written(template, submitted, marked[0] if marked else len(submitted), name):
             words = cell["source"].strip()
             if words != template.stubs[name]:
-                here = translated(WRITE_HERE, f"exercises/{template.exercise.name}")
+                here = translate(WRITE_HERE, f"exercises/{template.exercise.name}")
                 pieces.append(words.replace(here, "").replace(WRITE_HERE, "").strip())
             pictures |= cell.get("attachments", {})
         texts[name] = "\n\n".join(piece for piece in pieces if piece)

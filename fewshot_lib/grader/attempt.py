@@ -26,7 +26,7 @@ from typing import Any
 from fewshot_lib.checker import language as speech
 from fewshot_lib.checker.judge import FAILED, PASSED, CheckVerdict, Verdict, expected_results, judge
 from fewshot_lib.checker.run import LOST, TOO_SLOW, Outcome
-from fewshot_lib.grader import results as receipts
+from fewshot_lib.grader import results
 from fewshot_lib.grader.assemble import Assembled, assemble
 from fewshot_lib.grader.conversation import Calls, Job, RunReport
 from fewshot_lib.grader.plan import Plan
@@ -50,7 +50,7 @@ def student_seed(run_seed: int, submission: Submission) -> int:
     It depends on the submission, too: what is handed in again is asked other cases.
     """
     parts = (submission.student, submission.exercise, submission.digest())
-    return int(receipts.digest(str(run_seed), *parts)[:12], 16)
+    return int(results.digest(str(run_seed), *parts)[:12], 16)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def prepare(
         found = assemble(one_plan.template_in(spoken), handed.cells)
     assembled = replace(found, remarks=(*handed.remarks, *found.remarks))
     seed = student_seed(run_seed, submission)
-    answers = one_plan.spoken(spoken).answers
+    answers = one_plan.exercise_in(spoken).answers
     calls = [Calls(one.name, expected_results(one, seed).flat) for one in answers]
     return Prepared(submission, run_seed, seed, assembled, calls, seconds, spoken)
 
@@ -114,15 +114,15 @@ class Attempt:
 
     @property
     def complete(self) -> bool:
-        """Whether every answer was called, be it that its call ended the process."""
+        """Whether every answer was called, even if that call ended the process."""
         return not self._uncalled
 
-    def take(self, done: WorkerResult) -> None:
+    def record(self, done: WorkerResult) -> None:
         """Note what came of the run under way."""
         ended = self._ended = done.ended
         self.seconds += ended.seconds
         if self._asked:
-            self._take_second(ended)
+            self._record_second(ended)
             return
         self.versions = self.versions or done.versions
         if self.why == "done" and ended.why != "done":
@@ -161,22 +161,24 @@ class Attempt:
             places = self.prepared.assembled.places
             if not 0 <= index < len(places) or index in self.job.skip:
                 return False
-            self.left_out.append(f"{upper_first(places[index])} {_how(ended)}. It was left out.")
+            self.left_out.append(
+                f"{upper_first(places[index])} {_how_ended(ended)}. It was left out."
+            )
             self.job = replace(self.job, skip=(*self.job.skip, index))
             return True
         names = [asked.answer for asked in calls]
         if where not in names:
             return False
-        self.left_out.append(f"Calling {where} {_how(ended)}. The other answers were called.")
+        self.left_out.append(f"Calling {where} {_how_ended(ended)}. The other answers were called.")
         self.job = replace(self.job, calls=calls[names.index(where) + 1 :])
         return bool(self.job.calls)
 
-    def _take_second(self, ended: RunReport) -> None:
+    def _record_second(self, ended: RunReport) -> None:
         name = self._asked
         old = self.verdicts[name]
         new = _judged(self.plan, name, ended.outcomes[name], self.prepared)
         if (new.points, bool(new.mistakes)) > (old.points, bool(old.mistakes)):
-            self.verdicts[name] = _in_our_words(new, self._others)
+            self.verdicts[name] = _without_student_words(new, self._others)
             self.stood_in[name] = self._others
 
     def _with_others(self) -> bool:
@@ -220,7 +222,7 @@ def upper_first(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _how(ended: RunReport) -> str:
+def _how_ended(ended: RunReport) -> str:
     if ended.why == "time":
         return "took longer than it may"
     if ended.why == "memory":
@@ -231,13 +233,13 @@ def _how(ended: RunReport) -> str:
 
 def _judged(one_plan: Plan, name: str, outcomes: Sequence[Outcome], prepared: Prepared) -> Verdict:
     """Judge, in the language of the submission; over a fault only that answer loses points."""
-    exercise = one_plan.spoken(prepared.language)
+    exercise = one_plan.exercise_in(prepared.language)
     answer = exercise[name]
     try:
         with speech.speaking(prepared.language):
             return judge(exercise, answer, outcomes, prepared.seed)
     except Exception as error:
-        log.exception("the judge stumbled over a reply to %s", name)
+        log.exception("the judge failed on a reply to %s", name)
         said = (
             f"the grader could not judge this reply ({type(error).__name__}); this is a fault of "
             "the grader, and a person must look at it"
@@ -248,7 +250,7 @@ def _judged(one_plan: Plan, name: str, outcomes: Sequence[Outcome], prepared: Pr
         return Verdict(one_plan.exercise.name, name, checks)
 
 
-def _in_our_words(verdict: Verdict, others: Sequence[str]) -> Verdict:
+def _without_student_words(verdict: Verdict, others: Sequence[str]) -> Verdict:
     """Leave out whatever of a second run's verdict a student can word: it could be our source."""
     said = f"this is not right with the course's own {' and '.join(others)} in its place either"
     lines = [

@@ -12,7 +12,7 @@ from fewshot_lib.grader.layouts import (
     COURSE_FOLDERS,
     NBGRADER_TIME,
     OLD,
-    Found,
+    StudentFile,
     Unrecognised,
     is_clone,
     is_no_work,
@@ -48,7 +48,7 @@ class Candidate:
         cells: a hash of its cells, "" if there was no need to know.
     """
 
-    found: Found
+    found: StudentFile
     exercise: str
     sure: int
     old: str = ""
@@ -64,7 +64,7 @@ class Candidate:
 
 
 def choose(
-    files: Iterable[Found], recogniser: Recogniser, lms_zip: bool
+    files: Iterable[StudentFile], recogniser: Recogniser, lms_zip: bool
 ) -> tuple[list[tuple[Candidate, tuple[str, ...]]], list[Unrecognised]]:
     """Choose a student's file for each exercise.
 
@@ -88,7 +88,7 @@ def choose(
 
 
 def _sorted_out(
-    files: Sequence[Found], recogniser: Recogniser
+    files: Sequence[StudentFile], recogniser: Recogniser
 ) -> tuple[list[Candidate], list[Unrecognised]]:
     candidates: list[Candidate] = []
     lost: list[Unrecognised] = []
@@ -123,7 +123,7 @@ def _sorted_out(
     return candidates, lost
 
 
-def _clones(files: Sequence[Found]) -> list[tuple[str, ...]]:
+def _clones(files: Sequence[StudentFile]) -> list[tuple[str, ...]]:
     """Give the folders that are copies of the whole course."""
     children: dict[tuple[str, ...], set[str]] = {}
     for one in files:
@@ -132,7 +132,7 @@ def _clones(files: Sequence[Found]) -> list[tuple[str, ...]]:
     return [folder for folder, names in children.items() if is_clone(frozenset(names))]
 
 
-def _closed(one: Found, clones: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+def _closed(one: StudentFile, clones: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     """Give the path of the folder for which a file is never taken; () if it may be."""
     for depth, folder in enumerate(one.inside[:-1]):
         name = folder.casefold()
@@ -144,7 +144,7 @@ def _closed(one: Found, clones: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     return ()
 
 
-def _candidate(one: Found, recogniser: Recogniser) -> Candidate | Unrecognised:
+def _candidate(one: StudentFile, recogniser: Recogniser) -> Candidate | Unrecognised:
     name = one.file
     if one.entry.problem:
         exercise = recogniser.name(name) if is_notebook_name(name) else ""
@@ -169,14 +169,14 @@ def _candidate(one: Found, recogniser: Recogniser) -> Candidate | Unrecognised:
     return Candidate(one, what.exercise, what.sure, _old(one), what.problem, what.notes)
 
 
-def _old(one: Found) -> str:
+def _old(one: StudentFile) -> str:
     for folder in one.inside[:-1]:
         if folder.casefold() in OLD or folder.startswith("."):
             return printable(folder)
     return ""
 
 
-def _lost(one: Found, why: str) -> Unrecognised:
+def _lost(one: StudentFile, why: str) -> Unrecognised:
     return Unrecognised(shown(one.entry.parts), why)
 
 

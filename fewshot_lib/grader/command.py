@@ -13,19 +13,20 @@ from tqdm import tqdm
 
 from fewshot_lib.checker.catalogue import NoSuchExercise
 from fewshot_lib.checker.course import course as used
-from fewshot_lib.checker.withholding import CannotWithhold
+from fewshot_lib.checker.strip import CannotStrip
 from fewshot_lib.grader import grade as grader
 from fewshot_lib.grader import results
 from fewshot_lib.grader.marks import BadOption, read_due
+from fewshot_lib.grader.places import NoSubmissions
+from fewshot_lib.grader.plan import NotBuilt
 from fewshot_lib.grader.report import missing_ones
 from fewshot_lib.grader.results import BadResults, NotWritten
 from fewshot_lib.grader.runners import NoScheduler, OtherCourse
 from fewshot_lib.grader.sandbox import NoSandbox, SandboxLimits
-from fewshot_lib.grader.submissions import NoSubmissions
 from fewshot_lib.grader.words import visible
 
-DONE, WANTING, WRONG_USE, CANNOT = 0, 1, 2, 3
-_WRONG = (NoSubmissions, NoSuchExercise, grader.NotBuilt, BadResults, BadOption, CannotWithhold)
+DONE, PROBLEMS, WRONG_USE, CANNOT = 0, 1, 2, 3
+_WRONG = (NoSubmissions, NoSuchExercise, NotBuilt, BadResults, BadOption, CannotStrip)
 #: Of a long list, this many lines are printed; the report has all.
 _MOST_LINES = 20
 _UNSAFE = (
@@ -46,7 +47,7 @@ def _answered(work: Callable[[Path], tuple[int, str]]) -> tuple[int, str]:
     except (NoSandbox, NoScheduler, OtherCourse, NotWritten) as error:
         return CANNOT, visible(str(error))
     except KeyboardInterrupt:
-        return WANTING, "Interrupted. What is graded is kept; the same command goes on from there."
+        return PROBLEMS, "Interrupted. What is graded is kept; the same command goes on from there."
     except OSError as error:
         reason = error.strerror or str(error)
         where = f" ({error.filename})" if error.filename else ""
@@ -60,16 +61,16 @@ def _listed(title: str, lines: Sequence[str]) -> list[str]:
     return [title, *(f"  {line}" for line in lines[:_MOST_LINES]), *rest] if lines else []
 
 
-def read_wishes(
+def read_options(
     regrade: Sequence[str], status: Sequence[str], due: str, late: float | None, roster: Path | None
-) -> grader.Wishes:
+) -> grader.GradeOptions:
     """Read what a teacher typed.
 
     Raises:
         BadOption: one of the options means nothing; says which and what is expected.
     """
     if late is not None and not 0 <= late <= 100:  # NaN is neither
-        raise BadOption(f"--late-per-day {late:g} is no share: it must be from 0 to 100 percent")
+        raise BadOption(f"--late-per-day {late:g} is not a share: it must be from 0 to 100 percent")
     entries = None
     if roster is not None:
         from fewshot_lib.grader.roster import BadRoster, read_roster
@@ -78,7 +79,7 @@ def read_wishes(
             entries = [asdict(entry) for entry in read_roster(roster)]
         except (BadRoster, OSError) as error:
             raise BadOption(f"--roster: {error}") from None
-    return grader.Wishes(regrade, status, read_due(due) if due else "", late, entries)
+    return grader.GradeOptions(regrade, status, read_due(due) if due else "", late, entries)
 
 
 def grade(
@@ -108,7 +109,7 @@ def grade(
         print(_UNSAFE, file=sys.stderr)
 
     def work(course: Path) -> tuple[int, str]:
-        wishes = read_wishes(regrade, status, due, late_per_day, roster)
+        options = read_options(regrade, status, due, late_per_day, roster)
         with tqdm(unit=" submissions", file=sys.stderr, disable=None) as bar:
 
             def progress(done: int, total: int, row: Mapping[str, Any]) -> None:
@@ -127,7 +128,7 @@ def grade(
                 limits=limits,
                 isolation=isolation,
                 scheduler=scheduler,
-                wishes=wishes,
+                options=options,
                 progress=progress,
             )
         page = grader.write_reports(folder, course)
@@ -141,7 +142,7 @@ def grade(
         failed = [f"{who}, {what}: {why}" for who, what, why in summary.failed]
         strange = [f"{file}: {why}" for file, why in summary.unrecognised]
         rows = results.current(results.read_rows(folder / "results.jsonl"))
-        absent = missing_ones(rows, grader.results_settings(folder))
+        absent = missing_ones(rows, results.read_settings(folder))
         lines = [
             *summary.remarks,
             said,
@@ -149,7 +150,7 @@ def grade(
             *_listed("Not recognised as a submission, and not graded:", strange),
             *_listed("On the roster, nothing handed in:", [f"{s}, {e}" for s, e in absent]),
         ]
-        return (WANTING if failed or strange else DONE), "\n".join(lines)
+        return (PROBLEMS if failed or strange else DONE), "\n".join(lines)
 
     return _answered(work)
 
@@ -161,7 +162,7 @@ def verify(folder: Path, workers: int, isolation: str) -> tuple[int, str]:
         differing = grader.verify(folder, course, workers=workers, isolation=isolation)
         if differing:
             lines = [f"  {who}, {what}: {', '.join(how)}" for who, what, how in differing]
-            return WANTING, "\n".join([f"Of {folder} these rows came out otherwise:", *lines])
+            return PROBLEMS, "\n".join([f"Of {folder} these rows came out otherwise:", *lines])
         return DONE, f"Every row of {folder} came out the same."
 
     return _answered(work)
@@ -184,7 +185,7 @@ def report(folder: Path, repair: bool = False) -> tuple[int, str]:
 
 
 def _repaired(folder: Path) -> list[str]:
-    grader.results_settings(folder)
+    results.read_settings(folder)
     damaged, old = results.repair(folder)
     if old is None:
         return ["Nothing was damaged."]
@@ -202,7 +203,7 @@ def export(folder: Path, url: str, root: Path | None = None) -> tuple[int, str]:
     from fewshot_lib.grader import gradebook
 
     def work(course: Path) -> tuple[int, str]:
-        grader.results_settings(folder)
+        results.read_settings(folder)
         try:
             count, waiting = gradebook.export(folder, url, course)
         except gradebook.NoGradebook as error:

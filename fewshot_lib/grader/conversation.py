@@ -1,7 +1,7 @@
 """What is said between the grader and the process that runs a notebook, and how it is read.
 
 The request goes in once; messages come out as things happen, each a length and a plain value.
-Nothing of what comes is believed: it is read with limits, and what is no message ends the talk.
+None of it is trusted: it is read with limits, and what is not a message ends it.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class RunReport:
 
 
 class Conversation:
-    """What is heard from a student's process; none of it is believed.
+    """The messages of a student's process; none of them is trusted.
 
     Arguments:
         job: what was asked.
@@ -118,7 +118,7 @@ class Conversation:
         self.outcomes: dict[tuple[str, int], Outcome] = {}
         self.notes: list[dict[str, Any]] = []
         self.at = ("", "")
-        self.odd = ""
+        self.fault = ""
         self._expected = {(c.answer, number) for c in job.calls for number in range(len(c.cases))}
         self._bytes, self._seconds = 0, 0.0
 
@@ -127,20 +127,20 @@ class Conversation:
         """Whether every call has been replied to."""
         return len(self.outcomes) == len(self._expected)
 
-    def hold(self, connection: socket.socket, request: bytes, deadline: float) -> None:
+    def exchange(self, connection: socket.socket, request: bytes, deadline: float) -> None:
         """Send the request and listen until all is told, the other side closes or time is up."""
         try:
             _send_all(connection, struct.pack("<Q", len(request)) + request, deadline)
-            coming = _Coming(connection, deadline)
+            frames = _Frames(connection, deadline)
             while not self.complete:
-                frame = coming.frame()
+                frame = frames.frame()
                 if frame is None:
                     return
                 self.read(frame)
         except values.NotPlain as error:
-            self.odd = f"a reply could not be read: {error}"
+            self.fault = f"a reply could not be read: {error}"
         except TimeoutError:
-            self.odd = "time"
+            self.fault = "time"
         except OSError:  # the other side is gone
             return
 
@@ -161,7 +161,7 @@ class Conversation:
 
     def _take(self, message: Any) -> None:
         if not isinstance(message, dict):
-            raise values.NotPlain("it is no message")
+            raise values.NotPlain("it is not a message")
         at, answer, number = message.get("at"), message.get("answer"), message.get("case")
         if isinstance(at, list) and len(at) == 2 and all(isinstance(part, str) for part in at):
             self.at = (at[0][:20], at[1][:200])
@@ -174,7 +174,7 @@ class Conversation:
             # the first reply counts: what comes after it cannot take it back
             self.outcomes.setdefault((answer, number), Outcome.from_dict(message.get("outcome")))
         else:
-            raise values.NotPlain("it is no message")
+            raise values.NotPlain("it is not a message")
 
     def of(self, calls: Calls, why: str) -> list[Outcome]:
         """Give an outcome per call of an answer: LOST, or TOO_SLOW, where no reply came."""
@@ -207,36 +207,36 @@ def _send_all(connection: socket.socket, data: bytes, deadline: float) -> None:
         view = view[connection.send(view[: 1 << 20]) :]
 
 
-class _Coming:
+class _Frames:
     """Cut what comes into messages; what came with one is kept for the next."""
 
     def __init__(self, connection: socket.socket, deadline: float) -> None:
         self._connection, self._deadline = connection, deadline
-        self._there = bytearray()
+        self._buffer = bytearray()
 
     def frame(self) -> bytes | None:
         """Give the next message; None if nothing more comes."""
         if not self._wait_for(8):
             return None
-        (size,) = struct.unpack("<Q", self._there[:8])
+        (size,) = struct.unpack("<Q", self._buffer[:8])
         if size > REPLY_LIMITS.max_bytes:
             raise values.NotPlain(f"a reply of {size} bytes was announced")
         if not self._wait_for(8 + size):
             raise values.NotPlain("it ended in the middle")
-        with memoryview(self._there) as there:
-            frame = bytes(there[8 : 8 + size])
-        del self._there[: 8 + size]
+        with memoryview(self._buffer) as buffer:
+            frame = bytes(buffer[8 : 8 + size])
+        del self._buffer[: 8 + size]
         return frame
 
     def _wait_for(self, size: int) -> bool:
         """Receive until so many bytes are there; False if the other side closes before."""
-        while len(self._there) < size:
+        while len(self._buffer) < size:
             left = self._deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError
             self._connection.settimeout(left)
-            piece = self._connection.recv(min(max(size - len(self._there), 1 << 16), 1 << 20))
+            piece = self._connection.recv(min(max(size - len(self._buffer), 1 << 16), 1 << 20))
             if not piece:
                 return False
-            self._there += piece
+            self._buffer += piece
         return True

@@ -19,14 +19,15 @@ from typing import Any
 
 from fewshot_lib.checker import catalogue
 from fewshot_lib.checker.course import course as used
-from fewshot_lib.checker.notebook import grading, source_of
-from fewshot_lib.grader import results as receipts
+from fewshot_lib.checker.notebook import answer_cells
+from fewshot_lib.grader import results
 from fewshot_lib.grader.marks import BadOption
-from fewshot_lib.grader.plan import NotBuilt, Plan, course_exercises, plan
+from fewshot_lib.grader.places import NoSubmissions
+from fewshot_lib.grader.plan import Plan, course_exercises, plan
 from fewshot_lib.grader.pool import Pool
 from fewshot_lib.grader.report import write_all
-from fewshot_lib.grader.sandbox import NoSandbox, SandboxLimits, require_sandbox
-from fewshot_lib.grader.submissions import Collected, NoSubmissions, Submission, collect
+from fewshot_lib.grader.sandbox import SandboxLimits, require_sandbox
+from fewshot_lib.grader.submissions import Collected, Submission, collect
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class Summary:
         first_seconds: from the call to the first new row.
         seconds: from the call to the end.
         remarks: one sentence each, on the results folder.
-        unrecognised: file and reason of what at the place was no submission.
+        unrecognised: file and reason of what was found there and is not a submission.
     """
 
     graded: int = 0
@@ -55,7 +56,7 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Wishes:
+class GradeOptions:
     """What a teacher asks of a run beyond the grading of what is new.
 
     Arguments:
@@ -78,7 +79,7 @@ def collected(place: Path, only: str = "") -> Collected:
 
     Raises:
         NoSubmissions: there are none.
-        NoSuchExercise: ``only`` is no exercise.
+        NoSuchExercise: ``only`` is not an exercise.
     """
     wanted = catalogue.exercise(only).stem if only else ""
     return collect(place, course_exercises(), wanted)
@@ -95,7 +96,7 @@ def grade(
     limits: SandboxLimits | None = None,
     isolation: str = "bubblewrap",
     scheduler: str = "",
-    wishes: Wishes | None = None,
+    options: GradeOptions | None = None,
     progress: Callable[[int, int, Mapping[str, Any]], None] | None = None,
 ) -> Summary:
     """Grade what stands at ``place`` into the results folder ``folder``.
@@ -113,7 +114,7 @@ def grade(
         limits: for each submission.
         isolation: "bubblewrap" or "none".
         scheduler: the address of a Dask scheduler whose workers do the running; "" for here.
-        wishes: what is graded again, due dates, roster.
+        options: what is graded again, due dates, roster.
         progress: told the number of rows, of submissions, and the row, after each.
 
     Returns:
@@ -124,35 +125,35 @@ def grade(
         NoSandbox, NoScheduler, OtherCourse: this machine, or those machines, cannot.
     """
     begun = time.monotonic()
-    limits, wishes = limits or SandboxLimits(), wishes or Wishes()
+    limits, options = limits or SandboxLimits(), options or GradeOptions()
     if not scheduler:
         require_sandbox(isolation)
     there = collected(place, only)
     found = there.submissions
     unrecognised = [(one.name, one.why) for one in there.unrecognised]
     unrecognised += [("names", said) for said in there.clashes]
-    _refuse_unknown(wishes, found, place)
+    _refuse_unknown(options, found, place)
     plans = {name: plan(name, course) for name in sorted({one.exercise for one in found})}
     summary = Summary(unrecognised=unrecognised)
-    with receipts.Results(folder, course_digest(course)) as kept:
+    with results.Results(folder, course_digest()) as kept:
         summary.remarks = kept.remarks
         if seed is None:
             seed = int(kept.settings.get("seed", secrets.randbits(40)))
         if seed != kept.settings.get("seed", seed):
-            raise receipts.BadResults(
+            raise results.BadResults(
                 f"{folder} was begun with seed {kept.settings['seed']}, not {seed}: omit --seed to "
                 "go on, or name a new results folder"
             )
         kept.remember(seed=seed, isolation=isolation, limits=vars(limits))
-        again = _remember(kept, wishes, place, only, list(plans), unrecognised)
-        todo = _left_to_do(kept, wishes, found, plans, again)
+        again = _remember(kept, options, place, only, list(plans), unrecognised)
+        todo = _left_to_do(kept, options, found, plans, again)
         summary.kept = len(found) - len(todo)
         for name, one_plan in plans.items():
-            mine = [one for one in todo if one.exercise == name]
-            if not mine:
+            waiting = [one for one in todo if one.exercise == name]
+            if not waiting:
                 continue
             with Pool(one_plan, workers, isolation, limits, scheduler) as pool:
-                for row in pool.grade(mine, seed):
+                for row in pool.grade(waiting, seed):
                     row = kept.append(row)
                     summary.graded += 1
                     summary.first_seconds = summary.first_seconds or time.monotonic() - begun
@@ -161,16 +162,16 @@ def grade(
         kept.remember(regrading=None)
         summary.failed = [
             (row["student"], row["exercise"], row["notes"][0] if row["notes"] else row["status"])
-            for row in receipts.current(kept.rows)
-            if row["status"] == "not read" or row["status"] in receipts.NOT_DONE
+            for row in results.current(kept.rows)
+            if row["status"] == "not read" or row["status"] in results.NOT_DONE
         ]
     summary.seconds = time.monotonic() - begun
     return summary
 
 
-def _refuse_unknown(wishes: Wishes, found: Sequence[Submission], place: Path) -> None:
+def _refuse_unknown(options: GradeOptions, found: Sequence[Submission], place: Path) -> None:
     students = {one.student for one in found}
-    for student in wishes.regrade:
+    for student in options.regrade:
         if student != "all" and student not in students:
             near = get_close_matches(student, sorted(students), n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -178,39 +179,39 @@ def _refuse_unknown(wishes: Wishes, found: Sequence[Submission], place: Path) ->
                 f"--regrade {student!r}: no such student at {place}{hint} (a student is named as "
                 "in grades.csv; «all» means everyone)"
             )
-    for status in wishes.status:
-        if status not in receipts.STATUSES:
-            known = ", ".join(receipts.STATUSES)
-            raise BadOption(f"--status {status!r} is no status of a row; there are {known}")
+    for status in options.status:
+        if status not in results.STATUSES:
+            known = ", ".join(results.STATUSES)
+            raise BadOption(f"--status {status!r} is not a status of a row; there are {known}")
 
 
 def _remember(
-    kept: receipts.Results,
-    wishes: Wishes,
+    kept: results.Results,
+    options: GradeOptions,
     place: Path,
     only: str,
     exercises: Sequence[str],
     unrecognised: Sequence[tuple[str, str]],
 ) -> int:
-    """Write the wishes into ``run.json``; give the number of the row where regrading begins.
+    """Write the options into ``run.json``; give the number of the row where regrading begins.
 
     A run that grades again and is interrupted goes on where it stood when the same is asked.
     """
     settings = kept.settings
     due = {name: dict(rule) for name, rule in settings.get("due", {}).items()}
     for name in exercises:
-        if wishes.due:
-            due[name] = {"at": wishes.due, "percent": due.get(name, {}).get("percent", 0.0)}
-        if wishes.late_per_day is not None:
+        if options.due:
+            due[name] = {"at": options.due, "percent": due.get(name, {}).get("percent", 0.0)}
+        if options.late_per_day is not None:
             if name not in due:
                 raise BadOption(
                     f"--late-per-day needs to know when {name} was due: add --due with the date"
                 )
-            due[name]["percent"] = wishes.late_per_day
+            due[name]["percent"] = options.late_per_day
     where = {"place": str(place.resolve()), "only": only, "unrecognised": list(unrecognised)}
     same = (where["place"], only)
     folders = [f for f in settings.get("folders", []) if (f["place"], f.get("only", "")) != same]
-    asked = {"students": sorted(set(wishes.regrade)), "status": sorted(set(wishes.status))}
+    asked = {"students": sorted(set(options.regrade)), "status": sorted(set(options.status))}
     before = settings.get("regrading") or {}
     again = len(kept.rows)
     if {name: before.get(name) for name in asked} == asked:
@@ -220,26 +221,26 @@ def _remember(
         due=due or None,
         regrading={**asked, "from": again} if any(asked.values()) else None,
     )
-    if wishes.roster is not None:
-        kept.remember(roster=list(wishes.roster))
+    if options.roster is not None:
+        kept.remember(roster=list(options.roster))
     return again
 
 
 def _left_to_do(
-    kept: receipts.Results,
-    wishes: Wishes,
+    kept: results.Results,
+    options: GradeOptions,
     found: Sequence[Submission],
     plans: Mapping[str, Plan],
     again: int,
 ) -> list[Submission]:
     """Choose what is graded; see ``grade``. Rows from number ``again`` on are already repeated."""
-    latest = {(row["student"], row["exercise"]): row for row in receipts.current(kept.rows)}
+    latest = {(row["student"], row["exercise"]): row for row in results.current(kept.rows)}
     done, repeated = kept.done(), kept.done(again)
-    ever = {(*receipts.key_of(row)[:3],) for row in kept.rows}
+    ever = {(*results.key_of(row)[:3],) for row in kept.rows}
 
     def asked_for(one: Submission, row: Mapping[str, Any]) -> bool:
-        named = one.student in wishes.regrade or "all" in wishes.regrade
-        return named or row["status"] in wishes.status
+        named = one.student in options.regrade or "all" in options.regrade
+        return named or row["status"] in options.status
 
     todo = []
     for one in found:
@@ -256,15 +257,16 @@ def _left_to_do(
 
 
 def _newer(submission: Submission, row: Mapping[str, Any]) -> bool:
-    mine, its = submission.handed_in, row["handed_in"]
-    if not mine or not its:
+    times = [submission.handed_in, row["handed_in"]]
+    if not all(times):
         return False
-    return datetime.fromisoformat(mine).astimezone() > datetime.fromisoformat(its).astimezone()
+    new, old = (datetime.fromisoformat(time).astimezone() for time in times)
+    return new > old
 
 
-def course_digest(course: Path) -> str:
+def course_digest() -> str:
     """Name the course that a results folder belongs to: the set of its exercises' names."""
-    return receipts.digest(used().name, *catalogue.names())[:16]
+    return results.digest(used().name, *catalogue.names())[:16]
 
 
 def _key(submission: Submission, one_plan: Plan) -> tuple[str, str, str, str]:
@@ -285,17 +287,10 @@ def write_reports(folder: Path, course: Path) -> Path:
     Raises:
         BadResults: the folder is none of ours, or rows are damaged.
     """
-    results_settings(folder)
-    rows = receipts.current(receipts.read_rows(folder / "results.jsonl"))
+    results.read_settings(folder)
+    rows = results.current(results.read_rows(folder / "results.jsonl"))
     plans = {name: plan(name, course) for name in sorted({row["exercise"] for row in rows})}
-    handed_out = {
-        name: {
-            str(grading(cell)["grade_id"]): source_of(cell)
-            for cell in one_plan.built["cells"]
-            if grading(cell).get("solution")
-        }
-        for name, one_plan in plans.items()
-    }
+    handed_out = {name: answer_cells(one.built, texts=True) for name, one in plans.items()}
     code = {(row["student"], row["exercise"]): row["code"] for row in rows}
     return write_all(folder, handed_out, code)
 
@@ -320,15 +315,6 @@ def submissions_of(
         key = row["student"], row["exercise"]
         matched.append((row, exact.get((*key, row["receipt"]["submission"]), there.get(key))))
     return matched
-
-
-def results_settings(folder: Path) -> dict[str, Any]:
-    """Read what a results folder says of its run.
-
-    Raises:
-        BadResults: it is no results folder.
-    """
-    return receipts.read_settings(folder)
 
 
 def same_mark(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
@@ -367,20 +353,20 @@ def verify(
     Raises:
         BadResults: the folder is none of ours, or rows are damaged.
     """
-    settings = results_settings(folder)
-    if settings.get("course") != course_digest(course):
-        raise receipts.BadResults(f"{folder} holds the results of another course")
-    rows = receipts.current(receipts.read_rows(folder / "results.jsonl"))
+    settings = results.read_settings(folder)
+    if settings.get("course") != course_digest():
+        raise results.BadResults(f"{folder} holds the results of another course")
+    rows = results.current(results.read_rows(folder / "results.jsonl"))
     try:
         limits = SandboxLimits(**settings["limits"])
     except (KeyError, TypeError, ValueError):
-        raise receipts.BadResults(
+        raise results.BadResults(
             f"{folder / 'run.json'} is damaged at 'limits': name a new results folder"
         ) from None
     differing: list[tuple[str, str, list[str]]] = []
     todo: dict[str, list[tuple[Mapping[str, Any], Submission]]] = {}
     for row, one in submissions_of(rows, settings):
-        if row["status"] in receipts.NOT_DONE:
+        if row["status"] in results.NOT_DONE:
             why = f"it was not graded ({row['status']}): a fault of the machine or of the grader"
             differing.append((row["student"], row["exercise"], [why]))
         elif one is None:
@@ -400,16 +386,3 @@ def verify(
                 if progress:
                     progress(count, total)
     return sorted(differing)
-
-
-__all__ = [
-    "NoSandbox",
-    "NotBuilt",
-    "Plan",
-    "Pool",
-    "Summary",
-    "Wishes",
-    "grade",
-    "plan",
-    "verify",
-]

@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from fewshot_lib.checker import catalogue
-from fewshot_lib.checker.notebook import BadSolution, grading, read, source_of
+from fewshot_lib.checker.notebook import BadSolution, answer_cells, grading, read, source_of
 from fewshot_lib.checker.spec import Exercise
 from fewshot_lib.grader.assemble import Assembled, assemble
-from fewshot_lib.grader.marks import lateness
+from fewshot_lib.grader.marks import by_answer, lateness
+from fewshot_lib.grader.plan import plan
 from fewshot_lib.grader.reader import Reader, Unreadable
-from fewshot_lib.grader.results import current, read_rows, read_settings, write_whole
+from fewshot_lib.grader.results import current, read_rows, read_settings, write_atomically
 from fewshot_lib.grader.words import harmless, pictures, visible, written_texts
 
 # what no folder of a student may be called on some system, or what acts instead of being seen
@@ -86,11 +87,7 @@ def _handed_out(course: Path, exercise: Exercise) -> dict[str, str]:
         built = read(course / "exercises" / f"{exercise.stem}.ipynb")
     except BadSolution as error:
         raise NoGradebook(f"{error}; build it with `fewshot build {exercise.stem}`") from None
-    return {
-        str(grading(cell)["grade_id"]): source_of(cell)
-        for cell in built["cells"]
-        if grading(cell).get("solution")
-    }
+    return answer_cells(built, texts=True)
 
 
 def label(student: str) -> str:
@@ -129,25 +126,24 @@ def write_notebooks(folder: Path, course: Path, root: Path) -> int:
         NoSubmissions: they are no longer where they were graded from.
         OSError: a file cannot be written.
     """
-    from fewshot_lib.grader import grade as grader
+    from fewshot_lib.grader.grade import submissions_of
 
-    settings = grader.results_settings(folder)
     rows = current(read_rows(folder / "results.jsonl"))
     plans: dict[str, Any] = {}
     count = 0
     reader = Reader()
-    for row, one in grader.submissions_of(rows, settings):
+    for row, one in submissions_of(rows, read_settings(folder)):
         if one is None or one.digest() != row["receipt"]["submission"]:
             continue
         exercise = row["exercise"]
-        one_plan = plans.setdefault(exercise, grader.plan(exercise, course))
+        one_plan = plans.get(exercise) or plans.setdefault(exercise, plan(exercise, course))
         try:
             found = assemble(one_plan.template, reader.read(one.read()).cells)
         except Unreadable:
             continue  # its row says so
         written = filled_in(one_plan.built, found, row["checks"])
         file = root / "autograded" / label(row["student"]) / exercise / f"{exercise}.ipynb"
-        write_whole(file, json.dumps(written, ensure_ascii=False, indent=1))
+        write_atomically(file, json.dumps(written, ensure_ascii=False, indent=1))
         count += 1
     reader.close()
     return count
@@ -251,7 +247,7 @@ def _enter(
     )
     lost = row["points"] - lateness(row, due).points
     gradebook.find_submission_notebook(name, name, student).late_submission_penalty = lost or None
-    for answer, points in _by_answer(row["checks"]).items():
+    for answer, (points, _) in by_answer(row["checks"]).items():
         grade = gradebook.find_grade(f"check-{answer}", name, name, student)
         grade.auto_score = points
         grade.needs_manual_grade = False
@@ -266,10 +262,3 @@ def _enter(
         waiting += grade.needs_manual_grade
     gradebook.db.commit()
     return waiting
-
-
-def _by_answer(checks: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    points: dict[str, float] = {}
-    for check in checks:
-        points[check["answer"]] = points.get(check["answer"], 0.0) + check["points"]
-    return points

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fewshot_lib.checker.judge import FAILED, MISSING, PASSED
-from fewshot_lib.grader.marks import number
+from fewshot_lib.grader.marks import by_answer, number
 
 
 def analyse(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -41,12 +41,7 @@ def _answers(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     got: dict[str, list[float]] = {}
     most: dict[str, float] = {}
     for row in rows:
-        sums: dict[str, list[float]] = {}
-        for check in row["checks"]:
-            both = sums.setdefault(check["answer"], [0.0, 0.0])
-            both[0] += check["points"]
-            both[1] += check["max_points"]
-        for answer, (points, highest) in sums.items():
+        for answer, (points, highest) in by_answer(row["checks"]).items():
             got.setdefault(answer, []).append(points)
             most[answer] = max(most.get(answer, 0.0), highest)
     return [
@@ -107,8 +102,8 @@ def _mistakes(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         ):
             made.setdefault(named, []).append(row)
     return [
-        {"answer": answer, "name": mistake, "rows": theirs}
-        for (answer, mistake), theirs in sorted(made.items(), key=lambda pair: -len(pair[1]))
+        {"answer": answer, "name": mistake, "rows": found}
+        for (answer, mistake), found in sorted(made.items(), key=lambda pair: -len(pair[1]))
     ]
 
 

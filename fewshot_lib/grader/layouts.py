@@ -57,7 +57,7 @@ class Unrecognised:
 
 
 @dataclass(frozen=True)
-class Found:
+class StudentFile:
     """A file of a student.
 
     Arguments:
@@ -101,14 +101,14 @@ class Owner:
         """The name that is unique in the place."""
         return f"{self.name}_{self.id}" if self.kind else self.name
 
-    def found(self, place: Place) -> Iterator[Found]:
+    def found(self, place: Place) -> Iterator[StudentFile]:
         """Give the student's files."""
         for folder in self.folders:
             for entry in below(place, folder):
-                yield Found(entry, entry.parts[len(folder) :])
+                yield StudentFile(entry, entry.parts[len(folder) :])
         for parts, name, late, number in self.files:
             for entry in unpacked(place.entry(parts), name):
-                yield Found(entry, (name, *entry.parts[len(parts) :]), late, number)
+                yield StudentFile(entry, (name, *entry.parts[len(parts) :]), late, number)
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def decide(place: Place, name: str, stems: frozenset[str]) -> Layout:
     Arguments:
         place: a folder or zip.
         name: its name without ending: the student's, if it is one student's folder.
-        stems: the exercises' file names, which are no students.
+        stems: the exercises' file names, which are not students.
 
     Raises:
         OSError: the folder cannot be opened.

@@ -77,18 +77,18 @@ def groups(prints: Mapping[tuple[str, str], frozenset[int]], least: float = ALIK
     """
     found: list[Group] = []
     for exercise in sorted({name for _, name in prints}):
-        theirs = {student: runs for (student, name), runs in prints.items() if name == exercise}
-        found += _groups(exercise, theirs, least)
+        prints_of = {student: runs for (student, name), runs in prints.items() if name == exercise}
+        found += _groups(exercise, prints_of, least)
     return sorted(found, key=lambda group: (-group.share, group.exercise, group.students))
 
 
-def _groups(exercise: str, theirs: Mapping[str, frozenset[int]], least: float) -> Iterable[Group]:
+def _groups(exercise: str, prints: Mapping[str, frozenset[int]], least: float) -> Iterable[Group]:
     # identical ones are compared as one, so that a class that shares an answer costs no time
     same: dict[frozenset[int], list[str]] = {}
-    for student in sorted(theirs):
-        same.setdefault(theirs[student], []).append(student)
-    common = Counter(run for runs in theirs.values() for run in runs)
-    every = len(theirs) + 1
+    for student in sorted(prints):
+        same.setdefault(prints[student], []).append(student)
+    common = Counter(run for runs in prints.values() for run in runs)
+    every = len(prints) + 1
     weight = {run: log(every / count) / log(every) for run, count in common.items() if every > 1}
     total = {runs: sum(weight[run] for run in runs) for runs in same}
     order = sorted(same, key=lambda runs: (total[runs], same[runs]))

@@ -43,7 +43,7 @@ def read_due(text: str) -> str:
     A day alone means its last minute; a time without an offset is this machine's.
 
     Raises:
-        BadOption: it is no date.
+        BadOption: it is not a date.
 
     >>> read_due("2026-12-01T23:59+01:00")
     '2026-12-01T23:59:00+01:00'
@@ -52,7 +52,7 @@ def read_due(text: str) -> str:
         found = datetime.fromisoformat(text.strip())
     except ValueError:
         raise BadOption(
-            f'--due {text!r} is no date: write "2026-12-01 23:59", or with an offset from UTC '
+            f'--due {text!r} is not a date: write "2026-12-01 23:59", or with an offset from UTC '
             '"2026-12-01 23:59+01:00"'
         ) from None
     if re.fullmatch(r"\d{4}-?\d\d-?\d\d", text.strip()):
@@ -132,6 +132,15 @@ def number(points: float) -> str:
     return f"{round(points, 2):g}"
 
 
+def by_answer(checks: Iterable[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
+    """Add up for each answer the points of its checks, and how many there are to reach."""
+    sums: dict[str, tuple[float, float]] = {}
+    for check in checks:
+        points, most = sums.get(check["answer"], (0.0, 0.0))
+        sums[check["answer"]] = points + check["points"], most + check["max_points"]
+    return sums
+
+
 # ----------------------------------------------------------------------------------------- tables
 
 
@@ -173,7 +182,7 @@ def grades_csv(
         rows: the current ones.
         due: see ``lateness``.
         missing: student and exercise of what the roster expects and nobody handed in.
-        unrecognised: file and reason of what was no submission; lines without a student.
+        unrecognised: file and reason of what was not a submission; lines without a student.
     """
     names = sorted({row["exercise"] for row in rows})
     highest = {
@@ -188,10 +197,10 @@ def grades_csv(
     lines = [["student", *names, "total", "maximum", "late", "note", "language"]]
     maximum = number(sum(highest.values()))
     for student in sorted({*by_student, *lacking}):
-        theirs = by_student.get(student, {})
-        late = {name: lateness(row, due) for name, row in theirs.items()}
+        graded = by_student.get(student, {})
+        late = {name: lateness(row, due) for name, row in graded.items()}
         notes = [
-            f"{name}: {row['status']}" for name, row in theirs.items() if row["status"] != "graded"
+            f"{name}: {row['status']}" for name, row in graded.items() if row["status"] != "graded"
         ]
         if student in lacking:
             notes.append("missing: " + " ".join(lacking[student]))
@@ -203,7 +212,7 @@ def grades_csv(
                 maximum,
                 cell(" ".join(f"{name}: {one.said}" for name, one in late.items() if one.said)),
                 cell(". ".join(notes)),
-                cell(" ".join(sorted({claimed(row.get("language")) for row in theirs.values()}))),
+                cell(" ".join(sorted({claimed(row.get("language")) for row in graded.values()}))),
             ]
         )
     for file, why in unrecognised:
@@ -258,11 +267,11 @@ def moodle(
         («Upload multiple feedback files in a zip»); none if nothing came from Moodle.
     """
     files: dict[str, str | bytes] = {}
-    for exercise, theirs in _of_platform(rows, "moodle").items():
+    for exercise, its_rows in _of_platform(rows, "moodle").items():
         head = ["Identifier", "Full name", "Grade", "Maximum grade", "Last modified (grade)"]
         lines = [[*head, "Feedback comments"]]
         entries = {}
-        for row in theirs:
+        for row in its_rows:
             late = lateness(row, due)
             lines.append(
                 [
@@ -307,9 +316,9 @@ def canvas(
     lines.append(["    Points Possible", "", "", "", "", *most])
     students: dict[str, dict[str, Mapping[str, Any]]] = {}
     files: dict[str, str | bytes] = {}
-    for name, theirs in by_exercise.items():
+    for name, its_rows in by_exercise.items():
         entries = {}
-        for row in theirs:
+        for row in its_rows:
             students.setdefault(_digits(row["lms"]["id"]), {})[name] = row
             file = PurePosixPath(row["lms"]["file"].replace("\\", "/")).name
             entries[re.sub(r"(\.ipynb|\.zip)?$", ".html", file, count=1, flags=re.I)] = pages[
@@ -352,12 +361,8 @@ def _utc(at: str) -> str:
 
 
 def _comment(row: Mapping[str, Any], late: Late) -> str:
-    answers: dict[str, list[float]] = {}
-    for check in row["checks"]:
-        sums = answers.setdefault(check["answer"], [0.0, 0.0])
-        sums[0] += check["points"]
-        sums[1] += check["max_points"]
-    each = [f"{name} {number(got)} of {number(most)}" for name, (got, most) in answers.items()]
+    answers = by_answer(row["checks"]).items()
+    each = [f"{name} {number(got)} of {number(most)}" for name, (got, most) in answers]
     status = "" if row["status"] == "graded" else f" ({row['status']})"
     said = f"{number(row['points'])} of {number(row['max_points'])} points{status}: "
     return " ".join([said + "; ".join(each) + ".", late.said]).strip()

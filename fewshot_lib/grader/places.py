@@ -116,7 +116,7 @@ class FolderPlace:
         if stat.S_ISLNK(state.st_mode):
             problem = _not_read("it is a link, which is not followed")
         elif not stat.S_ISREG(state.st_mode):
-            problem = _not_read("it is no ordinary file")
+            problem = _not_read("it is not an ordinary file")
         elif state.st_size > MAX_BYTES:
             problem = too_large(state.st_size)
         return Entry(
@@ -131,7 +131,7 @@ class ZipPlace:
         outside: names of members that would lead outside the zip.
 
     Raises:
-        NoSubmissions: it is no zip that can be read, or holds too many files.
+        NoSubmissions: it is not a readable zip, or holds too many files.
     """
 
     def __init__(self, file: Path) -> None:
@@ -143,7 +143,7 @@ class ZipPlace:
             infos = _archive_at(file).infolist()
         except _BROKEN as error:
             raise NoSubmissions(
-                f"{file} is no zip that can be read ({_short(error)}): name a folder, or a zip"
+                f"{file} is not a readable zip ({_short(error)}): name a folder, or a zip"
             ) from None
         if len(infos) > MAX_MEMBERS:
             raise NoSubmissions(f"{file.name} holds more than {MAX_MEMBERS} files: split it")
@@ -238,7 +238,7 @@ def _inside(outer: Entry) -> Iterator[Entry]:
         yield _with(outer, str(error))
         return
     except _BROKEN as error:
-        yield _with(outer, f"it is no zip that can be read ({_short(error)})")
+        yield _with(outer, f"it is not a readable zip ({_short(error)})")
         return
     if len(infos) > MAX_INNER_MEMBERS:
         yield _with(outer, f"the zip holds {len(infos)} files, more than {MAX_INNER_MEMBERS}")
@@ -325,7 +325,7 @@ def _read_file(path: Path) -> bytes:
         raise Unreadable(_not_read(link)) from None
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise Unreadable(_not_read("it is no ordinary file"))
+            raise Unreadable(_not_read("it is not an ordinary file"))
         return _limited(file)
 
 

@@ -20,9 +20,9 @@ from fewshot_lib.checker.notebook import (
     without_markers,
 )
 from fewshot_lib.checker.spec import Exercise
-from fewshot_lib.grader import results as receipts
+from fewshot_lib.grader import results
 from fewshot_lib.grader.assemble import Template
-from fewshot_lib.grader.recognise import Known
+from fewshot_lib.grader.recognise import KnownExercise
 from fewshot_lib.grader.student_package import source_digest
 
 
@@ -53,7 +53,7 @@ class Plan:
     definitions: Sequence[str]
     templates: Mapping[str, Template] = field(default_factory=dict)
 
-    def spoken(self, language: str) -> Exercise:
+    def exercise_in(self, language: str) -> Exercise:
         """Give the exercise with its words in a language; the same object every time."""
         if language == speech.SOURCE:
             return self.exercise
@@ -85,8 +85,8 @@ def plan(name: str, folder: Path) -> Plan:
     except BadSolution as error:
         raise NotBuilt(f"{error}; build it with `fewshot build {exercise.stem}`") from None
     own = {answer.name: without_markers(solved[answer.name]) for answer in exercise.answers}
-    specification = receipts.digest(
-        source_digest(exercise.name), file.read_bytes(), receipts.canonical(own)
+    specification = results.digest(
+        source_digest(exercise.name), file.read_bytes(), results.canonical(own)
     )
     handed_out = [
         source_of(cell)
@@ -102,13 +102,13 @@ def plan(name: str, folder: Path) -> Plan:
     return Plan(exercise, built, template, specification, own, definitions(handed_out), others)
 
 
-def course_exercises() -> list[Known]:
+def course_exercises() -> list[KnownExercise]:
     """Say what each exercise of the course is recognised by."""
     known = []
     for exercise in catalogue.exercises():
         answers = frozenset(answer.name for answer in exercise.answers)
         ids = answers | {f"check-{name}" for name in answers} | {t.name for t in exercise.prose}
-        known.append(Known(exercise.stem, exercise.name, ids, answers))
+        known.append(KnownExercise(exercise.stem, exercise.name, ids, answers))
     return known
 
 

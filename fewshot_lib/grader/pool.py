@@ -14,7 +14,7 @@ from fewshot_lib.grader.attempt import Attempt, prepare
 from fewshot_lib.grader.plan import Plan, imports_of
 from fewshot_lib.grader.reader import Reader, Unreadable
 from fewshot_lib.grader.rows import row_of, unread_row
-from fewshot_lib.grader.runners import DaskRunner, LocalRunner, OtherCourse, Runner, Setting, lost
+from fewshot_lib.grader.runners import DaskRunner, LocalRunner, OtherCourse, Setting, lost
 from fewshot_lib.grader.sandbox import NoSandbox, SandboxLimits
 from fewshot_lib.grader.submissions import Submission
 
@@ -47,7 +47,7 @@ class Pool:
         self.plan, self.workers, self.scheduler = one_plan, workers, scheduler
         imports = (*WARM_IMPORTS, *imports_of(one_plan.built))
         self.setting = Setting(one_plan.exercise.stem, imports, isolation, limits)
-        self._crew: Runner
+        self._runner: LocalRunner | DaskRunner
         self._threads: int
 
     def __enter__(self) -> Pool:
@@ -56,7 +56,7 @@ class Pool:
         Meanwhile torch computes with one thread in this process: the cases are small, and a second
         thread costs three times the processor time, which the sandboxes need.
         """
-        self._crew = (
+        self._runner = (
             DaskRunner(self.setting, self.scheduler)
             if self.scheduler
             else LocalRunner(self.setting, self.workers)
@@ -73,7 +73,7 @@ class Pool:
         torch.set_num_threads(self._threads)
         gc.unfreeze()
         self._reader.close()
-        self._crew.close()
+        self._runner.close()
 
     def grade(self, submissions: Iterable[Submission], seed: int) -> Iterator[dict[str, Any]]:
         """Grade submissions; rows come as they are ready."""
@@ -81,14 +81,14 @@ class Pool:
         coming = iter(submissions)
         more = True
         while more or waiting:
-            while more and len(waiting) < self._crew.size:
+            while more and len(waiting) < self._runner.size:
                 submission = next(coming, None)
                 if submission is None:
                     more = False
                     break
                 begun = self._begin(submission, seed)
                 if isinstance(begun, Attempt):
-                    waiting[self._crew.start(begun.job)] = begun
+                    waiting[self._runner.start(begun.job)] = begun
                 else:
                     yield begun
             if not waiting:
@@ -98,7 +98,7 @@ class Pool:
                 attempt = waiting.pop(future)
                 row = self._go_on(attempt, future)
                 if row is None:
-                    waiting[self._crew.start(attempt.job)] = attempt
+                    waiting[self._runner.start(attempt.job)] = attempt
                 else:
                     yield row
 
@@ -116,7 +116,7 @@ class Pool:
     def _go_on(self, attempt: Attempt, future: Future[Any]) -> dict[str, Any] | None:
         """Take what came of a run; give the row, or None if there is another run to make."""
         try:
-            done = self._crew.finish(future.result(), attempt.job)
+            done = self._runner.finish(future.result(), attempt.job)
         except (NoSandbox, OtherCourse):  # a machine that cannot: nothing to blame on a student
             raise
         except Exception as error:
@@ -125,7 +125,7 @@ class Pool:
             said = f"no worker could finish it: {type(error).__name__}: {error}"[:300]
             done = lost(attempt.job, said)
         try:
-            attempt.take(done)
+            attempt.record(done)
             if attempt.next_run():
                 return None
             return row_of(self.plan, attempt)
@@ -133,8 +133,8 @@ class Pool:
             return self._fault(attempt.prepared.submission, attempt.prepared.run_seed, error)
 
     def _fault(self, submission: Submission, seed: int, error: Exception) -> dict[str, Any]:
-        """Give the row of a submission over which the grader itself stumbled; the rest goes on."""
-        log.exception("the grader stumbled over %s of %s", submission.exercise, submission.student)
+        """Give the row of a submission on which the grader itself failed; the rest goes on."""
+        log.exception("the grader failed on %s of %s", submission.exercise, submission.student)
         said = (
             f"The grader failed on this submission ({type(error).__name__}: {str(error)[:200]}). "
             "This is a fault of the grader; a person must look at it."

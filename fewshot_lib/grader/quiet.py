@@ -1,8 +1,8 @@
 """Stand for what shows, draws, asks or checks while a submission is run: it does nothing.
 
 This file is copied into the student package of the library, whose packages ``exercises``,
-``figures`` and ``reading`` consist of :class:`QuietModule`. Whatever a notebook does with a result
-of theirs goes on: it may be called, unpacked, compared, formatted, entered or computed with.
+``figures`` and ``reading`` consist of :class:`QuietModule`. Whatever a notebook does with their
+results goes on: they may be called, unpacked, compared, formatted, entered or computed with.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ SECONDS = 10.0
 MEMORY = 1_500 * 2**20
 #: Code beyond this, from the top of the notebook, is not searched for definitions, characters.
 MAX_SEARCHED = 200_000
-#: Pictures that an attachment may hold.
+#: Kinds of pictures that a text may bring; none of them can hold a program.
 PICTURES = ("image/png", "image/jpeg", "image/gif")
 
 _LENGTH = struct.Struct("!I")
@@ -53,7 +53,7 @@ class Unreadable(ValueError):
 
 
 @dataclass(frozen=True)
-class Handed:
+class SubmittedNotebook:
     """What was handed in: a notebook's cells without outputs.
 
     Arguments:
@@ -100,7 +100,7 @@ class Reader:
         with self._lock:
             self._end()
 
-    def read(self, data: bytes) -> Handed:
+    def read(self, data: bytes) -> SubmittedNotebook:
         """Read a notebook.
 
         Arguments:
@@ -115,7 +115,7 @@ class Reader:
             reply = self._ask(data)
         if "problem" in reply:
             raise Unreadable(reply["problem"])
-        return Handed(tuple(reply["cells"]), tuple(reply["remarks"]), reply["language"])
+        return SubmittedNotebook(tuple(reply["cells"]), tuple(reply["remarks"]), reply["language"])
 
     def _ask(self, data: bytes) -> dict[str, Any]:
         if self._child is not None and self._child.poll() is not None:
@@ -206,7 +206,7 @@ def parse(data: bytes) -> dict[str, Any]:
     """Read a notebook's bytes into plain cells.
 
     Returns:
-        ``cells``, ``remarks`` and ``language`` as ``Handed`` has them.
+        ``cells``, ``remarks`` and ``language`` as ``SubmittedNotebook`` has them.
 
     Raises:
         Unreadable: it is not a notebook of format 4 within the limits.
@@ -407,7 +407,7 @@ def serve(seconds: float, memory: int) -> None:
         except EOFError:
             return
         signal.setitimer(signal.ITIMER_REAL, seconds)  # its signal ends this process
-        gc.disable()  # millions of small lists are no rubbish, but take seconds to look through
+        gc.disable()  # millions of small lists are not rubbish, but take seconds to look through
         try:
             reply = parse(data)
         except Unreadable as error:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fewshot_lib.grader.reader import Handed, Reader, Unreadable
+from fewshot_lib.grader.reader import Reader, SubmittedNotebook, Unreadable
 
 # in the file as it is: a notebook need not be parsed to see that its cells are an exercise's
 _GRADE_ID = re.compile(rb'"grade_id"\s*:\s*"([^"\\]{1,200})"')
@@ -21,7 +21,7 @@ _NUMBER = re.compile(r"[-_ ](\d{1,9})$")
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownExercise:
     """What an exercise is recognised by.
 
     Arguments:
@@ -63,7 +63,7 @@ class Recogniser:
         reader: parses notebooks whose metadata is lost.
     """
 
-    def __init__(self, exercises: Iterable[Known], reader: Reader) -> None:
+    def __init__(self, exercises: Iterable[KnownExercise], reader: Reader) -> None:
         self._exercises = sorted(exercises, key=lambda known: known.stem)
         self._reader = reader
         self._names = {known.stem: _pattern(known) for known in self._exercises}
@@ -149,7 +149,9 @@ class Recogniser:
             [one.stem for one in self._exercises if len(one.grade_ids & left) > 1] if found else []
         )
 
-    def _by_cells(self, handed: Handed, fitting: list[str], named: str) -> tuple[list[str], int]:
+    def _by_cells(
+        self, handed: SubmittedNotebook, fitting: list[str], named: str
+    ) -> tuple[list[str], int]:
         """Recognise by all that cells hold; if several exercises fit, one of those.
 
         Returns:
@@ -177,7 +179,7 @@ def _most(hits: dict[str, int]) -> list[str]:
     return [stem for stem, count in hits.items() if count == most] if most else []
 
 
-def _pattern(known: Known) -> re.Pattern[str]:
+def _pattern(known: KnownExercise) -> re.Pattern[str]:
     number, _, rest = known.stem.partition("_")
     words = "_*".join(map(re.escape, _plain(rest or known.stem).split("_")))
     whole = rf"(?<!\d)0*{int(number)}_*{words}(?![a-z])" if number.isdecimal() and rest else words

@@ -11,7 +11,6 @@ import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -30,7 +29,7 @@ from fewshot_lib.grader.results import (
     read_rows,
     read_settings,
     unfinished,
-    write_whole,
+    write_atomically,
 )
 from fewshot_lib.grader.words import rendered, visible, written_texts
 
@@ -48,9 +47,9 @@ def _check_name(row: Mapping[str, Any], check: Mapping[str, Any]) -> str:
     try:
         exercise = catalogue.exercise(row["exercise"])
         words = words_of(exercise[check["answer"]], exercise.name)
-    except (LookupError, ValueError):  # a row of an exercise that there is no more
+    except (LookupError, ValueError):  # a row of an exercise that was removed
         return name
-    return speech.translated(name, f"exercises/{words}")
+    return speech.translate(name, f"exercises/{words}")
 
 
 def _status(status: str) -> str:
@@ -85,7 +84,7 @@ def _templates() -> jinja2.Environment:
     environment.filters["number"] = marks.number
     environment.filters["markdown"] = rendered
     environment.filters["page"] = lambda row: quote(feedback_file(row))
-    environment.filters["told"] = lambda text: speech.retold(text, "feedback")
+    environment.filters["told"] = lambda text: speech.translate_message(text, "feedback")
     environment.filters["language"] = language_of
     environment.globals |= {
         "_": speech.words("feedback"),
@@ -124,20 +123,22 @@ def write_all(
     templates = _templates()
     pages = _write_feedback(folder, templates, rows, due, code, isolation)
     grades = marks.grades_csv(rows, due, missing, unrecognised)
-    write_whole(folder / "grades.csv", grades.encode("utf-8-sig"))  # else Excel takes it for ANSI
+    write_atomically(
+        folder / "grades.csv", grades.encode("utf-8-sig")
+    )  # else Excel takes it for ANSI
     by_student: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         by_student.setdefault(row["student"], []).append(row)
-    for student, theirs in by_student.items():
+    for student, its_rows in by_student.items():
         place = folder / "gradescope" / safe_file_name(student) / "results.json"
-        written = json.dumps(marks.gradescope(theirs, due), ensure_ascii=False, indent=1)
-        write_whole(place, written)
+        written = json.dumps(marks.gradescope(its_rows, due), ensure_ascii=False, indent=1)
+        write_atomically(place, written)
     for platform, made in (
         ("moodle", marks.moodle(rows, due, pages)),
         ("canvas", marks.canvas(rows, due, pages)),
     ):
         for name, content in made.items():
-            write_whole(folder / platform / name, content)
+            write_atomically(folder / platform / name, content)
     prints = {
         key: fingerprint(sources, handed_out.get(key[1], {})) for key, sources in code.items()
     }
@@ -150,13 +151,13 @@ def write_all(
         others=[row for row in rows if language_of(row) != speech.SOURCE],
         seed=settings["seed"],
         isolation=isolation,
-        look=to_look_at(rows),
+        look=[(row, row["look_at"]) for row in rows if row["look_at"]],
         texts=_texts(rows, handed_out),
         missing=missing,
         unrecognised=unrecognised,
         cut_off=unfinished(folder / "results.jsonl"),
         late=[(row, late) for row in rows if (late := marks.lateness(row, due)).said],
-        earlier=[(by_key[key], theirs) for key, theirs in earlier(every).items()],
+        earlier=[(by_key[key], its_rows) for key, its_rows in earlier(every).items()],
         exercises=[
             analyse(name, [row for row in rows if row["exercise"] == name])
             for name in sorted({row["exercise"] for row in rows})
@@ -166,7 +167,7 @@ def write_all(
             for number, group in enumerate(found, 1)
         ],
     )
-    return write_whole(folder / "report.html", report)
+    return write_atomically(folder / "report.html", report)
 
 
 def _write_feedback(
@@ -192,7 +193,7 @@ def _write_feedback(
                 said=said_by(row),
                 isolation=isolation,
             )
-        write_whole(folder / feedback_file(row), pages[key])
+        write_atomically(folder / feedback_file(row), pages[key])
     return pages
 
 
@@ -221,15 +222,10 @@ def _write_groups(
             answers=side_by_side(group, code),
             isolation=isolation,
         )
-        write_whole(folder / "alike" / f"{number}.html", text)
+        write_atomically(folder / "alike" / f"{number}.html", text)
 
 
 # ------------------------------------------------------------------------------- for a person's eye
-
-
-def to_look_at(rows: Iterable[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], list[str]]]:
-    """List the rows that a person must look at, each with every sentence that says so."""
-    return [(row, row["look_at"]) for row in rows if row["look_at"]]
 
 
 def _texts(
@@ -239,7 +235,7 @@ def _texts(
     for row in rows:
         for name in written_texts(row, handed_out.get(row["exercise"], {})):
             waiting.setdefault((row["exercise"], name), []).append(row)
-    return [(*key, theirs) for key, theirs in sorted(waiting.items())]
+    return [(*key, its_rows) for key, its_rows in sorted(waiting.items())]
 
 
 def missing_ones(
@@ -251,11 +247,7 @@ def missing_ones(
     from fewshot_lib.grader.roster import RosterEntry, missing
 
     entries = [RosterEntry(**entry) for entry in settings["roster"]]
-    graded = [
-        SimpleNamespace(student=row["student"], exercise=row["exercise"], lms=row.get("lms") or {})
-        for row in rows
-    ]
-    return list(missing(entries, SimpleNamespace(submissions=graded)))
+    return missing(entries, rows)
 
 
 def unrecognised_ones(settings: Mapping[str, Any]) -> list[tuple[str, str]]:

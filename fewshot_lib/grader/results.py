@@ -79,7 +79,7 @@ def versions(worker: Mapping[str, Any]) -> dict[str, str]:
 # ------------------------------------------------------------------------------------------ a row
 
 
-def fitting(row: Mapping[str, Any]) -> dict[str, Any]:
+def cut_to_fit(row: Mapping[str, Any]) -> dict[str, Any]:
     """Give a row that can be written, whatever a submission made it hold.
 
     Strings, lists and keys that are too long are cut; what JSON cannot hold becomes text. If the
@@ -131,12 +131,12 @@ def _plain(value: Any, longest: int, shorter: int, depth: int = 0) -> Any:
     return _plain(str(type(value).__name__), longest, shorter)
 
 
-def problem_of(line: bytes) -> tuple[dict[str, Any] | None, str]:
+def parse_row(line: bytes) -> tuple[dict[str, Any] | None, str]:
     """Read one line of the file: the row, or None and what is wrong with it."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
-        return None, "it is no JSON"
+        return None, "it is not JSON"
     try:
         receipt = row["receipt"]
         whole = (
@@ -151,11 +151,11 @@ def problem_of(line: bytes) -> tuple[dict[str, Any] | None, str]:
             )
         )
         if not whole:
-            return None, "it is no row of a grader"
+            return None, "it is not a row of a grader"
         if receipt["hash"] != row_hash(row):
             return None, "it was changed after it was written"
     except (KeyError, TypeError, AttributeError, UnicodeEncodeError):
-        return None, "it is no row of a grader"
+        return None, "it is not a row of a grader"
     return row, ""
 
 
@@ -188,7 +188,7 @@ def examine(file: Path) -> Iterator[tuple[bytes, dict[str, Any] | None, Damage |
     """
     with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
-            row, why = problem_of(line)
+            row, why = parse_row(line)
             if not line.endswith(b"\n"):
                 row, why = None, UNFINISHED
             yield line, row, None if row is not None else Damage(number, why, _about(line))
@@ -246,7 +246,9 @@ def repair(folder: Path) -> tuple[list[Damage], Path | None]:
     """
     file = folder / "results.jsonl"
     if not file.is_file():
-        raise BadResults(f"{folder} is no results folder of this grader: it has no results.jsonl")
+        raise BadResults(
+            f"{folder} is not a results folder of this grader: it has no results.jsonl"
+        )
     lock = _lock(folder, wait=False)
     try:
         found = list(examine(file))
@@ -360,7 +362,7 @@ class Results:
         self.settings.update(settings)
         kept = {key: part for key, part in self.settings.items() if part is not None}
         self.settings = kept
-        write_whole(self.folder / "run.json", json.dumps(kept, indent=1))
+        write_atomically(self.folder / "run.json", json.dumps(kept, indent=1))
 
     def _drop_unfinished(self) -> None:
         if not unfinished(self.file):
@@ -382,7 +384,7 @@ class Results:
             NotWritten: it could not be written (a full disk); what is there stays as it was.
         """
         now = datetime.now().astimezone().isoformat(timespec="seconds")
-        written = fitting({**row, "receipt": {**row["receipt"], "at": now}})
+        written = cut_to_fit({**row, "receipt": {**row["receipt"], "at": now}})
         written["receipt"]["hash"] = row_hash(written)
         size = self.file.stat().st_size if self.file.exists() else None
         try:
@@ -426,18 +428,18 @@ def earlier(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str], list[dict[s
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         found.setdefault((row["student"], row["exercise"]), []).append(row)
-    return {key: theirs[:-1] for key, theirs in sorted(found.items()) if len(theirs) > 1}
+    return {key: its_rows[:-1] for key, its_rows in sorted(found.items()) if len(its_rows) > 1}
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
     """Read what a results folder says of its run.
 
     Raises:
-        BadResults: it is no results folder, of an older format, or ``run.json`` is damaged.
+        BadResults: it is not a results folder, of an older format, or ``run.json`` is damaged.
     """
     file = folder / "run.json"
     if not file.is_file():
-        raise BadResults(f"{folder} is no results folder of this grader: it has no run.json")
+        raise BadResults(f"{folder} is not a results folder of this grader: it has no run.json")
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -477,7 +479,7 @@ def _is_due(part: Any) -> bool:
         return False
 
 
-def write_whole(file: Path, content: str | bytes) -> Path:
+def write_atomically(file: Path, content: str | bytes) -> Path:
     """Write a file so that an interruption leaves the old one or the new one, never half."""
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f"{file.name}.new-{os.getpid()}")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 #: A larger roster is not read, bytes.
 MAX_BYTES = 10 * 2**20
@@ -46,28 +46,8 @@ class RosterEntry:
     ids: tuple[str, ...] = ()
 
 
-class HandedIn(Protocol):
-    """What of a submission is compared with a roster."""
-
-    @property
-    def student(self) -> str:
-        """The label."""
-
-    @property
-    def exercise(self) -> str:
-        """The exercise's file name without ending."""
-
-    @property
-    def lms(self) -> Mapping[str, str]:
-        """What the export says of the student."""
-
-
-class Work(Protocol):
-    """What was collected."""
-
-    @property
-    def submissions(self) -> Sequence[HandedIn]:
-        """The submissions."""
+#: What of a row of results is compared with a roster: ``student``, ``exercise``, ``lms``.
+Row = Mapping[str, Any]
 
 
 def read_roster(path: Path) -> list[RosterEntry]:
@@ -96,7 +76,7 @@ def read_roster(path: Path) -> list[RosterEntry]:
             for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         ]
     except csv.Error as error:
-        raise BadRoster(f"{path} is no CSV that can be read: {error}") from None
+        raise BadRoster(f"{path} is not a readable CSV file: {error}") from None
     rows = [row for row in rows if any(row)]
     if not rows:
         raise BadRoster(f"{path} names no students: write one per line")
@@ -138,7 +118,7 @@ def _entry(row: Mapping[str, str]) -> RosterEntry | None:
 
 
 def missing(
-    roster: Sequence[RosterEntry], collected: Work, exercises: Iterable[str] = ()
+    roster: Sequence[RosterEntry], rows: Sequence[Row], exercises: Iterable[str] = ()
 ) -> list[tuple[str, str]]:
     """Say who handed in nothing.
 
@@ -148,22 +128,27 @@ def missing(
 
     Arguments:
         roster: who is expected.
-        collected: what was handed in.
+        rows: of what was handed in.
         exercises: what is expected; by default every exercise that anyone handed in.
 
     Returns:
         Student, as the roster has it, and exercise, sorted.
     """
-    expected = sorted(set(exercises) or {one.exercise for one in collected.submissions})
+    expected = sorted(set(exercises) or {row["exercise"] for row in rows})
     lacking = []
     for exercise in expected:
-        handed = [one for one in collected.submissions if one.exercise == exercise]
+        handed = [row for row in rows if row["exercise"] == exercise]
         lacking += [(one.student, exercise) for one in _not_found(roster, handed)]
     return sorted(lacking)
 
 
-def _not_found(roster: Sequence[RosterEntry], handed: Sequence[HandedIn]) -> list[RosterEntry]:
-    exact = {_exact(key): number for number, one in enumerate(handed) for key in _labels_of(one)}
+def _not_found(roster: Sequence[RosterEntry], handed: Sequence[Row]) -> list[RosterEntry]:
+    exact = {
+        _exact(key): number
+        for number, one in enumerate(handed)
+        for key in (one["student"], _lms(one).get("id", ""))
+        if key
+    }
     left, used = [], set()
     for entry in roster:
         keys = (*entry.ids, entry.student, entry.email, entry.email.partition("@")[0])
@@ -175,7 +160,7 @@ def _not_found(roster: Sequence[RosterEntry], handed: Sequence[HandedIn]) -> lis
     owners: dict[str, set[int]] = defaultdict(set)
     for number, one in enumerate(handed):
         if number not in used:
-            for form in _forms(one.lms.get("name") or one.student):
+            for form in _forms(_lms(one).get("name") or one["student"]):
                 owners[form].add(number)
     namesakes: dict[frozenset[str], list[RosterEntry]] = defaultdict(list)
     for entry in left:
@@ -188,8 +173,9 @@ def _not_found(roster: Sequence[RosterEntry], handed: Sequence[HandedIn]) -> lis
     ]
 
 
-def _labels_of(one: HandedIn) -> Iterable[str]:
-    return [key for key in (one.student, one.lms.get("id", "")) if key]
+def _lms(row: Row) -> Mapping[str, str]:
+    lms: Mapping[str, str] = row.get("lms") or {}
+    return lms
 
 
 def _exact(key: str) -> str:

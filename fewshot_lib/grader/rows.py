@@ -9,7 +9,7 @@ from typing import Any
 from fewshot_lib.checker import language as speech
 from fewshot_lib.checker.judge import FAILED, CheckVerdict, Verdict
 from fewshot_lib.checker.spec import Answer
-from fewshot_lib.grader import results as receipts
+from fewshot_lib.grader import results
 from fewshot_lib.grader.attempt import FAULT, Attempt, student_seed, upper_first
 from fewshot_lib.grader.plan import Plan
 from fewshot_lib.grader.submissions import Submission
@@ -138,7 +138,7 @@ def _check_row(
     if mistake is not None:
         message = f"{mistake.says} ({mistake.pointer})" if mistake.pointer else mistake.says
     elif reason:
-        nothing_came = speech.translated("no result came back: {message}", "checker")
+        nothing_came = speech.translate("no result came back: {message}", "checker")
         if not message or message.startswith(nothing_came.partition("{")[0]):
             message = reason
     return {
@@ -190,6 +190,6 @@ def _row(
             "submission": submission.digest(),
             "specification": one_plan.specification,
             "seed": seed,
-            "versions": receipts.versions(worker or {}),
+            "versions": results.versions(worker or {}),
         },
     }

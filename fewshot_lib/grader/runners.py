@@ -1,9 +1,9 @@
 """Where submissions of one exercise are run: the student package and warm sandboxes.
 
 On this machine the grader holds a :class:`SandboxPool` itself. On many machines each Dask worker
-holds one (:func:`work_there`): what crosses between grader and worker is bytes of plain values in
-the form of :mod:`fewshot_lib.checker.values`, both ways, read with limits and believed as little
-as what comes out of a sandbox. No case's expected value and no check ever goes to a worker.
+holds one (:func:`run_on_worker`): what crosses between grader and worker, both ways, is bytes of
+plain values in the form of :mod:`fewshot_lib.checker.values`, read with limits and trusted as
+little as what comes out of a sandbox. No case's expected value and no check ever goes to a worker.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
 from fewshot_lib.checker import catalogue, values
 from fewshot_lib.checker.course import course
@@ -127,25 +127,12 @@ class SandboxPool:
             self._idle.put(sandbox)
 
 
-class Runner(Protocol):
-    """Whoever runs submissions: threads here, or workers elsewhere."""
-
-    @property
-    def size(self) -> int:
-        """How many runs to have under way."""
-
-    def start(self, job: Job) -> Any:
-        """Begin a run; give a ``concurrent.futures.Future`` of :meth:`finish`'s argument."""
-
-    def finish(self, result: Any, job: Job) -> WorkerResult:
-        """Turn what the future gave into what came of the run."""
-
-    def close(self) -> None:
-        """Let everybody go."""
-
-
 class LocalRunner:
-    """Threads of this process, a sandbox each."""
+    """Threads of this process, each with a sandbox.
+
+    Attributes:
+        size: how many runs to have under way.
+    """
 
     def __init__(self, setting: Setting, workers: int) -> None:
         self._sandbox_pool = SandboxPool(setting)
@@ -158,7 +145,7 @@ class LocalRunner:
         self.size = workers + 1
 
     def start(self, job: Job) -> Any:
-        """Begin a run."""
+        """Begin a run; give a future whose result is the argument of :meth:`finish`."""
         return self._threads.submit(self._sandbox_pool.run, job)
 
     def finish(self, result: Any, job: Job) -> WorkerResult:
@@ -218,10 +205,10 @@ class DaskRunner:
 
     def start(self, job: Job) -> Any:
         """Send a run to whichever worker is free."""
-        return self._executor.submit(work_there, pack_job(self.setting, self._digest, job))
+        return self._executor.submit(run_on_worker, pack_job(self.setting, self._digest, job))
 
     def finish(self, result: Any, job: Job) -> WorkerResult:
-        """Read what a worker sent; believe nothing about it."""
+        """Read what a worker sent; trust nothing in it."""
         return read_reply(result, job)
 
     def close(self) -> None:
@@ -245,21 +232,21 @@ def pack_job(setting: Setting, digest: str, job: Job) -> bytes:
     )
 
 
-_OURS: dict[Setting, SandboxPool] = {}
+_POOLS: dict[Setting, SandboxPool] = {}
 _BUSY: Counter[Setting] = Counter()
 _LOCK = threading.Lock()
 
 
 @contextlib.contextmanager
-def _borrowed(setting: Setting) -> Iterator[SandboxPool]:
-    """Give this process's sandbox pool of a setting; others that nobody is in make room for it."""
+def _shared_pool(setting: Setting) -> Iterator[SandboxPool]:
+    """Give this process's sandbox pool of a setting; pools that are not in use are closed."""
     with _LOCK:
-        if setting not in _OURS:
-            for other in [one for one in _OURS if not _BUSY[one]]:
-                _OURS.pop(other).close()
-            _OURS[setting] = SandboxPool(setting)
+        if setting not in _POOLS:
+            for other in [one for one in _POOLS if not _BUSY[one]]:
+                _POOLS.pop(other).close()
+            _POOLS[setting] = SandboxPool(setting)
         _BUSY[setting] += 1
-        sandbox_pool = _OURS[setting]
+        sandbox_pool = _POOLS[setting]
     try:
         yield sandbox_pool
     finally:
@@ -267,7 +254,7 @@ def _borrowed(setting: Setting) -> Iterator[SandboxPool]:
             _BUSY[setting] -= 1
 
 
-def work_there(job: bytes) -> bytes:
+def run_on_worker(job: bytes) -> bytes:
     """Run a job in this process's warm sandbox; what a Dask worker is asked to do.
 
     Raises:
@@ -276,11 +263,11 @@ def work_there(job: bytes) -> bytes:
     """
     wanted = values.unpack(job, JOB_LIMITS)
     importlib.import_module(wanted["module"])  # it says which course this is
-    mine = source_digest(catalogue.exercise(wanted["exercise"]).name)
-    if mine != wanted["course"]:
+    own = source_digest(catalogue.exercise(wanted["exercise"]).name)
+    if own != wanted["course"]:
         raise OtherCourse(
             "a worker has another version of the course than the grader: bring both to the same "
-            f"commit (the worker's {mine[:12]}, the grader's {wanted['course'][:12]})"
+            f"commit (the worker's {own[:12]}, the grader's {wanted['course'][:12]})"
         )
     setting = Setting(
         wanted["exercise"],
@@ -289,7 +276,7 @@ def work_there(job: bytes) -> bytes:
         SandboxLimits(**wanted["limits"]),
     )
     sent = Job.from_plain(wanted["job"])
-    with _borrowed(setting) as sandbox_pool:
+    with _shared_pool(setting) as sandbox_pool:
         done = sandbox_pool.run(sent)
     return values.pack(
         {
@@ -309,13 +296,13 @@ def work_there(job: bytes) -> bytes:
 
 
 @atexit.register
-def _leave() -> None:
-    for sandbox_pool in _OURS.values():
+def _close_pools() -> None:
+    for sandbox_pool in _POOLS.values():
         sandbox_pool.close()
 
 
 def read_reply(reply: Any, job: Job) -> WorkerResult:
-    """Read a worker's reply; what is no such reply becomes a run that the sandbox failed.
+    """Read a worker's reply; anything else becomes a run that the sandbox failed.
 
     >>> read_reply(b"nonsense", Job([], [])).ended.why
     'sandbox'
@@ -330,7 +317,7 @@ def read_reply(reply: Any, job: Job) -> WorkerResult:
     )
     try:
         if not isinstance(reply, bytes):
-            raise values.NotPlain("it is no bytes")
+            raise values.NotPlain("it is not bytes")
         said = values.unpack(reply, whole)
         groups = said["outcomes"]
         if [len(group) for group in groups] != [len(asked.cases) for asked in calls]:

@@ -27,9 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from fewshot_lib.checker import values
-from fewshot_lib.checker.run import LOST, NOT_ATTEMPTED
 from fewshot_lib.grader.bubblewrap import bubblewrap_problem
-from fewshot_lib.grader.conversation import Calls, Conversation, Job, RunReport
+from fewshot_lib.grader.conversation import Conversation, Job, RunReport
 from fewshot_lib.grader.worker import SCRATCH
 
 #: What a sandbox may be made of: bubblewrap, or nothing (on the teacher's own risk).
@@ -93,7 +92,7 @@ class Sandbox:
         limits: for each submission.
 
     Raises:
-        NoSandbox: it cannot be had, or did not come up.
+        NoSandbox: it is not available, or did not start.
     """
 
     def __init__(
@@ -133,14 +132,14 @@ class Sandbox:
         self._process = None
 
     def _start(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, child = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         worker = Path(__file__).with_name("worker.py")
         inside = "/grader/worker.py" if self.isolation == "bubblewrap" else str(worker)
         library = "/grader/library" if self.isolation == "bubblewrap" else str(self.package)
         command = [
             *(self._bubblewrap(worker) if self.isolation == "bubblewrap" else []),
             *(sys.executable, "-I", "-B", inside),
-            *(str(theirs.fileno()), library, json.dumps(self.imports), self.isolation),
+            *(str(child.fileno()), library, json.dumps(self.imports), self.isolation),
         ]
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
@@ -148,11 +147,11 @@ class Sandbox:
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
-            pass_fds=(theirs.fileno(),),
+            pass_fds=(child.fileno(),),
             start_new_session=True,
             env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
         )
-        theirs.close()
+        child.close()
         self._control = ours
         ours.settimeout(_WARM_SECONDS)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -167,7 +166,7 @@ class Sandbox:
         except (TimeoutError, ConnectionError):  # it has ended: what it said is read below
             message, process = b"", 0
         if not message:
-            said = self._said()
+            said = self._last_output()
             self.close()
             raise NoSandbox(f"the worker did not start in its sandbox: {said}")
         self.warm: dict[str, Any] = json.loads(message)
@@ -177,7 +176,7 @@ class Sandbox:
         if process and sys.platform == "linux":
             _let_go_ahead(process)
 
-    def _said(self) -> str:
+    def _last_output(self) -> str:
         self._log.seek(0)
         lines = self._log.read(20_000).decode("utf-8", "replace").strip().splitlines()
         return " / ".join(lines[-3:])[:500] or "it said nothing"
@@ -228,13 +227,13 @@ class Sandbox:
             except ConnectionError:  # it ended since it was last looked at
                 pass
             else:
-                if ended.why != "sandbox" or not self._gone_soon():
+                if ended.why != "sandbox" or not self._has_ended():
                     return ended
         self.close()
         self._start()
         return self._run(job)
 
-    def _gone_soon(self) -> bool:
+    def _has_ended(self) -> bool:
         """Say whether the worker has ended; it is given a second, for the kernel has to tell."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             if self._process is not None:
@@ -244,15 +243,15 @@ class Sandbox:
     def _run(self, job: Job) -> RunReport:
         begun = time.monotonic()
         self._ticket += 1
-        ours, theirs = socket.socketpair()
-        heard, told = os.pipe()
+        ours, child = socket.socketpair()
+        read_end, write_end = os.pipe()
         limits = self.limits
         try:
             try:
-                self._announce(theirs.fileno(), told)
+                self._send_ticket(child.fileno(), write_end)
             finally:
-                theirs.close()
-                os.close(told)
+                child.close()
+                os.close(write_end)
             request = job.plain() | {
                 "seconds": limits.wall_seconds,
                 "cell_seconds": limits.answer_seconds,
@@ -260,24 +259,24 @@ class Sandbox:
             for asked in request["answers"]:
                 asked["seconds"] = limits.answer_seconds
             deadline = begun + limits.wall_seconds + _GRACE_SECONDS
-            talk = Conversation(job)
-            talk.hold(ours, values.pack(request), deadline)
-            report = self._report(heard, deadline)
+            conversation = Conversation(job)
+            conversation.exchange(ours, values.pack(request), deadline)
+            report = self._report(read_end, deadline)
         finally:
             ours.close()
-            os.close(heard)
-        why, detail = _reason(report, talk.odd, talk.complete)
+            os.close(read_end)
+        why, detail = _reason(report, conversation.fault, conversation.complete)
         return RunReport(
-            {c.answer: talk.of(c, why) for c in job.calls},
+            {c.answer: conversation.of(c, why) for c in job.calls},
             why,
             detail,
-            talk.notes,
-            ("", "") if talk.complete else talk.at,
+            conversation.notes,
+            ("", "") if conversation.complete else conversation.at,
             time.monotonic() - begun,
             float(report.get("memory_mb", 0.0)),
         )
 
-    def _announce(self, talk: int, told: int) -> None:
+    def _send_ticket(self, connection: int, write_end: int) -> None:
         limits = {
             "wall_seconds": self.limits.wall_seconds,
             "cpu_seconds": self.limits.wall_seconds,
@@ -289,15 +288,15 @@ class Sandbox:
             "seccomp": self.warm["seccomp"],
         }
         message = json.dumps({"ticket": self._ticket, "limits": limits}).encode()
-        rights = array.array("i", [talk, told])
+        rights = array.array("i", [connection, write_end])
         self._control.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
 
-    def _report(self, heard: int, deadline: float) -> dict[str, Any]:
+    def _report(self, read_end: int, deadline: float) -> dict[str, Any]:
         """Wait for what the worker says of a submission's end; have it ended when time is up."""
         data, asked = b"", False
         while len(data) < 4096:
             left = deadline - time.monotonic()
-            ready, _, _ = select.select([heard], [], [], max(left, 0.05))
+            ready, _, _ = select.select([read_end], [], [], max(left, 0.05))
             if not ready and asked:  # it does not end it: all of it has to go
                 self.close()
                 return {"why": "time"}
@@ -306,7 +305,7 @@ class Sandbox:
                 with contextlib.suppress(OSError):
                     self._control.send(json.dumps({"kill": self._ticket}).encode())
                 continue
-            piece = os.read(heard, 4096)
+            piece = os.read(read_end, 4096)
             if not piece:
                 break
             data += piece
@@ -358,7 +357,7 @@ def _library_in_packages() -> list[Path]:
     return sorted(place for place in places if place.is_dir())
 
 
-def _reason(report: Mapping[str, Any], odd: str, complete: bool) -> tuple[str, str]:
+def _reason(report: Mapping[str, Any], fault: str, complete: bool) -> tuple[str, str]:
     why = str(report.get("why", "sandbox"))
     if why == "sandbox":
         return "sandbox", str(report.get("detail", ""))
@@ -367,25 +366,11 @@ def _reason(report: Mapping[str, Any], odd: str, complete: bool) -> tuple[str, s
         return why, said[why]
     if why == "processes" and not complete:
         return "died", "it started more processes and threads than it may"
-    if odd == "time":
+    if fault == "time":
         return "time", "it ran longer than it may"
-    if odd:
-        return "died", odd
+    if fault:
+        return "died", fault
     if complete:
         return "done", ""
     code = report.get("code", 0)
     return "died", f"its process ended before it had answered (exit status {code})"
-
-
-__all__ = [
-    "ISOLATIONS",
-    "LOST",
-    "NOT_ATTEMPTED",
-    "Calls",
-    "Job",
-    "NoSandbox",
-    "RunReport",
-    "Sandbox",
-    "SandboxLimits",
-    "require_sandbox",
-]

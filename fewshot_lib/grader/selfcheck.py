@@ -41,7 +41,7 @@ from fewshot_lib.grader.reader import Reader, Unreadable
 from fewshot_lib.grader.recognise import Recogniser
 from fewshot_lib.grader.runners import WorkerResult
 from fewshot_lib.grader.student_package import build_student_package
-from fewshot_lib.grader.submissions import Held, Submission
+from fewshot_lib.grader.submissions import InMemory, Submission
 
 _ = speech.words("feedback")
 
@@ -65,7 +65,7 @@ def check_notebook(path: Path, say: Callable[[str], None] = print) -> int:
         say: is given the lines.
 
     Returns:
-        The exit status: 0 full marks, 1 something is missing, 2 this is no exercise.
+        The exit status: 0 full marks, 1 something is missing, 2 this is not an exercise.
 
     Raises:
         CannotRun: the exercises are not beside the library, or no Python starts.
@@ -84,7 +84,7 @@ def check_notebook(path: Path, say: Callable[[str], None] = print) -> int:
             data = path.read_bytes()
             handed = reader.read(data)
         except Unreadable as error:
-            say(f"{path.name}: {speech.retold(str(error), 'feedback')}.")
+            say(f"{path.name}: {speech.translate_message(str(error), 'feedback')}.")
             return 2
         except OSError as error:
             said = _("{path} cannot be read: {error}.")
@@ -125,24 +125,24 @@ def _refusal(path: Path) -> str:
 
 def _checked(path: Path, one_plan: Plan, cells: Any, say: Callable[[str], None]) -> int:
     spoken = speech.language()
-    exercise = one_plan.spoken(spoken)
+    exercise = one_plan.exercise_in(spoken)
     assembled = assemble(one_plan.template_in(spoken), cells)
     calls = [Calls(one.name, expected_results(one, PUBLIC_SEED).flat) for one in exercise.answers]
-    submission = Submission("", exercise.stem, path.name, Held(b""))
+    submission = Submission("", exercise.stem, path.name, InMemory(b""))
     prepared = Prepared(submission, 0, PUBLIC_SEED, assembled, calls, SECONDS, spoken)
     attempt = Attempt(one_plan, prepared)
     with tempfile.TemporaryDirectory(prefix="fewshot-check-") as folder:
         package = build_student_package(exercise, Path(folder))
         while calls:
-            attempt.take(WorkerResult(_run(attempt.job, package, path.resolve().parent)))
+            attempt.record(WorkerResult(_run(attempt.job, package, path.resolve().parent)))
             if not attempt.next_run():
                 break
     for index, note in sorted(attempt.notes.items()):
         if note["error"] and 0 <= index < len(assembled.places):
-            place = speech.retold(assembled.places[index], "feedback")
+            place = speech.translate_message(assembled.places[index], "feedback")
             say(_("A cell fails ({place}): {error}").format(place=place, error=note["error"]))
     for line in (*attempt.left_out, *assembled.remarks):
-        say(speech.retold(line, "feedback"))
+        say(speech.translate_message(line, "feedback"))
     for answer in exercise.answers:
         verdict = attempt.verdicts[answer.name]
         key = f"{exercise.name}.{answer.name}"
@@ -179,7 +179,7 @@ def _run(job: Job, package: Path, folder: Path) -> RunReport:
         raise CannotRun(f"no Python starts: {error.strerror}") from None
     assert child.stdin is not None
     assert child.stdout is not None
-    talk = Conversation(job)
+    conversation = Conversation(job)
     alarm = threading.Timer(SECONDS, child.kill)
     alarm.start()
     try:
@@ -187,10 +187,10 @@ def _run(job: Job, package: Path, folder: Path) -> RunReport:
         with contextlib.suppress(OSError):  # it ended at once; how it ended is told below
             child.stdin.write(struct.pack("<Q", len(data)) + data)
             child.stdin.close()
-        while not talk.complete and (frame := _frame(child.stdout)) is not None:
-            talk.read(frame)
+        while not conversation.complete and (frame := _frame(child.stdout)) is not None:
+            conversation.read(frame)
     except values.NotPlain as error:
-        talk.odd = f"a reply could not be read: {error}"
+        conversation.fault = f"a reply could not be read: {error}"
     late = not alarm.is_alive()
     alarm.cancel()
     with contextlib.suppress(subprocess.TimeoutExpired):  # its pipe is closed: let it end
@@ -198,11 +198,12 @@ def _run(job: Job, package: Path, folder: Path) -> RunReport:
     child.kill()
     child.wait()
     child.stdout.close()
-    why = "done" if talk.complete else "time" if late else "died"
-    detail = "" if talk.complete else talk.odd or f"exit status {child.returncode}"
-    found = {c.answer: talk.of(c, why) for c in job.calls}
-    at = ("", "") if talk.complete else talk.at
-    return RunReport(found, why, detail, talk.notes, at, time.monotonic() - begun)
+    why, detail, at = "done", "", ("", "")
+    if not conversation.complete:
+        why, at = "time" if late else "died", conversation.at
+        detail = conversation.fault or f"exit status {child.returncode}"
+    found = {c.answer: conversation.of(c, why) for c in job.calls}
+    return RunReport(found, why, detail, conversation.notes, at, time.monotonic() - begun)
 
 
 def _frame(stream: IO[bytes]) -> bytes | None:

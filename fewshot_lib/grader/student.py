@@ -7,7 +7,7 @@ All code cells run from top to bottom in one of IPython's own shells, so that ma
 ``f?`` and top-level ``await`` mean what they mean in Jupyter. A cell that fails does not stop the
 next one, as in Jupyter. Then the answers are called, with the definitions that stand at the end.
 
-- Every cell has a budget of its own, and the cells that are no answers have one together: a slow
+- Every cell has a budget of its own, and all other cells share one: a slow
   cell costs itself.
 - Before each cell and each answer its place is told. If the process dies there, the grader runs the
   notebook again without it.
@@ -166,7 +166,7 @@ def make_shell() -> Shell:
     return shell
 
 
-def rehearse(shell: Shell) -> None:
+def warm_up(shell: Shell) -> None:
     """Do once what every fork does, so that it is imported and made before the first fork."""
     import torch
 
@@ -256,7 +256,7 @@ def needed(cells: Sequence[Mapping[str, Any]]) -> list[bool]:
     return chosen
 
 
-def play(request: Mapping[str, Any], shell: Shell, tell: Callable[..., None]) -> None:
+def run_notebook(request: Mapping[str, Any], shell: Shell, tell: Callable[..., None]) -> None:
     """Run the cells, then make the calls, and tell what happens as it happens.
 
     Arguments:
@@ -385,7 +385,7 @@ def main(package: str) -> None:
             out.write(struct.pack("<Q", len(part)) + part)
         out.flush()
 
-    play(request, make_shell(), tell)
+    run_notebook(request, make_shell(), tell)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Make the student package: a copy of the library without what an exercise asks for.
 
-A submission is run beside this copy. What an answer withholds has lost its body and says so when it
-is called; checks, solutions, references and the grader are not in it at all.
+A submission is run beside this copy. What gives an answer away has lost its body and says so
+when it is called; checks, solutions, references and the grader are not in it at all.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from fewshot_lib import checker, grader
 from fewshot_lib.checker import catalogue
 from fewshot_lib.checker.course import Course, course
 from fewshot_lib.checker.spec import Exercise
-from fewshot_lib.checker.withholding import withhold
+from fewshot_lib.checker.strip import strip_answers
 
 CHECKER, GRADER = (Path(str(package.__file__)).parent for package in (checker, grader))
 
 #: Modules of the checker that know no answer; the worker needs them.
 NEUTRAL = ("run", "spec", "values")
 #: What a mark depends on besides: what judges, and what runs.
-JUDGING = (*NEUTRAL, "compare", "judge", "withholding")
+JUDGING = (*NEUTRAL, "compare", "judge", "strip")
 RUNNING = (
     "assemble",
     "conversation",
@@ -47,14 +47,14 @@ def build_student_package(exercise: Exercise, folder: Path) -> Path:
     """Write what students' notebooks import while an exercise is graded, below ``folder``.
 
     Arguments:
-        exercise: whose answers' ``withhold`` lists say what is left out.
+        exercise: whose answers' ``strip`` lists say what is left out.
         folder: an empty folder; it becomes the parent of the library's package.
 
     Returns:
         ``folder``, to be put on the worker's path.
 
     Raises:
-        CannotWithhold: a withheld name does not exist, so that it would not be withheld either.
+        CannotStrip: a name to strip does not exist.
     """
     used = course()
     source, package = used.package, folder / used.library
@@ -65,8 +65,8 @@ def build_student_package(exercise: Exercise, folder: Path) -> Path:
             target.write_text(_QUIET_MODULE, encoding="utf-8")
         else:
             shutil.copyfile(file, target)
-    names = {name for answer in exercise.answers for name in answer.withhold}
-    withhold(package, names, (*used.quiet, *used.absent))
+    names = {name for answer in exercise.answers for name in answer.strip}
+    strip_answers(package, names, (*used.quiet, *used.absent))
     _add_checker(folder / "fewshot_lib", used.fixtures)
     return folder
 

@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Protocol
 
 from fewshot_lib.grader.choice import Candidate, choose
-from fewshot_lib.grader.labels import label, labels, printable, safe_file_name
+from fewshot_lib.grader.labels import label, labels, printable
 from fewshot_lib.grader.layouts import NBGRADER_TIME, Owner, Unrecognised, decide, shown
 from fewshot_lib.grader.places import FolderPlace, NoSubmissions, Place, ZipPlace
 from fewshot_lib.grader.reader import Reader, Unreadable
-from fewshot_lib.grader.recognise import Known, Recogniser
-from fewshot_lib.grader.roster import BadRoster, RosterEntry, missing, read_roster
+from fewshot_lib.grader.recognise import KnownExercise, Recogniser
 
 
 class Source(Protocol):
@@ -33,7 +32,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Held:
+class InMemory:
     """Bytes in memory, for tests and measurements."""
 
     content: bytes
@@ -105,7 +104,7 @@ class Collected:
 
 
 def collect(
-    place: Path, course: Iterable[Known], only: str = "", reader: Reader | None = None
+    place: Path, course: Iterable[KnownExercise], only: str = "", reader: Reader | None = None
 ) -> Collected:
     """Collect the submissions at a folder or in a zip.
 
@@ -113,18 +112,16 @@ def collect(
         place: a folder per student, nbgrader's ``submitted/<student>/<assignment>/…``, an export of
             Moodle or Canvas, one student's own folder; or a zip of one of these.
         course: the exercises.
-        only: one exercise, "03_prototypes" or "prototypes"; others are passed over.
+        only: one exercise, "03_prototypes"; others are passed over.
         reader: reads notebooks that are not recognised at first sight; one is started if needed.
 
     Raises:
         NoSubmissions: nothing is there that is a submission; says what was looked for.
-        ValueError: ``only`` is no exercise.
     """
     if reader is None:
         with Reader() as own:
             return collect(place, course, only, own)
     exercises = list(course)
-    wanted = _wanted(only, exercises)
     where = _opened(place)
     try:
         name = place.resolve().name if place.is_dir() else place.stem
@@ -140,26 +137,16 @@ def collect(
         chosen, lost = choose(owner.found(where), recogniser, lms_zip)
         unrecognised += lost
         for candidate, notes in chosen:
-            if wanted and candidate.exercise != wanted:
+            if only and candidate.exercise != only:
                 continue
             one = _submission(owner, student, candidate, (*remarks, *notes), len(layout.base))
             in_tree = "submitted" in (*layout.base[-1:], name) and not owner.kind
             submissions.append(_with_nbgraders_time(one, where, candidate) if in_tree else one)
     unrecognised.sort(key=lambda one: (one.name, one.why))
     if not submissions:
-        raise NoSubmissions(_nothing(place, wanted, unrecognised))
+        raise NoSubmissions(_nothing(place, only, unrecognised))
     submissions.sort(key=lambda one: (one.student, one.exercise))
     return Collected(submissions, unrecognised, layout.words, clashes)
-
-
-def _wanted(only: str, exercises: Sequence[Known]) -> str:
-    if not only:
-        return ""
-    for known in exercises:
-        if only.removesuffix(".ipynb") in (known.stem, known.word):
-            return known.stem
-    there = ", ".join(sorted(known.stem for known in exercises))
-    raise ValueError(f"no exercise {only!r}: name one of {there}")
 
 
 def _opened(place: Path) -> Place:
@@ -174,8 +161,8 @@ def _opened(place: Path) -> Place:
     return ZipPlace(place)
 
 
-def _nothing(place: Path, wanted: str, unrecognised: Sequence[Unrecognised]) -> str:
-    asked = f" of {wanted}" if wanted else ""
+def _nothing(place: Path, only: str, unrecognised: Sequence[Unrecognised]) -> str:
+    asked = f" of {only}" if only else ""
     others = "; ".join(f"{one.name} ({one.why})" for one in unrecognised[:3])
     more = f", and {len(unrecognised) - 3} more" if len(unrecognised) > 3 else ""
     return (
@@ -275,19 +262,3 @@ def _with_nbgraders_time(one: Submission, place: Place, candidate: Candidate) ->
         note = f"{NBGRADER_TIME} beside it holds no time in UTC; the file's own time was taken."
         return replace(one, notes=(*one.notes, note))
     return replace(one, handed_in=local.isoformat(timespec="seconds"))
-
-
-__all__ = [
-    "BadRoster",
-    "Collected",
-    "Known",
-    "NoSubmissions",
-    "RosterEntry",
-    "Submission",
-    "Unreadable",
-    "Unrecognised",
-    "collect",
-    "missing",
-    "read_roster",
-    "safe_file_name",
-]

@@ -14,8 +14,8 @@ from functools import cache
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-#: Kinds of pictures that a text may bring; none of them can hold a program.
-PICTURES = ("image/png", "image/jpeg", "image/gif")
+from fewshot_lib.grader.reader import PICTURES
+
 _SCHEMES = frozenset(("http", "https", "mailto"))
 
 _UNSEEN = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))

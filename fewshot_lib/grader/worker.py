@@ -292,7 +292,7 @@ def _watch(init: int, limits: dict[str, Any], control: socket.socket) -> dict[st
                 os.kill(init, signal.SIGKILL)
     finally:
         os.close(ending)
-    _, status, usage = os.wait4(init, 0)
+    _, status = os.waitpid(init, 0)
     code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
     if code == _NOT_MADE:
         return {"why": "sandbox", "detail": "the namespaces or mounts for it could not be made"}
@@ -300,8 +300,6 @@ def _watch(init: int, limits: dict[str, Any], control: socket.socket) -> dict[st
         "why": why or ("exit" if os.WIFEXITED(status) else "signal"),
         "detail": "",
         "code": code,
-        "wall_seconds": time.monotonic() - begun,
-        "cpu_seconds": usage.ru_utime + usage.ru_stime,
         "memory_mb": peak / 1024,
     }
 
@@ -556,7 +554,7 @@ def answer(request: Any, connection: socket.socket, notebook: Any) -> None:
     """Run the notebook and call its answers; send what happens as it happens."""
     from fewshot_lib.checker import values
 
-    notebook.module.play(
+    notebook.module.run_notebook(
         request, notebook.shell, lambda *told: send_frames(connection, map(values.pack, told))
     )
 
@@ -574,7 +572,7 @@ class Notebook:
         found.loader.exec_module(self.module)
         self.module.patch_loaders()
         self.shell = self.module.make_shell()
-        self.module.rehearse(self.shell)
+        self.module.warm_up(self.shell)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fewshot_lib.checker.frontend import emit
-from fewshot_lib.checker.language import catalogue, language, translated, words
+from fewshot_lib.checker.language import catalogue, language, translate, words
 from fewshot_lib.reading.show import WIDTH, table_text, wrap
 
 _ = words("reading")
@@ -181,7 +181,7 @@ def claim(id: str, observed: str = "", holds: bool | None = None) -> None:
         )
         sentence = " " + supports[not holds]
     if seen:
-        sentence = _("Seen here: {seen}.").format(seen=translated(seen, "captions")) + sentence
+        sentence = _("Seen here: {seen}.").format(seen=translate(seen, "captions")) + sentence
     sign = f"{STATUSES[row.status]} {_told_status(row.status)}"
     title = _("Claim {id} (note {section})").format(id=row.id, section=_section(row))
     lines = [_("The note: {says}").format(says=row.says), sentence.strip(), row.why]
@@ -501,7 +501,7 @@ def _calls(source: str) -> Iterator[str]:
 
 def _section(row: Claim) -> str:
     """Write the section in the reader's language: "§2.2", or its name."""
-    said = translated(row.section, "claims")
+    said = translate(row.section, "claims")
     return f"§{said}" if row.section[0].isdigit() else said
 
 

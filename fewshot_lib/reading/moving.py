@@ -130,8 +130,8 @@ def translations(text: str) -> dict[str, str]:
 
 def _said(text: str) -> str:
     """Say a module's words: by their own catalogue, or by that of what Python says, too."""
-    own = speech.translated(text, "modules")
-    return speech.translated(text, "reading") if own == text else own
+    own = speech.translate(text, "modules")
+    return speech.translate(text, "reading") if own == text else own
 
 
 def source(name: str) -> str:

@@ -204,7 +204,7 @@ def words() -> tuple[str, ...]:
 def place(word: str) -> tuple[int, str]:
     """Give the number and the title of the notebook that a question file belongs to."""
     number, title = _place(word)
-    return number, speech.translated(title, "questions")
+    return number, speech.translate(title, "questions")
 
 
 @cache

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fewshot_lib.checker.frontend import choose_form, emit
-from fewshot_lib.checker.language import translated, words
+from fewshot_lib.checker.language import translate, words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,7 +85,7 @@ def show(
         own = _("Your prediction: {given}.").format(given=predicted.rstrip("."))
     if own and choose_form() == "text":
         text = f"{wrap(own)}\n{text}"
-    caption = translated(caption, "captions")
+    caption = translate(caption, "captions")
     alt, caption = (f"{words} {own}".strip() for words in (data.alt, caption))
     table = table_html(data.columns, data.rows)
     emit(*picture_bundle(picture(figure), alt, caption, text, table))
@@ -115,7 +115,7 @@ def picture_bundle(
 
 def picture_html(picture: Picture, alt: str, caption: str = "", details: str = "") -> str:
     """Return an HTML figure: picture with alt text, caption under it, details under that."""
-    caption = translated(caption, "captions")
+    caption = translate(caption, "captions")
     below = f'<figcaption style="max-width:44em">{html.escape(caption)}</figcaption>'
     return (
         f'<figure class="fewshot-figure" style="margin:0">{card(picture, alt)}'
@@ -159,7 +159,7 @@ def table_html(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 def picture_text(data: PlotData, caption: str) -> str:
     """Return caption, alt text and numbers as lines of text."""
-    parts = [wrap(translated(caption, "captions")), wrap(_("Picture: {alt}").format(alt=data.alt))]
+    parts = [wrap(translate(caption, "captions")), wrap(_("Picture: {alt}").format(alt=data.alt))]
     if data.rows:
         parts.append(table_text(data.columns, data.rows))
     return "\n".join(part for part in parts if part)

@@ -448,17 +448,17 @@ def build(
     workers = 1 if check else min(2, os.cpu_count() or 1)
     with ThreadPoolExecutor(workers) as pool:
         results = list(pool.map(lambda path: work(path, course), paths))
-    wanting = 0
+    problems = 0
     for result in results:
         if result.problems:
-            wanting += 1
+            problems += 1
             say(f"{result.stem}: " + "\n    ".join(result.problems))
         else:
             done = "up to date" if check else f"built in {result.seconds:.1f} s"
             say(f"{result.stem}: {done}")
     for line in [] if names else orphans(course):
-        wanting += 1
+        problems += 1
         say(line)
-    if check and wanting:
+    if check and problems:
         say("Run `fewshot build` and commit solutions/ and exercises/ together.")
-    return 1 if wanting else 0
+    return 1 if problems else 0

@@ -53,13 +53,13 @@ class Finding:
 
     Arguments:
         topic, text: what was looked at, and what was found.
-        wanting: what to do about it; None when all is well.
+        missing: what to do about it; None when all is well.
         who: whom it concerns.
     """
 
     topic: str
     text: str
-    wanting: str | None = None
+    missing: str | None = None
     who: str = READERS
 
 
@@ -67,8 +67,8 @@ def versions() -> Iterator[Finding]:
     """Report Python, the system, and the packages against the tested versions."""
     yield Finding("fewshot_lib", fewshot_lib.__version__)
     fit = (3, 11) <= sys.version_info[:2] <= (3, 13)
-    wanting = None if fit else "the course needs Python 3.11, 3.12 or 3.13"
-    yield Finding("python", f"{platform.python_version()} at {sys.executable}", wanting)
+    missing = None if fit else "the course needs Python 3.11, 3.12 or 3.13"
+    yield Finding("python", f"{platform.python_version()} at {sys.executable}", missing)
     yield Finding("system", f"{platform.platform()}, {os.cpu_count()} cores")
     tested = tested_versions()
     for who, names in PACKAGES.items():
@@ -142,10 +142,10 @@ def data() -> Iterator[Finding]:
     folder = cache_dir()
     free = shutil.disk_usage(folder).free / 1e9
     held = sum(entry.size for entry in status()) / 1e6
-    wanting = "less than 1 GB is free there" if free < 1 else None
-    yield Finding("cache", f"{folder} (holds {held:.1f} MB, {free:.0f} GB free)", wanting)
-    missing = "not here; lessons show synthetic anatomy instead (fewshot data fetch: 38 MB)"
-    yield Finding("scans", "here" if scans.available() else missing)
+    missing = "less than 1 GB is free there" if free < 1 else None
+    yield Finding("cache", f"{folder} (holds {held:.1f} MB, {free:.0f} GB free)", missing)
+    absent = "not here; lessons show synthetic anatomy instead (fewshot data fetch: 38 MB)"
+    yield Finding("scans", "here" if scans.available() else absent)
 
 
 def course() -> Iterator[Finding]:
@@ -155,8 +155,8 @@ def course() -> Iterator[Finding]:
         yield Finding("course", "not found beside the library", "clone the course and use it there")
         return
     count = len(list((folder / "notebooks").glob("*.ipynb")))
-    wanting = None if count else "there are no notebooks: is the clone complete?"
-    yield Finding("course", f"{folder}, {count} notebooks", wanting)
+    missing = None if count else "there are no notebooks: is the clone complete?"
+    yield Finding("course", f"{folder}, {count} notebooks", missing)
 
 
 def outside_python() -> Iterator[Finding]:
@@ -185,9 +185,9 @@ def examine() -> list[Finding]:
     return findings
 
 
-def missing(findings: list[Finding]) -> list[Finding]:
+def missing_for_readers(findings: list[Finding]) -> list[Finding]:
     """List what a reader needs and this machine does not have."""
-    return [finding for finding in findings if finding.wanting and finding.who == READERS]
+    return [finding for finding in findings if finding.missing and finding.who == READERS]
 
 
 def verdict(findings: list[Finding]) -> str:
@@ -198,7 +198,7 @@ def verdict(findings: list[Finding]) -> str:
     >>> verdict([Finding("kernel", "none", "make setup")])
     'MISSING kernel: none -> make setup'
     """
-    lines = [f"MISSING {f.topic}: {f.text} -> {f.wanting}" for f in missing(findings)]
+    lines = [f"MISSING {f.topic}: {f.text} -> {f.missing}" for f in missing_for_readers(findings)]
     return shorten_home("\n".join(lines) or "all checks passed")
 
 
@@ -217,8 +217,8 @@ def report(findings: list[Finding]) -> str:
         lines += [heading] if members else []
         for finding in members:
             absent = "MISSING" if who == READERS else "absent "
-            sign = "ok     " if finding.wanting is None else absent
-            advice = f" -> {finding.wanting}" if finding.wanting else ""
+            sign = "ok     " if finding.missing is None else absent
+            advice = f" -> {finding.missing}" if finding.missing else ""
             lines.append(f"  {sign} {finding.topic:{width}}  {finding.text}{advice}")
     return shorten_home("\n".join(lines))
 

@@ -26,7 +26,7 @@ from fewshot_lib.grader.bubblewrap import bubblewrap_problem
 from fewshot_lib.grader.plan import plan
 from fewshot_lib.grader.pool import Pool
 from fewshot_lib.grader.sandbox import SandboxLimits
-from fewshot_lib.grader.submissions import Held, Submission
+from fewshot_lib.grader.submissions import InMemory, Submission
 
 pytestmark = [
     pytest.mark.bench,
@@ -140,7 +140,7 @@ def test_throughput_beside_nbgrader_and_otter_and_overhead(bench, tmp_path):
     otters = otter_seconds(tmp_path / "otter", 4)
     one_plan = plan(NAME, ROOT)
     data = (ROOT / "solutions" / f"{NAME}.ipynb").read_bytes()
-    students = [Submission(f"student{n}", NAME, "", Held(data)) for n in range(SEVERAL)]
+    students = [Submission(f"student{n}", NAME, "", InMemory(data)) for n in range(SEVERAL)]
     me = psutil.Process()
     names = namespace(read(ROOT / "solutions" / f"{NAME}.ipynb"))
     with Pool(one_plan, 1, "bubblewrap", SandboxLimits()) as pool:

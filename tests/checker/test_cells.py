@@ -401,11 +401,11 @@ def test_our_own_failure_is_called_ours(monkeypatch, capsys):
 
 def test_a_wrong_answer_is_told_within_a_second():
     examine(EXERCISE, ANSWER, squared_euclidean)  # the first call of torch itself
-    begun = time.perf_counter()
+    begun = time.process_time()
     for answer in EXERCISE.answers:
         verdict, _ = examine(EXERCISE, answer, answer.mistakes[0].function)
         Report(verdict, answer)._repr_html_()
-    assert time.perf_counter() - begun < 1.0
+    assert time.process_time() - begun < 1.0
 
 
 def test_carry_on_gives_the_answer_or_a_stand_in_under_a_banner(capsys):
@@ -453,17 +453,7 @@ def test_the_solution_opens_after_a_pass_or_three_attempts(capsys):
     assert "def class_prototypes" in capsys.readouterr().out
 
 
-def test_where_the_solution_notebook_is_at_hand_its_cell_is_shown(root, monkeypatch, capsys):
-    monkeypatch.chdir(root / "exercises")
-    check("prototypes", squared_euclidean)
-    capsys.readouterr()
-    solution("prototypes.squared_euclidean")
-    out = capsys.readouterr().out
-    assert "solutions/03_prototypes.ipynb" in out
-    assert "SOLUTION" not in out
-
-
-def test_the_failing_input_can_be_had_to_try():
+def test_the_failing_input_is_available_to_try():
     check("prototypes.squared_euclidean", lambda q, p: (q[:, None] - p[None]).square().sum(-1))
     queries, prototypes = example("prototypes.squared_euclidean")
     assert queries.ndim == prototypes.ndim == 3
@@ -615,8 +605,7 @@ def shown_code(page: str) -> str:
     ids=lambda thing: thing.name,
 )
 def test_every_solution_is_shown_to_the_letter(exercise, answer, root, monkeypatch):
-    from fewshot_lib.checker import cells as checking
-    from fewshot_lib.checker.notebook import answer_source
+    from fewshot_lib.checker.notebook import answer_cells, read, without_markers
 
     said = []
     monkeypatch.setattr(checking, "show", said.append)
@@ -624,10 +613,12 @@ def test_every_solution_is_shown_to_the_letter(exercise, answer, root, monkeypat
     key = f"{exercise.name}.{answer.name}"
     progress.attempt(key, 1, 1)
     solution(key)
-    source = answer_source(root / "solutions" / f"{exercise.stem}.ipynb", answer.name)
+    solved = answer_cells(read(root / "solutions" / f"{exercise.stem}.ipynb"))
+    source = without_markers(solved[answer.name])
     assert f"def {answer.name}" in source
     assert shown_code(said[0]._repr_html_()) == source
     assert repr(said[0]).endswith(source)
+    assert f"solutions/{exercise.stem}.ipynb" in repr(said[0])
 
 
 @pytest.mark.parametrize("message", ["n_way is 3", "log_prior(x)", "x = 3", "a.b is missing"])

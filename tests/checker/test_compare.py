@@ -25,7 +25,7 @@ def stage(expected, got, **more):
 
 @settings(max_examples=100, deadline=None)
 @given(floats)
-def test_a_value_equals_itself_in_every_dress(array):
+def test_a_value_equals_itself_in_every_form(array):
     for got in (array, array.tolist(), array.astype(np.float32), tuple(array.tolist())):
         assert difference(array, got, Tolerance(rtol=1e-3, atol=1e-3)) is None
 

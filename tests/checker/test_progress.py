@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from fewshot_lib.checker import progress
-from fewshot_lib.checker.progress import Item, NothingOfThatName, Panel, ProgressNotSaved
+from fewshot_lib.checker.progress import Item, NoSuchName, Panel, ProgressNotSaved
 
 
 @pytest.fixture(autouse=True)
@@ -141,7 +141,7 @@ def test_reset_forgets_what_it_is_told_and_nothing_else(several, name, gone):
 @pytest.mark.parametrize("name", ["nonsense", "A", "a.", ".", "b", "a.b.c", "question", "*"])
 def test_reset_of_what_does_not_exist_forgets_nothing_and_says_so(several, name):
     before = progress.load()
-    with pytest.raises(NothingOfThatName, match="no exercise, answer or question is called"):
+    with pytest.raises(NoSuchName, match="no exercise, answer or question is called"):
         progress.reset(name)
     assert progress.load() == before
 

@@ -23,7 +23,7 @@ from fewshot_lib.checker.specification import answer, exercise
 from toy import arithmetic
 
 
-@answer(reference=arithmetic.double, withhold=["arithmetic.double"])
+@answer(reference=arithmetic.double, strip=["arithmetic.double"])
 def double(x):
     """Give twice a number."""
     ### BEGIN SOLUTION: add the number to itself
@@ -37,7 +37,7 @@ def _numbers(g):
         yield Case(f"{number}", (number,))
 
 
-@answer(withhold=["arithmetic.double"])
+@answer(strip=["arithmetic.double"])
 def mean(numbers):
     """Average a list of numbers."""
     ### BEGIN SOLUTION: divide the sum by the count

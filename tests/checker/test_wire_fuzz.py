@@ -155,7 +155,7 @@ def test_a_damaged_message_is_read_or_refused(value: Any, other: Any, seed: int)
 
 kinds = st.sampled_from(
     [
-        *("int", "float", "complex", "array", "tensor", "tuple", "dict", "seed", "given"),
+        *("int", "float", "complex", "array", "tensor", "tuple", "dict", "seed", "fixture"),
         *("opaque", "class", "", "value", "\ud800"),
     ]
 )
@@ -179,7 +179,7 @@ trees = st.recursive(
             lambda parts: {"dict": parts},
             st.lists(st.tuples(st.text(max_size=300) | bodies, inner), max_size=4),
         )
-        | st.builds(lambda name, part: {"given": [name, part]}, st.text(max_size=5), inner)
+        | st.builds(lambda name, part: {"fixture": [name, part]}, st.text(max_size=5), inner)
     ),
     max_leaves=6,
 )

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fewshot_lib.checker.notebook import namespace, read
-from fewshot_lib.checker.values import Given, revive
+from fewshot_lib.checker.values import Fixture, revive
 
 SOLUTION = Path(__file__).resolve().parents[2] / "solutions" / "05_segmentation.ipynb"
 SEEDS = range(12)
@@ -58,4 +58,4 @@ def test_the_function_to_be_repaired_has_the_three_faults_that_are_told(names):
 
 def test_an_unknown_kind_of_segmenter_is_refused_with_what_there_is():
     with pytest.raises(ValueError, match=r"copies, brightness.*got 'magic'"):
-        revive(Given("segmenter", {"kind": "magic"}))
+        revive(Fixture("segmenter", {"kind": "magic"}))

@@ -1,9 +1,9 @@
 """Try everything that the student package still holds as an answer, or as all but the answer.
 
 An answer is lost when one call of the library gives it. A *composition* here is one call of a
-function, class or method of the edition, with the answer's own arguments in some order and shape,
-and one simple thing done to the result. What no list of such steps contains, a reader has to think
-of; that is the exercise.
+function, class or method of the student package, with the answer's own arguments in some order and
+shape, and one simple thing done to the result. What no list of such steps contains, a reader has to
+think of; that is the exercise.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ _NUMBERS = itertools.count()
 Tool = Callable[..., Any]
 
 
-def edition_of(exercise: Exercise, folder: Path) -> dict[str, Any]:
+def student_modules(exercise: Exercise, folder: Path) -> dict[str, Any]:
     """Import the student package of an exercise under a name of its own; modules by dotted name."""
-    package = f"edition_{exercise.stem}_{next(_NUMBERS)}"  # a module of that name may be there
+    package = f"package_{exercise.stem}_{next(_NUMBERS)}"  # a module of that name may be there
     build_student_package(exercise, folder)
     (folder / "fewshot_lib").rename(folder / package)
     for file in (folder / package).rglob("*.py"):
@@ -74,10 +74,10 @@ def edition_of(exercise: Exercise, folder: Path) -> dict[str, Any]:
 
 
 def tools(modules: dict[str, Any]) -> Iterator[tuple[str, Tool]]:
-    """Give the functions of an edition, private ones too, and its classes."""
+    """Give the functions of a student package, private ones too, and its classes."""
     for module_name, module in modules.items():
         quiet = module_name.partition(".")[0] in ("exercises", "figures", "reading", "_quiet")
-        if module_name in APART or (quiet and module_name != "exercises.given"):
+        if module_name in APART or (quiet and module_name != "exercises.fixtures"):
             continue
         for name, thing in vars(module).items():
             if getattr(thing, "__module__", "") != module.__name__ or name in SLOW:
@@ -329,10 +329,10 @@ def _ring(*_: Any) -> None:
 
 
 class Trial:
-    """Try the tools of an edition; those that are slow twice are left out from then on.
+    """Try the tools of a student package; those that are slow twice are left out from then on.
 
     Arguments:
-        modules: of the edition, by dotted name.
+        modules: of the student package, by dotted name.
     """
 
     def __init__(self, modules: dict[str, Any]) -> None:

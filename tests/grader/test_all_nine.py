@@ -24,9 +24,8 @@ import fewshot_lib
 from fewshot_lib.checker import catalogue
 from fewshot_lib.checker.notebook import grading, read, source_of
 from fewshot_lib.checker.spec import Answer, Exercise
-from fewshot_lib.grader import pool
+from fewshot_lib.grader import pool, student_package
 from fewshot_lib.grader import runners as sandbox_pool
-from fewshot_lib.grader import student_package as edition
 from fewshot_lib.grader.grade import grade
 from fewshot_lib.grader.sandbox import SandboxLimits
 from fewshot_lib.tools.machine import course_folder
@@ -37,7 +36,7 @@ COURSE = course_folder(Path(__file__))
 assert COURSE is not None
 EXERCISES = catalogue.exercises()
 BESIDE = "whole_library"
-DRESSES = [variant.name for variant in variants.in_other_types(len)]
+OTHER_TYPES = [variant.name for variant in variants.in_other_types(len)]
 STEP = 9 if os.environ.get("FEWSHOT_ALL", "0") == "0" else 1
 LIMITS = SandboxLimits(wall_seconds=120, answer_seconds=30)
 
@@ -74,7 +73,7 @@ def whole_library_beside(monkeypatch):
     """Put the whole library, answers and all, beside the student package."""
 
     def build(exercise: Exercise, folder: Path) -> Path:
-        edition.build_student_package(exercise, folder)
+        student_package.build_student_package(exercise, folder)
         shutil.copytree(
             Path(fewshot_lib.__file__).parent,
             folder / BESIDE,
@@ -96,7 +95,7 @@ def number_of(exercise: Exercise, answer: Answer, kind: str) -> int:
     """Count the functions of a kind that an answer has."""
     if kind == "variants":
         return len(variants.accepted(exercise, answer))
-    return len(DRESSES) if kind == "dress" else len(answer.mistakes)
+    return len(OTHER_TYPES) if kind == "types" else len(answer.mistakes)
 
 
 def taken(exercise: Exercise, answer: Answer, kind: str, number: int) -> str:
@@ -107,7 +106,7 @@ def taken(exercise: Exercise, answer: Answer, kind: str, number: int) -> str:
         "mistakes": "_answer.mistakes",
         "variants": "_variants.accepted(_found, _answer)",
         # of the reference: the solution of another answer may call this one
-        "dress": "_variants.in_other_types(_answer.reference)",
+        "types": "_variants.in_other_types(_answer.reference)",
     }
     return (
         f"from {BESIDE}.exercises.{exercise.name} import EXERCISE as _found\n"
@@ -146,7 +145,7 @@ def hand_in(folder: Path, kinds: tuple[str, ...]) -> None:
 
 
 def test_every_accepted_variant_has_full_marks(tmp_path, whole_library_beside):
-    hand_in(tmp_path / "in", ("variants", "dress"))
+    hand_in(tmp_path / "in", ("variants", "types"))
     rows = graded(tmp_path / "in", tmp_path / "out")
     lost = [
         f"{student} {stem}: {check['id']}: {check['message']}"

@@ -10,8 +10,7 @@ import pytest
 
 from fewshot_lib.grader import results
 from fewshot_lib.grader.grade import grade, verify, write_reports
-from fewshot_lib.grader.sandbox import NoSandbox, SandboxLimits
-from fewshot_lib.grader.submissions import NoSubmissions
+from fewshot_lib.grader.sandbox import SandboxLimits
 from fewshot_lib.tools.machine import course_folder
 
 pytestmark = pytest.mark.hostile
@@ -54,7 +53,7 @@ def recreated(name: str) -> dict:
 
 
 def of_an_older_build() -> dict:
-    """Hand in what an earlier edition of the exercise would have been: other words, other cells."""
+    """Hand in what an earlier build of the exercise would have been: other words, other cells."""
     notebook = copy.deepcopy(SOLUTION)
     notebook["metadata"] = {"kernelspec": {"name": "python2"}, "fewshot": {"run": "an older one"}}
     cells = []
@@ -69,7 +68,7 @@ def of_an_older_build() -> dict:
             cell["metadata"]["nbgrader"] |= {"grade_id": "tests_for_distance", "points": 99}
             source = "assert squared_euclidean is not None"
         elif not name:
-            source = source.replace("Exercise 03", "ExpectedResults 3") + "\n"
+            source = source.replace("Exercise 03", "Exercise 3") + "\n"
         cells.append({**cell, "source": source, "id": f"old-{number}"})
         if number == 5:
             added = "from fewshot_lib.exercises import not_there_any_more\n"
@@ -167,12 +166,6 @@ def test_a_process_that_leaves_is_reported(graded):
         assert f"The cell of {name} ended the process (exit status 0). It was left out." in said
 
 
-def test_grading_again_repeats_nothing(graded):
-    folder, _, rows = graded
-    again = grade(folder / "submissions", folder / "results", COURSE, limits=LIMITS)
-    assert (again.graded, again.kept) == (0, len(rows))
-
-
 def test_verify_repeats_every_row_and_sees_a_changed_submission(graded):
     folder, _, _ = graded
     assert verify(folder / "results", COURSE) == []
@@ -186,18 +179,6 @@ def test_verify_repeats_every_row_and_sees_a_changed_submission(graded):
         assert "points" in differs
     finally:
         file.write_bytes(before)
-
-
-def test_a_changed_row_is_named_and_not_read(graded, tmp_path):
-    folder, _, _ = graded
-    lines = (folder / "results" / "results.jsonl").read_text(encoding="utf-8").splitlines()
-    row = json.loads(lines[1])
-    row["points"] = row["max_points"]
-    lines[1] = json.dumps(row)
-    forged = tmp_path / "results.jsonl"
-    forged.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    with pytest.raises(results.BadResults, match=r"row 2 .* was changed"):
-        list(results.read_rows(forged))
 
 
 def test_a_row_cut_off_by_a_kill_is_graded_again(graded, tmp_path):
@@ -218,14 +199,6 @@ def test_a_row_cut_off_by_a_kill_is_graded_again(graded, tmp_path):
     ]
 
 
-def test_nothing_to_grade_is_said(tmp_path):
-    with pytest.raises(NoSubmissions, match="no such file or folder"):
-        grade(tmp_path / "nowhere", tmp_path / "results", COURSE)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(NoSubmissions, match="looked for <student>/<exercise>"):
-        grade(tmp_path / "empty", tmp_path / "results", COURSE)
-
-
 def test_a_foreign_folder_is_not_written_into(tmp_path):
     place = tmp_path / "submissions" / "anna"
     place.mkdir(parents=True)
@@ -234,12 +207,6 @@ def test_a_foreign_folder_is_not_written_into(tmp_path):
     (tmp_path / "results" / "thesis.tex").write_text("mine", encoding="utf-8")
     with pytest.raises(results.BadResults, match="not empty"):
         grade(tmp_path / "submissions", tmp_path / "results", COURSE)
-
-
-def test_without_a_sandbox_it_refuses_and_says_the_way_out(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(NoSandbox, match="--isolation none"):
-        grade(tmp_path, tmp_path / "results", COURSE)
 
 
 def test_isolation_none_grades_and_warns_on_every_page(tmp_path, monkeypatch):

@@ -22,8 +22,8 @@ from fewshot_lib.grader.reader import (
     MAX_CELLS,
     MAX_CODE,
     MAX_TEXT,
-    Handed,
     Reader,
+    SubmittedNotebook,
     Unreadable,
     defined,
     python,
@@ -73,7 +73,7 @@ def of(*sources: str, kind: str = "code") -> bytes:
     return dump({"nbformat": 4, "metadata": {}, "cells": cells})
 
 
-def check_form(handed: Handed) -> None:
+def check_form(handed: SubmittedNotebook) -> None:
     """Hold that a reply is what is promised, and within the limits."""
     assert len(handed.cells) <= MAX_CELLS
     sizes = {True: 0, False: 0}

@@ -261,7 +261,7 @@ def test_a_due_date_is_read_as_it_is_written(text):
 
 @pytest.mark.parametrize("text", ["tomorrow", "1.12.2026", "2026-13-01", " ", "2026-12-01 25:00"])
 def test_a_due_date_that_is_none_is_one_sentence(text):
-    with pytest.raises(marks.BadOption, match="is no date: write"):
+    with pytest.raises(marks.BadOption, match="is not a date: write"):
         marks.read_due(text)
 
 

@@ -238,21 +238,21 @@ JSONS = st.recursive(
 @given(value=JSONS)
 @settings(max_examples=150, deadline=None)
 def test_any_value_can_be_written_and_read_again(value):
-    written = results.fitting(row("anna", said=value))
+    written = results.cut_to_fit(row("anna", said=value))
     written["receipt"]["hash"] = results.row_hash(written)
     line = results.canonical(written) + b"\n"
     assert len(line) < results.MAX_ROW + 1
-    assert results.problem_of(line) == (json.loads(line), "")
+    assert results.parse_row(line) == (json.loads(line), "")
 
 
 @given(at=st.integers(0, 700), byte=st.integers(0, 255))
 @settings(max_examples=150, deadline=None)
 def test_one_changed_byte_never_passes_for_another_mark(at, byte):
-    written = results.fitting(row("anna"))
+    written = results.cut_to_fit(row("anna"))
     written["receipt"]["hash"] = results.row_hash(written)
     line = results.canonical(written)
     at %= len(line)
-    found, why = results.problem_of(line[:at] + bytes([byte]) + line[at + 1 :])
+    found, why = results.parse_row(line[:at] + bytes([byte]) + line[at + 1 :])
     assert (found == written) if found is not None else why
 
 

@@ -14,7 +14,8 @@ from fewshot_lib.checker import catalogue
 from fewshot_lib.checker.notebook import read, source_of
 from fewshot_lib.checker.spec import Case
 from fewshot_lib.grader import sandbox
-from fewshot_lib.grader.sandbox import Calls, Job, Sandbox, SandboxLimits
+from fewshot_lib.grader.conversation import Calls, Job
+from fewshot_lib.grader.sandbox import Sandbox, SandboxLimits
 from fewshot_lib.grader.student import _Manager
 from fewshot_lib.grader.student_package import build_student_package
 from fewshot_lib.tools.machine import course_folder
@@ -32,15 +33,15 @@ RIGHT = job("def double(x):\n    return 2 * x")
 
 
 @pytest.fixture(scope="module")
-def edition(tmp_path_factory):
+def package(tmp_path_factory):
     folder = tmp_path_factory.mktemp("package")
     return build_student_package(catalogue.exercise("03_prototypes"), folder)
 
 
 @pytest.fixture(scope="module")
-def warm(edition):
+def warm(package):
     limits = SandboxLimits(wall_seconds=5, answer_seconds=4, memory_mb=256)
-    with Sandbox(edition, limits=limits) as one:
+    with Sandbox(package, limits=limits) as one:
         yield one
 
 
@@ -117,26 +118,26 @@ def test_a_grader_that_waits_no_longer_ends_the_submission(warm, monkeypatch):
     assert warm._process.pid == before, "the warm parent lives on"
 
 
-def test_a_worker_that_is_gone_is_started_anew(edition):
-    with Sandbox(edition) as one:
+def test_a_worker_that_is_gone_is_started_anew(package):
+    with Sandbox(package) as one:
         one._process.kill()
         one._process.wait()
         assert answers(one.run(RIGHT)) == [4, 6]
 
 
 @pytest.mark.parametrize("refuses", [True, False])
-def test_a_worker_that_ends_just_as_it_is_asked_is_started_anew(edition, monkeypatch, refuses):
-    with Sandbox(edition) as one:
-        announce = one._announce
+def test_a_worker_that_ends_just_as_it_is_asked_is_started_anew(package, monkeypatch, refuses):
+    with Sandbox(package) as one:
+        announce = one._send_ticket
 
         def too_late(*descriptors: int) -> None:
-            monkeypatch.setattr(one, "_announce", announce)
+            monkeypatch.setattr(one, "_send_ticket", announce)
             one._process.kill()
             if refuses:
                 raise BrokenPipeError
             announce(*descriptors)
 
-        monkeypatch.setattr(one, "_announce", too_late)
+        monkeypatch.setattr(one, "_send_ticket", too_late)
         ended = one.run(RIGHT)
         assert (ended.why, answers(ended)) == ("done", [4, 6])
 
@@ -180,11 +181,11 @@ def test_a_cell_that_says_nothing_true_about_its_place_costs_only_itself(warm):
     ],
     ids=["processes", "threads"],
 )
-def test_no_more_processes_and_threads_run_than_allowed(edition, attack):
+def test_no_more_processes_and_threads_run_than_allowed(package, attack):
     limits = SandboxLimits(wall_seconds=10, answer_seconds=4, processes=16)
     source = f"import os, threading, time\n{attack}\ntime.sleep(2)\ndef double(x): return 2 * x"
     highest = 0
-    with Sandbox(edition, limits=limits) as one:
+    with Sandbox(package, limits=limits) as one:
         with ThreadPoolExecutor(1) as pool:
             ended = pool.submit(one.run, job(source))
             worker = psutil.Process(one._process.pid)

@@ -28,7 +28,7 @@ from fewshot_lib.grader.runners import (
     Setting,
     pack_job,
     read_reply,
-    work_there,
+    run_on_worker,
 )
 from fewshot_lib.grader.sandbox import SandboxLimits
 from fewshot_lib.tools.machine import course_folder
@@ -169,7 +169,7 @@ JOB = Job([], [Calls("squared_euclidean", [Case("one", (1.0,)), Case("two", (2.0
 
 def test_a_worker_of_another_version_of_the_course_is_refused():
     with pytest.raises(OtherCourse, match="same commit"):
-        work_there(pack_job(SETTING, "another", JOB))
+        run_on_worker(pack_job(SETTING, "another", JOB))
 
 
 def reply(outcomes: object, **changes: object) -> bytes:

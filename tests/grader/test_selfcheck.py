@@ -121,7 +121,7 @@ def test_what_is_no_exercise_gets_one_sentence_and_status_2(tmp_path, content):
 
 def test_build_check_says_what_is_up_to_date(root, monkeypatch):
     monkeypatch.chdir(root)
-    result = fewshot("build", "--check")
+    result = fewshot("build", STEM, "--check")
     assert result.exit_code == 0, result.output
     assert f"{STEM}: up to date" in result.output
 

@@ -11,7 +11,7 @@ import pytest
 
 from fewshot_lib.checker import catalogue
 from fewshot_lib.checker.judge import PASSED, expected_results, judge
-from fewshot_lib.checker.notebook import answer_source, grading, namespace, read
+from fewshot_lib.checker.notebook import answer_cells, grading, namespace, read
 from fewshot_lib.checker.run import run
 from fewshot_lib.grader import results, student
 from fewshot_lib.grader.grade import grade, verify
@@ -137,7 +137,7 @@ def points(row: dict, answer: str) -> tuple[float, float]:
 
 def namespace_sources(name: str) -> list[str]:
     """Give the lines of the course's own source that are no stub's."""
-    lines = answer_source(COURSE / "solutions" / f"{NAME}.ipynb", name).splitlines()
+    lines = answer_cells(read(COURSE / "solutions" / f"{NAME}.ipynb"))[name].splitlines()
     return [line.strip() for line in lines if line.strip().startswith(("difference", "return"))]
 
 

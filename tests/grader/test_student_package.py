@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 
 import fewshot_lib
-from fewshot_lib.checker import catalogue, withholding
+from fewshot_lib.checker import catalogue, strip
 from fewshot_lib.checker.course import course
 from fewshot_lib.checker.notebook import read, source_of
-from fewshot_lib.checker.withholding import CannotWithhold, withhold
-from fewshot_lib.grader import student_package as edition
+from fewshot_lib.checker.strip import CannotStrip, strip_answers
+from fewshot_lib.grader import student_package
 from fewshot_lib.grader.quiet import Quiet
 from fewshot_lib.grader.student_package import build_student_package
 
 sys.path.insert(0, str(Path(__file__).parent))
 import compositions
-from compositions import Trial, edition_of, given_away
+from compositions import Trial, given_away, student_modules
 
 SOLUTIONS = Path(__file__).resolve().parents[2] / "solutions"
 EXERCISES = catalogue.exercises()
@@ -38,8 +38,8 @@ SHORT = {
 }
 
 
-def in_edition(folder: Path, code: str) -> str:
-    """Run code as a submission's interpreter would, with the edition as its only library."""
+def in_package(folder: Path, code: str) -> str:
+    """Run code as a submission's interpreter would, beside the student package only."""
     done = subprocess.run(
         [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(folder)!r})\n{code}"],
         capture_output=True,
@@ -52,7 +52,7 @@ def in_edition(folder: Path, code: str) -> str:
 
 @pytest.fixture
 def package(tmp_path):
-    """Give a package to withhold from: a name of three steps, shared and unshared helpers."""
+    """Give a package to strip: a name of three steps, shared and unshared helpers."""
     folder = tmp_path / "fewshot_lib"
     (folder / "data").mkdir(parents=True)
     (folder / "__init__.py").touch()
@@ -77,47 +77,47 @@ def package(tmp_path):
     return folder
 
 
-def emptied(file: Path) -> set[str]:
-    functions = withholding._functions(ast.parse(file.read_text(encoding="utf-8")))
-    return {name for name, node in functions if "withheld" in ast.unparse(node)}
+def stripped(file: Path) -> set[str]:
+    functions = strip._functions(ast.parse(file.read_text(encoding="utf-8")))
+    return {name for name, node in functions if "disabled" in ast.unparse(node)}
 
 
 def test_a_name_is_looked_for_in_the_longest_path_that_is_a_module(package):
-    withhold(package, ["data.prepare.rescale"])
-    assert "rescale" in emptied(package / "data" / "prepare.py")
-    assert not emptied(package / "data" / "__init__.py")
+    strip_answers(package, ["data.prepare.rescale"])
+    assert "rescale" in stripped(package / "data" / "prepare.py")
+    assert not stripped(package / "data" / "__init__.py")
 
 
 def test_private_helpers_go_only_if_nothing_else_leads_to_them(package):
-    withhold(package, ["data.prepare.rescale", "maths.Both.one"])
-    assert emptied(package / "data" / "prepare.py") == {"rescale", "_own", "_deeper"}
-    assert emptied(package / "maths.py") == {"Both.one"}
+    strip_answers(package, ["data.prepare.rescale", "maths.Both.one"])
+    assert stripped(package / "data" / "prepare.py") == {"rescale", "_own", "_deeper"}
+    assert stripped(package / "maths.py") == {"Both.one"}
 
 
-def test_a_whole_module_or_class_can_be_withheld(package):
-    withhold(package, ["maths.Both", "data"])
-    assert emptied(package / "maths.py") == {"Both.one", "Both.two", "Both._helper"}
-    assert emptied(package / "data" / "__init__.py") == {"load"}
+def test_a_whole_module_or_class_can_be_stripped(package):
+    strip_answers(package, ["maths.Both", "data"])
+    assert stripped(package / "maths.py") == {"Both.one", "Both.two", "Both._helper"}
+    assert stripped(package / "data" / "__init__.py") == {"load"}
 
 
 @pytest.mark.parametrize(
     "name", ["nothing", "data.prepare.nothing", "data.rescale", "maths.Nobody"]
 )
-def test_a_name_that_is_not_there_cannot_be_withheld(package, name):
-    with pytest.raises(CannotWithhold, match="there is no"):
-        withhold(package, [name])
+def test_a_name_that_is_not_there_cannot_be_stripped(package, name):
+    with pytest.raises(CannotStrip, match="there is no"):
+        strip_answers(package, [name])
 
 
 @each_exercise
 def test_what_a_notebook_imports_is_whole(exercise, tmp_path):
     build_student_package(exercise, tmp_path)
-    library = withholding._Library(tmp_path / "fewshot_lib", (*course().quiet, *course().absent))
-    lost = {place for place, node in library.functions.items() if "withheld" in ast.unparse(node)}
+    library = strip._Library(tmp_path / "fewshot_lib", (*course().quiet, *course().absent))
+    lost = {place for place, node in library.functions.items() if "disabled" in ast.unparse(node)}
     cells = read(SOLUTIONS / f"{exercise.stem}.ipynb")["cells"]
     source = "\n".join(source_of(cell) for cell in cells if cell["cell_type"] == "code")
     lent = {
         place
-        for module, name in withholding._imports(ast.parse(source), "fewshot_lib").values()
+        for module, name in strip._imports(ast.parse(source), "fewshot_lib").values()
         for place in library._named(module, name) | library._named(f"{module}.{name}", "")
     }
     assert not library._reached(lent, set()) & lost
@@ -128,7 +128,7 @@ def test_no_answer_is_one_call_of_what_is_left_of_the_library(exercise, tmp_path
     if os.environ.get("FEWSHOT_ALL", "0") == "0":
         short = {name: change for name, change in compositions.ARGUMENTS.items() if name in SHORT}
         monkeypatch.setattr(compositions, "ARGUMENTS", short)
-    trial = Trial(edition_of(exercise, tmp_path))
+    trial = Trial(student_modules(exercise, tmp_path))
     found = [
         f"{answer.name}: {way}"
         for answer in exercise.answers
@@ -139,10 +139,8 @@ def test_no_answer_is_one_call_of_what_is_left_of_the_library(exercise, tmp_path
 
 def test_a_function_that_gives_an_answer_away_is_found(tmp_path):
     exercise = catalogue.exercise("prototypes")
-    little = [
-        dataclasses.replace(a, withhold=["prototypes.log_posterior"]) for a in exercise.answers
-    ]
-    modules = edition_of(dataclasses.replace(exercise, answers=little), tmp_path)
+    little = [dataclasses.replace(a, strip=["prototypes.log_posterior"]) for a in exercise.answers]
+    modules = student_modules(dataclasses.replace(exercise, answers=little), tmp_path)
     trial = Trial(modules)
     found = "\n".join(given_away(exercise, exercise["class_prototypes"], trial))
     assert "prototypes.class_prototypes" in found
@@ -163,7 +161,7 @@ def test_every_module_of_the_library_that_a_notebook_may_import_is_there(tmp_pat
         for file in [*source.glob(f"{part}.py"), *source.joinpath(part).rglob("*.py")]
     ]
     names = [name.removesuffix(".__init__") for name in names]
-    in_edition(
+    in_package(
         tmp_path,
         f"import importlib\nfor name in {names!r}:\n    importlib.import_module(name)\n"
         "from fewshot_lib.reading.models import train\n"
@@ -175,18 +173,18 @@ def test_every_module_of_the_library_that_a_notebook_may_import_is_there(tmp_pat
         "question('x'), train(1), charts.heat_map(2)\n"
         "from fewshot_lib.checker import run, spec, values\n"
         "from fewshot_lib.exercises import fixtures\n"
-        "assert values.FACTORIES and run.run and spec.Case and values.plain\n"
+        "assert values.FIXTURES and run.run and spec.Case and values.plain\n"
         "assert fixtures.segmenter('nothing') is not check\n",
     )
 
 
-def test_the_data_of_the_course_can_be_drawn_in_the_edition(tmp_path):
+def test_the_data_of_the_course_can_be_drawn_in_the_student_package(tmp_path):
     build_student_package(catalogue.exercise("protocols"), tmp_path)
     code = (
         "from fewshot_lib.data import anatomy, digits\n"
         "print(len(digits.load().images), len(anatomy.make_subject(0).labels))\n"
     )
-    assert all(int(number) > 0 for number in in_edition(tmp_path, code).split())
+    assert all(int(number) > 0 for number in in_package(tmp_path, code).split())
 
 
 def test_what_a_check_gives_survives_what_notebooks_do_with_it():
@@ -234,7 +232,7 @@ def test_the_hash_of_a_mark_covers_everything_that_it_depends_on(exercise, monke
     files = []
     original = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda self: files.append(self.name) or original(self))
-    edition.source_digest(exercise.name)
+    student_package.source_digest(exercise.name)
     written = {exercise.name, *(one.solution.__module__.split(".")[-1] for one in exercise.answers)}
     specifications = {f"{word}.{ending}" for word in written for ending in ("py", "toml")}
     running = {"quiet.py", "student_package.py", "worker.py", "judge.py", "evaluation.py"}

@@ -10,11 +10,12 @@ import pytest
 from book import COURSE, Book
 from shapes import SHAPES
 
+from fewshot_lib.grader.marks import by_answer
 from fewshot_lib.grader.plan import plan
 from fewshot_lib.grader.pool import Pool
 from fewshot_lib.grader.sandbox import SandboxLimits
 from fewshot_lib.grader.selfcheck import check_notebook
-from fewshot_lib.grader.submissions import Held, Submission
+from fewshot_lib.grader.submissions import InMemory, Submission
 
 pytestmark = [pytest.mark.hostile, pytest.mark.timeout(600)]
 
@@ -38,7 +39,7 @@ JUPYTER = (
 
 
 def the_librarys_own_is_called(book: Book) -> None:
-    """Answer with what grading withholds: it gives nothing anywhere."""
+    """Answer with what the student package lacks: it gives nothing anywhere."""
     source = book.answer("log_posterior")["source"]
     called = "fewshot_lib.prototypes.squared_euclidean("
     source = source.replace("squared_euclidean(", called)
@@ -56,13 +57,12 @@ def notebook(name: str) -> Book:
 def graded() -> dict[str, dict[str, float]]:
     """Grade the notebooks; points by answer, by name."""
     names = sorted({*COMMAND, *JUPYTER})
-    handed = [Submission(name, STEM, "", Held(notebook(name).data())) for name in names]
+    handed = [Submission(name, STEM, "", InMemory(notebook(name).data())) for name in names]
     found: dict[str, dict[str, float]] = {}
     with Pool(plan(STEM, COURSE), 2, "bubblewrap", SandboxLimits()) as pool:
         for row in pool.grade(handed, 4):
-            points = found[row["student"]] = {}
-            for check in row["checks"]:
-                points[check["answer"]] = points.get(check["answer"], 0.0) + check["points"]
+            sums = by_answer(row["checks"])
+            found[row["student"]] = {answer: points for answer, (points, _) in sums.items()}
     return found
 
 

@@ -21,12 +21,13 @@ from shapes import SHAPES, Shape
 from fewshot_lib.checker.cells import PUBLIC_SEED
 from fewshot_lib.checker.judge import expected_results
 from fewshot_lib.grader.attempt import Attempt, prepare
-from fewshot_lib.grader.plan import Plan, plan
-from fewshot_lib.grader.pool import WARM_IMPORTS, Pool, imports_of
+from fewshot_lib.grader.marks import by_answer
+from fewshot_lib.grader.plan import Plan, imports_of, plan
+from fewshot_lib.grader.pool import WARM_IMPORTS, Pool
 from fewshot_lib.grader.reader import Reader
 from fewshot_lib.grader.runners import SandboxPool, Setting
 from fewshot_lib.grader.sandbox import SandboxLimits
-from fewshot_lib.grader.submissions import Held, Submission
+from fewshot_lib.grader.submissions import InMemory, Submission
 
 pytestmark = [pytest.mark.hostile, pytest.mark.timeout(1200)]
 
@@ -91,10 +92,7 @@ def _groups() -> dict[tuple[str, bool], list[Tried]]:
 
 
 def _points(row: Mapping[str, object]) -> dict[str, float]:
-    points: dict[str, float] = {}
-    for check in row["checks"]:
-        points[check["answer"]] = points.get(check["answer"], 0.0) + check["points"]
-    return points
+    return {answer: points for answer, (points, _) in by_answer(row["checks"]).items()}
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +100,7 @@ def graded() -> dict[str, dict]:
     """Grade every shape in the sandbox; rows by name."""
     rows = {}
     for (stem, quick), group in _groups().items():
-        submissions = [Submission(o.name, stem, "", Held(o.book().data())) for o in group]
+        submissions = [Submission(o.name, stem, "", InMemory(o.book().data())) for o in group]
         with Pool(_plan(stem), 2, "bubblewrap", QUICK if quick else USUAL) as pool:
             rows |= {row["student"]: row for row in pool.grade(submissions, 3)}
     return rows
@@ -120,7 +118,7 @@ def checked() -> dict[str, dict[str, float]]:
         try:
             with Reader() as reader:
                 for one in group:
-                    held = Submission(one.name, stem, "", Held(one.book().data()))
+                    held = Submission(one.name, stem, "", InMemory(one.book().data()))
                     prepared = prepare(one_plan, held, 0, reader, limits.wall_seconds)
                     calls = [
                         replace(
@@ -130,9 +128,9 @@ def checked() -> dict[str, dict[str, float]]:
                     ]
                     prepared = replace(prepared, seed=PUBLIC_SEED, calls=calls)
                     attempt = Attempt(one_plan, prepared)
-                    attempt.take(place.run(attempt.job))
+                    attempt.record(place.run(attempt.job))
                     while attempt.next_run():
-                        attempt.take(place.run(attempt.job))
+                        attempt.record(place.run(attempt.job))
                     found[one.name] = {k: v.points for k, v in attempt.verdicts.items()}
         finally:
             place.close()

@@ -21,7 +21,7 @@ from saved import (
     prose,
 )  # fmt: skip
 
-from fewshot_lib.reading import standing
+from fewshot_lib.reading import overview
 
 TEXTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
@@ -91,7 +91,7 @@ def test_progress_leads_to_the_notebook_that_asks_a_question(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(ROOT)
-    asked = {item.key: item.file for item in standing.items() if item.key.startswith("question:")}
+    asked = {item.key: item.file for item in overview.items() if item.key.startswith("question:")}
     assert asked["question:mixture.boundary"] == "notebooks/04_mixture.ipynb"
     assert asked["question:mixture.witness"] == "notebooks/04b_mixture_more.ipynb"
     assert asked["question:episodes.squeeze"] == "exercises/02_episodes.ipynb"

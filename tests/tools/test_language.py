@@ -382,11 +382,11 @@ def test_what_was_put_together_in_english_is_said_again(marked: str) -> None:
         encoding="utf-8",
     )
     with language.speaking(marked):
-        assert language.retold("the lower end is wrong (12 values)", "outcomes") == (
+        assert language.translate_message("the lower end is wrong (12 values)", "outcomes") == (
             "12 个值: 下 端不对"
         )
-        assert language.retold("something else", "outcomes") == "something else"
-    assert language.retold("lower", "outcomes") == "lower"
+        assert language.translate_message("something else", "outcomes") == "something else"
+    assert language.translate_message("lower", "outcomes") == "lower"
 
 
 def test_links_lead_to_the_edition_where_it_has_the_notebook_and_else_to_english() -> None:

@@ -151,7 +151,7 @@ def said(page: str) -> str:
 
 
 def _said(text: str) -> str:
-    return speech.translated(text, "book")
+    return speech.translate(text, "book")
 
 
 def led(text: str, folder: str, course: Path, language: str) -> str:

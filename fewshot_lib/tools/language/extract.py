@@ -142,7 +142,7 @@ def outcomes(file: IO[bytes], *_: Any) -> Found:
     """Extract what an exercise says of cases and results: names of cases, what laws have found.
 
     It is put together where answers run or are judged, in English, and said again for the reader
-    (``retold``). A value put in becomes a ``{gap}``.
+    (``translate_message``). A value put in becomes a ``{gap}``.
     """
     tree = ast.parse(file.read())
     for node in tree.body:
@@ -155,7 +155,16 @@ def outcomes(file: IO[bytes], *_: Any) -> Found:
 
 #: Where the grader's modules say what students read: lists of sentences, errors, functions.
 LISTS = {"remarks", "notes", "look_at", "left_out", "said", "places"}
-SAYING = {"_how", "_why", "_first", "_in_our_words", "_duration", "lateness", "too_large", "_also"}
+SAYING = {
+    "_how_ended",
+    "_why",
+    "_first",
+    "_without_student_words",
+    "_duration",
+    "lateness",
+    "too_large",
+    "_also",
+}
 
 
 def remarks(file: IO[bytes], *_: Any) -> Found:

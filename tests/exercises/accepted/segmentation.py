@@ -113,8 +113,8 @@ def match_features__loop_over_queries_and_classes(queries, prototypes, valid, sc
     rows = []
     for query in queries:
         for prototype, known in zip(prototypes, valid, strict=True):
-            alike = F.cosine_similarity(query, prototype[:, None, None].expand_as(query), dim=0)
-            rows.append(scale * alike if known else torch.full_like(alike, -math.inf))
+            cosine = F.cosine_similarity(query, prototype[:, None, None].expand_as(query), dim=0)
+            rows.append(scale * cosine if known else torch.full_like(cosine, -math.inf))
     return torch.stack(rows).view(len(queries), len(prototypes), *queries.shape[-2:])
 
 
@@ -126,21 +126,21 @@ def match_features__broadcast_cosine_similarity(queries, prototypes, valid, scal
 
 def match_features__the_librarys_cosine_on_a_list_of_pixels(queries, prototypes, valid, scale=20.0):
     flat = queries.movedim(-3, -1).flatten(-4, -2)  # (…, Q·H'·W', D)
-    alike = scale * library.cosine_similarity(flat, prototypes)
-    alike = alike.masked_fill(~valid[..., None, :], -math.inf)
+    cosine = scale * library.cosine_similarity(flat, prototypes)
+    cosine = cosine.masked_fill(~valid[..., None, :], -math.inf)
     shape = (*queries.shape[:-3], *queries.shape[-2:], prototypes.shape[-2])
-    return alike.view(shape).movedim(-1, -3)
+    return cosine.view(shape).movedim(-1, -3)
 
 
 def match_features__numpy(queries, prototypes, valid, scale=20.0):
     q, c = queries.numpy(), prototypes.numpy()
     lengths = np.linalg.norm(q, axis=-3, keepdims=True)
-    alike = np.einsum(
+    cosine = np.einsum(
         "...qdhw,...kd->...qkhw",
         q / np.where(lengths == 0, 1, lengths),
         c / np.maximum(np.linalg.norm(c, axis=-1, keepdims=True), 1e-9),
     )
-    return np.where(valid.numpy()[..., None, :, None, None], scale * alike, -np.inf)
+    return np.where(valid.numpy()[..., None, :, None, None], scale * cosine, -np.inf)
 
 
 def _up(logits, size):

@@ -1,4 +1,4 @@
-"""Withhold, while an answer is called, what grading withholds: check and grade agree.
+"""Disable, while an answer is called, what the student package lacks: check and grade agree.
 
 An answer that calls the library's own ``squared_euclidean`` would pass here and fail there. So
 while :func:`fewshot_lib.checker.cells.check` calls an answer, the functions that the exercise
@@ -15,40 +15,40 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from fewshot_lib.checker import withholding
+from fewshot_lib.checker import strip
 from fewshot_lib.checker.course import course
 from fewshot_lib.checker.spec import Exercise
 
 #: Where decorators, class methods, properties and cached properties keep the function.
 _INNER = ("__wrapped__", "__func__", "fget", "func")
 
-#: What is withheld now, and the code that it has otherwise.
+#: What is disabled now, and the code that it has otherwise.
 _NOW: dict[types.FunctionType, types.CodeType] = {}
 
 
 @contextmanager
-def withheld(exercise: Exercise) -> Iterator[None]:
-    """Withhold what the answers of an exercise ask for, until the block ends.
+def disabled(exercise: Exercise) -> Iterator[None]:
+    """Disable what the answers of an exercise ask for, until the block ends.
 
     Arguments:
-        exercise: its answers' ``withhold`` lists say what.
+        exercise: its answers' ``strip`` lists say what.
 
     Raises:
-        CannotWithhold: a withheld name does not exist.
+        CannotStrip: one of those names does not exist.
     """
-    mine = {f: raising for f, raising in _functions(exercise).items() if f not in _NOW}
-    _NOW.update({function: function.__code__ for function in mine})
+    disabling = {f: raising for f, raising in _functions(exercise).items() if f not in _NOW}
+    _NOW.update({function: function.__code__ for function in disabling})
     try:
-        for function, raising in mine.items():
+        for function, raising in disabling.items():
             function.__code__ = raising
         yield
     finally:
-        for function in mine:
+        for function in disabling:
             function.__code__ = _NOW.pop(function)
 
 
 @contextmanager
-def released() -> Iterator[None]:
+def enabled() -> Iterator[None]:
     """Give everything its own code until the block ends: the library's function stands in here."""
     raising = {function: function.__code__ for function in _NOW}
     try:
@@ -65,19 +65,19 @@ def _places(names: frozenset[str]) -> dict[types.FunctionType, types.CodeType]:
     found = {}
     used = course()
     passed_over = (*used.quiet, *used.absent)
-    for module, path in sorted(withholding.emptied(used.package, names, passed_over)):
+    for module, path in sorted(strip.stripped(used.package, names, passed_over)):
         owner: Any = importlib.import_module(f"{used.library}.{module}".rstrip("."))
         *classes, name = path.split(".")
         for part in classes:
             owner = vars(owner)[part]
         function = _plain(vars(owner)[name])
-        sentence = withholding.WITHHELD.format(f"{module}.{path}")
+        sentence = strip.MESSAGE.format(f"{module}.{path}")
         found[function] = _raising(sentence, function.__code__.co_freevars)
     return found
 
 
 def _functions(exercise: Exercise) -> dict[types.FunctionType, types.CodeType]:
-    return _places(frozenset(name for answer in exercise.answers for name in answer.withhold))
+    return _places(frozenset(name for answer in exercise.answers for name in answer.strip))
 
 
 def _plain(thing: Any) -> types.FunctionType:
@@ -99,8 +99,8 @@ def _raising(sentence: str, free: tuple[str, ...]) -> types.CodeType:
     reading = f"        ({', '.join(free)},)\n" if free else ""
     space: dict[str, Any] = {}
     exec(
-        f"def outer():\n{binding}    def withheld(*_, **__):\n"
-        f"        raise RuntimeError({sentence!r})\n{reading}    return withheld",
+        f"def outer():\n{binding}    def disabled(*_, **__):\n"
+        f"        raise RuntimeError({sentence!r})\n{reading}    return disabled",
         space,
     )
     code: types.CodeType = space["outer"]().__code__

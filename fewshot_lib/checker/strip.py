@@ -1,7 +1,7 @@
-"""Find what of the library an exercise withholds, and take it out of a copy.
+"""Strip the answers of an exercise from a copy of the library.
 
-An answer lists names that give it away. A private function goes with them if nothing but what is
-withheld leads to it, so that what students may still use works.
+An answer lists names that give it away. A private function goes with them if nothing else leads to
+it, so that what students may still use works.
 """
 
 from __future__ import annotations
@@ -10,24 +10,24 @@ import ast
 from collections.abc import Iterable
 from pathlib import Path
 
-#: What a function says whose body was withheld.
-WITHHELD = "{} is what this exercise asks for; it is withheld while grading"
+#: What a function says whose body was stripped.
+MESSAGE = "{} is what this exercise asks for, so it is disabled while your answer is checked"
 
 
-class CannotWithhold(LookupError):
-    """An exercise withholds a name that the library does not have."""
+class CannotStrip(LookupError):
+    """An exercise names something to strip that the library does not have."""
 
 
 #: A function of the package: its module ("data.prepare") and its name there ("View.mask").
 Place = tuple[str, str]
 
 
-def withhold(package: Path, names: Iterable[str], passed_over: Iterable[str] = ()) -> None:
+def strip_answers(package: Path, names: Iterable[str], passed_over: Iterable[str] = ()) -> None:
     """Take the bodies of functions, classes' methods or whole modules out of a copied package.
 
     "prototypes.squared_euclidean" loses its body; "networks.UNetEncoder" loses those of its
-    methods; "prototypes" loses all its functions. A private function goes with them if nothing but
-    what is withheld leads to it: what students may still use must work.
+    methods; "prototypes" loses all its functions. A private function goes with them if nothing
+    else leads to it.
 
     Arguments:
         package: the folder of the copied package; its files are rewritten.
@@ -35,10 +35,10 @@ def withhold(package: Path, names: Iterable[str], passed_over: Iterable[str] = (
         passed_over: parts of the package that no function of an answer comes from.
 
     Raises:
-        CannotWithhold: there is no such name.
+        CannotStrip: there is no such name.
     """
     library = _Library(package, passed_over)
-    places = library.emptied(names)
+    places = library.stripped(names)
     for module, path in places:
         _empty(library.functions[module, path], f"{module}.{path}")
     for module in {module for module, _ in places}:
@@ -46,13 +46,13 @@ def withhold(package: Path, names: Iterable[str], passed_over: Iterable[str] = (
         library.files[module].write_text(ast.unparse(tree), encoding="utf-8")
 
 
-def emptied(package: Path, names: Iterable[str], passed_over: Iterable[str] = ()) -> set[Place]:
-    """Give the functions of a package that ``withhold`` empties for these names.
+def stripped(package: Path, names: Iterable[str], passed_over: Iterable[str] = ()) -> set[Place]:
+    """Give the functions of a package that :func:`strip_answers` empties for these names.
 
     Raises:
-        CannotWithhold: there is no such name.
+        CannotStrip: there is no such name.
     """
-    return _Library(package, passed_over).emptied(names)
+    return _Library(package, passed_over).stripped(names)
 
 
 class _Library:
@@ -96,23 +96,23 @@ class _Library:
         """Give the functions that a dotted name means.
 
         Raises:
-            CannotWithhold: it means none.
+            CannotStrip: it means none.
         """
         parts = name.split(".")
         length = next((n for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in self.files), 0)
         module, inner = ".".join(parts[:length]), ".".join(parts[length:])
         if not length:
-            raise CannotWithhold(f"there is no module {parts[0]!r} to withhold from")
+            raise CannotStrip(f"there is no module {parts[0]!r} to strip")
         found = {place for place in self.functions if place[0] == module and _within(place, inner)}
         if not found:
-            raise CannotWithhold(f"there is no function {inner!r} in {module!r}")
+            raise CannotStrip(f"there is no function {inner!r} in {module!r}")
         return found
 
-    def emptied(self, names: Iterable[str]) -> set[Place]:
+    def stripped(self, names: Iterable[str]) -> set[Place]:
         """Give what the names mean, and what only that leads to.
 
         Raises:
-            CannotWithhold: a name means nothing.
+            CannotStrip: a name means nothing.
         """
         wanted = {place for name in names for place in self.found(name)}
         return wanted | self.only_behind(wanted)
@@ -190,6 +190,6 @@ def _imports(tree: ast.Module, package: str) -> dict[str, tuple[str, str]]:
 
 
 def _empty(function: ast.FunctionDef, name: str) -> None:
-    raising = ast.parse(f"raise RuntimeError({WITHHELD.format(name)!r})").body
+    raising = ast.parse(f"raise RuntimeError({MESSAGE.format(name)!r})").body
     keep = function.body[:1] if ast.get_docstring(function) is not None else []
     function.body = [*keep, *raising]
