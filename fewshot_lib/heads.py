@@ -146,18 +146,12 @@ class MaskedHead(Head):
         """Compare every position of each query with every class."""
         logits = self.scale * _map_similarity(queries, prototypes.vectors, self.similarity)
         if prototypes.background is not None:
-            one_mean, organs = logits[..., :1, :, :], logits[..., 1:, :, :]
-            merged = self._merged(queries, prototypes.background, one_mean)
-            logits = torch.cat([merged, organs], dim=-3)
+            parts = prototypes.background
+            valid = parts.valid[..., None, :, None, None]
+            each = self.scale * _map_similarity(queries, parts.vectors, self.similarity)
+            merged = torch.where(valid.any(dim=-3), _merged(each, valid), logits[..., 0, :, :])
+            logits = torch.cat([merged[..., None, :, :], logits[..., 1:, :, :]], dim=-3)
         return logits.masked_fill(~prototypes.valid[..., None, :, None, None], -math.inf)
-
-    def _merged(self, queries: Tensor, parts: Prototypes, one_mean: Tensor) -> Tensor:
-        """Return the background's logit (…, Q, 1, H', W') from those of its parts."""
-        valid = parts.valid[..., None, :, None, None]
-        logits = self.scale * _map_similarity(queries, parts.vectors, self.similarity)
-        share = logits.masked_fill(~valid, torch.finfo(logits.dtype).min).softmax(dim=-3)
-        merged = (share * torch.where(valid, logits, 0.0)).sum(dim=-3, keepdim=True)
-        return torch.where(valid.any(dim=-3, keepdim=True), merged, one_mean)
 
 
 @dataclass(frozen=True)
@@ -195,16 +189,12 @@ class LocalHead(MaskedHead):
         logits, organs = super().match_features(queries, prototypes), prototypes.organs
         assert organs is not None
         valid = organs.valid[..., None, :, :, None, None]  # (…, 1, K − 1, R, 1, 1)
-        every = _map_similarity(queries, organs.vectors.flatten(-3, -2), self.similarity)
-        each = (
-            self.scale
-            * every.reshape(  # (…, Q, K − 1, R, H', W')
-                *every.shape[:-3], *organs.valid.shape[-2:], *every.shape[-2:]
-            )
+        every = self.scale * _map_similarity(
+            queries, organs.vectors.flatten(-3, -2), self.similarity
         )
-        share = each.masked_fill(~valid, torch.finfo(each.dtype).min).softmax(dim=-3)
-        merged = (share * torch.where(valid, each, 0.0)).sum(dim=-3)
-        merged = merged.masked_fill(~valid.any(dim=-3), -math.inf)
+        # (…, Q, K − 1, R, H', W')
+        each = every.reshape(*every.shape[:-3], *organs.valid.shape[-2:], *every.shape[-2:])
+        merged = _merged(each, valid).masked_fill(~valid.any(dim=-3), -math.inf)
         return torch.cat([logits[..., :1, :, :], merged], dim=-3)
 
 
@@ -535,6 +525,12 @@ def _map_similarity(queries: Tensor, prototypes: Tensor, kind: Similarity) -> Te
     else:
         logits = similarity(maps.mT, known, kind).mT
     return logits.reshape(*logits.shape[:-1], *queries.shape[-2:])
+
+
+def _merged(logits: Tensor, valid: Tensor) -> Tensor:
+    """Return Σ_r softmax_r(ℓ_r) ℓ_r over the valid parts r: (…, R, H', W') → (…, H', W')."""
+    share = logits.masked_fill(~valid, torch.finfo(logits.dtype).min).softmax(dim=-3)
+    return (share * torch.where(valid, logits, 0.0)).sum(dim=-3)
 
 
 def _shrunk(maps: Tensor, size: tuple[int, ...]) -> Tensor:

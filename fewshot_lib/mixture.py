@@ -232,31 +232,13 @@ def variance_from_scale(scale: Number, distance: Distance = "squared_euclidean")
     >>> variance_from_scale(1.0), variance_from_scale(20.0, "cosine")
     (0.5, 0.05)
     """
-    return _half_or_whole_reciprocal("scale", scale, distance)
-
-
-def scale_from_variance(variance: Number, distance: Distance = "squared_euclidean") -> Number:
-    """Return the scale α (for the cosine: the concentration κ) that a variance σ² stands for.
-
-    The inverse of ``variance_from_scale``: α = 1/(2σ²) for "squared_euclidean"; α = κ = 1/σ² for
-    "cosine".
-
-    Arguments:
-        variance: σ² > 0, a number or a tensor.
-        distance: what α multiplies; "euclidean" has no Gaussian reading.
-
-    Returns:
-        α > 0, of the same kind and shape.
-
-    Raises:
-        ValueError: a variance that is not positive, or a distance without Gaussian reading.
-
-    Source: as ``variance_from_scale``. Notebooks 04 (T1) and 04b (T7).
-
-    >>> scale_from_variance(0.5), scale_from_variance(0.05, "cosine")
-    (1.0, 20.0)
-    """
-    return _half_or_whole_reciprocal("variance", variance, distance)
+    if distance not in ("squared_euclidean", "cosine"):
+        raise ValueError(
+            f"only squared_euclidean and cosine stand for a Gaussian variance, got {distance!r}"
+        )
+    if not bool((torch.as_tensor(scale) > 0).all()):
+        raise ValueError(f"scale must be positive, got {scale}")
+    return 1 / (scale if distance == "cosine" else 2 * scale)
 
 
 def shared_variance(
@@ -582,13 +564,3 @@ def _spread(
             "is not): add a multiple of the identity or share it between classes"
         )
     return torch.ones((), dtype=means.dtype, device=means.device), factor
-
-
-def _half_or_whole_reciprocal(name: str, value: Number, distance: str) -> Number:
-    if distance not in ("squared_euclidean", "cosine"):
-        raise ValueError(
-            f"only squared_euclidean and cosine stand for a Gaussian variance, got {distance!r}"
-        )
-    if not bool((torch.as_tensor(value) > 0).all()):
-        raise ValueError(f"{name} must be positive, got {value}")
-    return 1 / (value if distance == "cosine" else 2 * value)

@@ -27,42 +27,6 @@ if TYPE_CHECKING:
     Distances = NDArray[np.float64]
 
 
-def surface_distances(
-    prediction: Tensor, target: Tensor, spacing: Sequence[float]
-) -> tuple[Tensor, Tensor]:
-    """Measure from each boundary voxel of either mask to the nearest one of the other.
-
-    d(a, ∂B) = min_{b ∈ ∂B} ‖a − b‖   for a ∈ ∂A, and likewise for b ∈ ∂B
-
-    Arguments:
-        prediction: (H, W) or (Z, H, W) bool, or 0 and 1 in any type.
-        target: likewise, of the same size.
-        spacing: mm per voxel of each dimension, (row, column) or (slice, row, column).
-
-    Returns:
-        (boundary voxels of the prediction,) and (boundary voxels of the target,) float64, in mm;
-        infinite where the other mask is empty.
-
-    Raises:
-        ValueError: sizes that differ, a spacing of another length or not positive, values other
-            than 0 and 1.
-
-    Source: notebook 07.
-
-    >>> row = torch.tensor([[1, 1, 0, 0]])
-    >>> [d.tolist() for d in surface_distances(row, row.flip(1), (1.0, 2.0))]
-    [[4.0, 2.0], [2.0, 4.0]]
-    """
-    lengths = _checked(prediction, target, spacing)
-    if prediction.shape != target.shape or prediction.ndim != len(lengths):
-        raise ValueError(
-            f"expected one pair of masks with {len(lengths)} dimensions, got "
-            f"{tuple(prediction.shape)} and {tuple(target.shape)}"
-        )
-    first, second = _distances(_array(prediction), _array(target), lengths)
-    return torch.from_numpy(first), torch.from_numpy(second)
-
-
 def hausdorff(
     prediction: Tensor,
     target: Tensor,
@@ -73,7 +37,8 @@ def hausdorff(
     """Measure the largest surface distance, or a percentile of the distances.
 
     HD_p(A, B) = max(p-th percentile of d(a, ∂B) over a ∈ ∂A, p-th percentile of d(b, ∂A) over
-    b ∈ ∂B), percentiles interpolated linearly. At 100 one stray voxel decides.
+    b ∈ ∂B), percentiles interpolated linearly, with d(a, ∂B) = min_{b ∈ ∂B} ‖a − b‖ between
+    boundary voxels. At 100 one stray voxel decides.
 
     Arguments:
         prediction: (…, H, W) or (…, Z, H, W) bool, or 0 and 1 in any type.
@@ -89,7 +54,8 @@ def hausdorff(
         (…) float64 in mm, or ``empty``; on the inputs' device.
 
     Raises:
-        ValueError: as ``surface_distances``; a percentile out of range.
+        ValueError: sizes that differ, a spacing of another length or not positive, values other
+            than 0 and 1, a percentile out of range.
 
     Source: Huttenlocher et al. 1993; notebook 07.
 
@@ -148,7 +114,7 @@ def surface_dice(
         (…) float64 in [0, 1], or ``empty``; on the inputs' device.
 
     Raises:
-        ValueError: as ``surface_distances``; a tolerance that is negative or not finite.
+        ValueError: as ``hausdorff``; a tolerance that is negative or not finite.
 
     Source: Nikolov et al. 2021, who weight by area; notebook 07.
 
@@ -167,18 +133,6 @@ def surface_dice(
     return _each(prediction, target, spacing, empty, within)
 
 
-def _checked(prediction: Tensor, target: Tensor, spacing: Sequence[float]) -> tuple[float, ...]:
-    lengths = tuple(float(side) for side in spacing)
-    if len(lengths) not in (2, 3) or not all(0 < side < math.inf for side in lengths):
-        raise ValueError(
-            "spacing must be two or three positive lengths in mm, (row, column) or "
-            f"(slice, row, column), got {tuple(spacing)}"
-        )
-    shape = "(…, H, W)" if len(lengths) == 2 else "(…, Z, H, W)"
-    require_masks(prediction, target, len(lengths), shape)
-    return lengths
-
-
 def _each(
     prediction: Tensor,
     target: Tensor,
@@ -187,7 +141,14 @@ def _each(
     measure: Callable[[Distances, Distances], float],
 ) -> Tensor:
     """Apply ``measure`` to the distances of each pair of masks that is not empty."""
-    lengths = _checked(prediction, target, spacing)
+    lengths = tuple(float(side) for side in spacing)
+    if len(lengths) not in (2, 3) or not all(0 < side < math.inf for side in lengths):
+        raise ValueError(
+            "spacing must be two or three positive lengths in mm, (row, column) or "
+            f"(slice, row, column), got {tuple(spacing)}"
+        )
+    shape = "(…, H, W)" if len(lengths) == 2 else "(…, Z, H, W)"
+    require_masks(prediction, target, len(lengths), shape)
     pairs = np.broadcast_arrays(_array(prediction), _array(target))
     leading = pairs[0].shape[: -len(lengths)]
     scores = np.full(leading, empty)

@@ -22,7 +22,6 @@ from fewshot_lib.mixture import (
     geometric_median,
     linear_form,
     mean_direction,
-    scale_from_variance,
     shared_variance,
     soft_kmeans_refine,
     support_size_correction,
@@ -105,8 +104,7 @@ def test_the_posterior_is_bayes_rule(spread):
 def test_t1_the_prototypical_softmax_is_a_gaussian_posterior(seed, variance):
     """softmax(−α d²) is σ² = 1/(2α); the network itself is σ² = ½ with equal priors."""
     queries, means, log_prior = randn(5, 3, seed=seed), randn(4, 3, seed=seed + 1), PRIOR.log()
-    scale = scale_from_variance(variance)
-    network = log_posterior(queries, means, scale=scale, log_prior=log_prior)
+    network = log_posterior(queries, means, scale=1 / (2 * variance), log_prior=log_prior)
     assert close(gaussian_log_posterior(queries, means, variance, log_prior), network)
     equal = gaussian_log_posterior(queries, means)
     assert close(equal, log_posterior(queries, means))
@@ -418,20 +416,19 @@ def test_t7_it_is_also_the_gaussian_posterior_of_unit_vectors(seed, scale):
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.floats(1e-3, 1e3), st.sampled_from(["squared_euclidean", "cosine"]))
-def test_scale_and_variance_are_each_others_inverse(scale, distance):
-    assert scale_from_variance(variance_from_scale(scale, distance), distance) == pytest.approx(
-        scale
-    )
+@given(st.integers(0, 999), st.floats(1e-3, 1e3))
+def test_a_scale_on_squared_distances_is_the_gaussian_of_its_variance(seed, scale):
+    queries, means = randn(5, 3, seed=seed), randn(4, 3, seed=seed + 1)
+    gaussian = gaussian_log_posterior(queries, means, variance_from_scale(scale))
+    assert close(gaussian, log_posterior(queries, means, scale=scale), 1e-8)
 
 
 def test_what_has_no_gaussian_reading_is_refused():
-    for convert in (variance_from_scale, scale_from_variance):
-        with pytest.raises(ValueError, match="got 'euclidean'"):
-            convert(1.0, "euclidean")
-        for value in (0.0, -1.0, torch.tensor([1.0, 0.0])):
-            with pytest.raises(ValueError, match="must be positive"):
-                convert(value)
+    with pytest.raises(ValueError, match="got 'euclidean'"):
+        variance_from_scale(1.0, "euclidean")
+    for value in (0.0, -1.0, torch.tensor([1.0, 0.0])):
+        with pytest.raises(ValueError, match="must be positive"):
+            variance_from_scale(value)
 
 
 @settings(max_examples=30, deadline=None)
@@ -502,7 +499,7 @@ def semi_supervised_log_likelihood(
 def test_t8_each_step_raises_the_likelihood_as_em_must(seed, variance):
     support, labels = 2 * randn(9, 3, seed=seed), torch.arange(9) % 3
     unlabelled, log_prior = 2 * randn(20, 3, seed=seed + 1), PRIOR[:3].log()
-    first, scale = class_prototypes(support, labels, 3), scale_from_variance(variance)
+    first, scale = class_prototypes(support, labels, 3), 1 / (2 * variance)
     before = -INFINITE
     for steps in range(5):
         centres = soft_kmeans_refine(

@@ -735,7 +735,6 @@ def test_min_share_is_what_a_class_must_exceed_of_a_cells_area():
     }
 
 
-# Not the last size: of features finer than the masks, some positions lie between all pixels.
 def test_an_empty_class_has_no_cell_and_no_gradient():
     features = randn(2, 3, 4, 4).requires_grad_()
     prototypes, valid = grid_prototypes(features, torch.zeros(2, 2, 8, 8), 2)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import stat
 import subprocess
 import tomllib
 from pathlib import Path
@@ -67,14 +65,6 @@ def test_no_tracked_text_names_a_folder_of_one_machine(tracked: list[Path]) -> N
         if match:
             found[str(path.relative_to(ROOT))] = match.group(0)
     assert found == {}
-
-
-def test_ci_runs_make_test_and_nothing_cleverer() -> None:
-    script = ROOT / ".ci" / "run"
-    lines = [line for line in script.read_text().splitlines() if line and not line.startswith("#")]
-    assert lines == ["set -e", 'cd "$(dirname "$0")/.."', "exec make test"]
-    if os.name == "posix":
-        assert script.stat().st_mode & stat.S_IXUSR
 
 
 def test_make_help_names_every_target() -> None:

@@ -630,16 +630,10 @@ def test_fine_tuning_fits_the_support_leaves_the_encoder_alone_and_never_says_an
     torch.manual_seed(0)
     encoder = UNetEncoder(1, 8, width=4, depth=2, stride=1)
     before = weights(encoder)
+    shown = (encoder, 8, episode.support_images, masks)
+    options = {"steps": 80, "learning_rate": 2e-2, "freeze_encoder": freeze}
     with torch.no_grad():  # as evaluate calls it
-        model = fine_tune(
-            encoder,
-            8,
-            episode.support_images,
-            masks,
-            steps=80,
-            learning_rate=2e-2,
-            freeze_encoder=freeze,
-        )
+        model = fine_tune(*shown, **options)
     assert same(weights(encoder), before)
     assert all(parameter.grad is None for parameter in encoder.parameters())
     logits = model(episode.support_images)
@@ -647,15 +641,7 @@ def test_fine_tuning_fits_the_support_leaves_the_encoder_alone_and_never_says_an
     # Zero weights guess evenly among three classes: log 3. A frozen encoder learns less.
     loss = segmentation_loss(logits, masks).item()
     assert loss < (0.35 if freeze else 0.15) * math.log(3)
-    again = fine_tune(
-        encoder,
-        8,
-        episode.support_images,
-        masks,
-        steps=80,
-        learning_rate=2e-2,
-        freeze_encoder=freeze,
-    )
+    again = fine_tune(*shown, **options)
     assert torch.equal(again(episode.query_images), model(episode.query_images))
 
 

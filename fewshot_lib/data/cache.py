@@ -102,11 +102,8 @@ def clear() -> int:
 
 def file_sha256(path: Path) -> str:
     """Hash a file without reading it whole into memory."""
-    digest = hashlib.sha256()
     with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @contextmanager

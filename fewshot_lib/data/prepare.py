@@ -110,6 +110,7 @@ def body_mask(volume: Volume) -> Tensor:
     True
     """
     from scipy import ndimage
+    from skimage.morphology import disk
 
     step = max(1, round(3.0 / min(volume.spacing[1:])))  # 3 mm are fine enough for an outline
     images = volume.images[:, 0].numpy()
@@ -120,8 +121,8 @@ def body_mask(volume: Volume) -> Tensor:
     depth, rows, columns = padded.shape
     blocks = padded.reshape(depth, rows // step, step, columns // step, step)
     solid = np.all(blocks, axis=(2, 4))  # a thin gap between arm and trunk stays a gap
-    radius = 8.0 / (step * min(volume.spacing[1:]))  # wider than a table's plate or a sleeve
-    opened = ndimage.binary_opening(_fill_holes(np.asarray(solid)), _disc(radius)[None])
+    radius = round(8.0 / (step * min(volume.spacing[1:])))  # more than a table's plate or a sleeve
+    opened = ndimage.binary_opening(_fill_holes(np.asarray(solid)), disk(max(1, radius))[None])
     regions, n = ndimage.label(opened)
     if n:
         largest = 1 + int(np.argmax(np.bincount(regions.ravel())[1:]))
@@ -142,12 +143,6 @@ def _fill_holes(mask: np.ndarray) -> np.ndarray:
     outside[regions[:, 0, 0]] = True
     filled: np.ndarray = ~outside[regions][:, 1:-1, 1:-1]
     return filled
-
-
-def _disc(radius: float) -> np.ndarray:
-    r = max(1, round(radius))
-    y, x = np.mgrid[-r : r + 1, -r : r + 1]
-    return np.asarray(x * x + y * y <= r * r)
 
 
 def body_coordinates(mask: Tensor) -> Tensor:

@@ -264,25 +264,19 @@ def train(
     """
 
     def run(network: nn.Module, path: Path | None) -> TrainingResult:
-        optimizer, scheduler = _optimizer(network, recipe)
         return episodic_training_epoch(
             network,
             training_slices(recipe.subjects) if slices is None else slices,
-            optimizer,
-            recipe.steps * recipe.episodes_per_step,
+            num_episodes=total,
             n_way=recipe.n_way,
             k_shot=recipe.k_shot,
             n_query=recipe.n_query,
             episodes_per_step=recipe.episodes_per_step,
             all_classes=recipe.all_classes,
-            dice_weight=recipe.dice_weight,
-            scheduler=scheduler,
             augment=random_orientation if recipe.turned else None,
-            seed=seed,
-            checkpoint=path,
             checkpoint_every=50 * recipe.episodes_per_step,
-            progress=progress,
             on_step=on_step,
+            **_options(network, recipe, seed, path, progress),
         )
 
     path = checkpoint(recipe, seed) if cached else None
@@ -326,20 +320,14 @@ def train_pixels(
             return PixelClassifier(_encoder(recipe, seed), recipe.feat_dim, len(known.classes) + 1)
 
     def run(model: PixelClassifier, path: Path | None) -> TrainingResult:
-        optimizer, scheduler = _optimizer(model, recipe)
         return fit_pixel_classifier(
             model,
             known,
-            optimizer,
-            recipe.steps,
+            num_steps=recipe.steps,
             batch_size=recipe.slices_per_step,
-            dice_weight=recipe.dice_weight,
-            scheduler=scheduler,
-            seed=seed,
-            checkpoint=path,
             checkpoint_every=50,
-            progress=progress,
             on_step=on_step,
+            **_options(model, recipe, seed, path, progress),
         )
 
     path = checkpoint(recipe, seed, "pixels") if cached else None
@@ -376,21 +364,16 @@ def train_superpixels(
 
     def run(network: nn.Module, path: Path | None) -> TrainingResult:
         known = training_slices(recipe.subjects) if slices is None else slices
-        optimizer, scheduler = _optimizer(network, recipe)
+        drawn = superpixel_episodes(
+            known.images, n_query=recipe.n_query, episodes=recipe.episodes_per_step, seed=seed
+        )
         return episodic_training_epoch(
             network,
-            superpixel_episodes(
-                known.images, n_query=recipe.n_query, episodes=recipe.episodes_per_step, seed=seed
-            ),
-            optimizer,
-            recipe.steps * recipe.episodes_per_step,
-            dice_weight=recipe.dice_weight,
-            scheduler=scheduler,
-            seed=seed,
-            checkpoint=path,
+            drawn,
+            num_episodes=total,
             checkpoint_every=50 * recipe.episodes_per_step,
-            progress=progress,
             on_step=on_step,
+            **_options(network, recipe, seed, path, progress),
         )
 
     path = checkpoint(recipe, seed, "superpixels") if cached else None
@@ -490,14 +473,18 @@ def _encoder(recipe: Recipe, seed: int) -> UNetEncoder:
         )
 
 
-def _optimizer(
-    network: nn.Module, recipe: Recipe
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+def _options(
+    network: nn.Module, recipe: Recipe, seed: int, path: Path | None, progress: bool
+) -> dict[str, Any]:
+    """Give what all trainings have in common."""
     optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.learning_rate, total_steps=max(recipe.steps, 1)
     )
-    return optimizer, scheduler
+    return {
+        "optimizer": optimizer, "scheduler": scheduler, "dice_weight": recipe.dice_weight,
+        "seed": seed, "checkpoint": path, "progress": progress,
+    }  # fmt: skip
 
 
 def _kept(

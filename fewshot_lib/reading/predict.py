@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import html
 import json
-import re
 import string
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from importlib import resources
 from itertools import pairwise
 from typing import Any
 
 from fewshot_lib.checker import language as speech
 from fewshot_lib.checker import progress
-from fewshot_lib.checker.frontend import LOOK, choose_form, emit, emit_live
-from fewshot_lib.checker.markup import NEUTRAL, badge, inline, plain
+from fewshot_lib.checker.frontend import LOOK, choose_form, emit
+from fewshot_lib.checker.markup import NEUTRAL, badge, inline
+from fewshot_lib.reading.asking import FRAME, Shelf, framed, option_button, put, typed
 from fewshot_lib.reading.expression import BadExpression, evaluate
-from fewshot_lib.reading.question import _FRAME, _soon
 
 _ = speech.words("reading")
 
@@ -90,33 +86,8 @@ class Prediction:
         return numbers.format(count=len(self.x), low=f"{self.low:g}", high=f"{self.high:g}")
 
 
-def read_predictions(text: str, word: str) -> dict[str, Prediction]:
-    """Read a prediction file and hold it to the rules.
-
-    Arguments:
-        text: TOML, with ``[[prediction]]`` tables.
-        word: of the notebook, the first part of every id.
-
-    Raises:
-        BadPrediction: says which prediction, and what is wrong with it.
-    """
-    try:
-        tables = tomllib.loads(text).get("prediction", [])
-    except tomllib.TOMLDecodeError as error:
-        raise BadPrediction(f"predictions/{word}.toml: {error}") from None
-    found: dict[str, Prediction] = {}
-    for table in tables:
-        one = _read_one(dict(table), word)
-        if one.id in found:
-            raise BadPrediction(f"{one.id}: there are two of this name")
-        found[one.id] = one
-    return found
-
-
-def _read_one(table: dict[str, Any], word: str) -> Prediction:
-    name, kind = f"{word}.{table.pop('id', '')}", table.pop("kind", "")
-    if not re.fullmatch(r"[a-z_]+\.[a-z][a-z0-9-]*", name):
-        raise BadPrediction(f"{name}: an id is lower-case letters, digits and hyphens")
+def _read_one(table: dict[str, Any], name: str) -> Prediction:
+    kind = table.pop("kind", "")
     if kind not in KEYS:
         raise BadPrediction(f"{name}: kind must be one of {', '.join(KEYS)}, got {kind!r}")
     if set(table) != KEYS[kind] | {"text"}:
@@ -134,62 +105,13 @@ def _read_one(table: dict[str, Any], word: str) -> Prediction:
     return Prediction(name, kind, **table)
 
 
-@cache
-def words() -> tuple[str, ...]:
-    """Give the words of the notebooks that ask for predictions."""
-    folder = resources.files("fewshot_lib.reading") / "predictions"
-    return tuple(
-        sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml"))
-    )
+def _translated(asked: Prediction, say: Callable[[str], str]) -> Prediction:
+    options = tuple(say(option) for option in asked.options)
+    return replace(asked, text=say(asked.text), options=options, kept=asked.options)
 
 
-def predictions(word: str) -> Mapping[str, Prediction]:
-    """Give the predictions of one notebook by id, in the reader's language.
-
-    Raises:
-        NoSuchPrediction: the notebook has none.
-    """
-    return _predictions_in(word, speech.language())
-
-
-@cache
-def _predictions_in(word: str, spoken: str) -> Mapping[str, Prediction]:
-    known = speech.catalogue(spoken, "predictions")
-
-    def say(text: str) -> str:
-        return known.get(text, text)
-
-    return {
-        name: replace(
-            asked,
-            text=say(asked.text),
-            options=tuple(say(option) for option in asked.options),
-            kept=asked.options,
-        )
-        for name, asked in _predictions(word).items()
-    }
-
-
-@cache
-def _predictions(word: str) -> Mapping[str, Prediction]:
-    if word not in words():
-        raise NoSuchPrediction(
-            f"no predictions for {word!r}; there are some for {', '.join(words())}"
-        )
-    file = resources.files("fewshot_lib.reading") / "predictions" / f"{word}.toml"
-    return read_predictions(file.read_text(encoding="utf-8"), word)
-
-
-def find(name: str) -> Prediction:
-    """Give a prediction by its id.
-
-    Raises:
-        NoSuchPrediction: there is none; lists those of the notebook.
-    """
-    known = predictions(name.partition(".")[0])
-    if name not in known:
-        raise NoSuchPrediction(f"no prediction {name!r}; there are {', '.join(known)}")
-    return known[name]
+_shelf = Shelf("prediction", _read_one, _translated, BadPrediction, NoSuchPrediction)
+read_predictions, words, predictions, find = _shelf.read, _shelf.words, _shelf.of, _shelf.find
 
 
 def understand(asked: Prediction, entered: str | float | Sequence[float]) -> Given:
@@ -345,7 +267,7 @@ def as_html(asked: Prediction) -> str:
         "and then this one; or run in any cell {how}"
     ).format(wanted=html.escape(asked.wanted), how=how)
     return (
-        f'<div class="fewshot-predict" style="{_FRAME}"><b>{_("Your prediction.")}</b> '
+        f'<div class="fewshot-predict" style="{FRAME}"><b>{_("Your prediction.")}</b> '
         f'{inline(asked.text)}<div style="margin:.3em 0 .3em 1.6em">{rows}</div>'
         f'<div style="font-size:90%">{enter}</div></div>'
     )
@@ -380,11 +302,7 @@ def as_widget(asked: Prediction) -> Any:
     skip = widgets.Button(description=_("Skip"), tooltip=_("Go on without a prediction"))
     skip.on_click(lambda button: enter(None))
     controls, buttons = make(asked, earlier, enter)
-    box = widgets.VBox([head, *controls, widgets.HBox([*buttons, skip]), said])
-    box.layout.border_left = "4px solid #4c5f7a"
-    box.layout.padding = "0.3em 1em"
-    box.layout.max_width = "54em"
-    return box
+    return framed([head, *controls, widgets.HBox([*buttons, skip]), said])
 
 
 Enter = Callable[[Any], None]
@@ -392,35 +310,17 @@ Controls = tuple[list[Any], list[Any]]  # the controls, and the buttons in a row
 
 
 def _choice(asked: Prediction, earlier: Given | None, enter: Enter) -> Controls:
-    import ipywidgets as widgets
+    def press(_: Any, option: str) -> None:
+        enter(option)
 
-    buttons = []
-    for label, option in zip(_labelled(asked), asked.options, strict=True):
-        button = widgets.Button(description=plain(label))
-        button.layout.width, button.layout.height = "auto", "auto"
-        button.add_class("fewshot-option")
-        button.on_click(lambda _, chosen=option: enter(chosen))
-        buttons.append(button)
-    return buttons, []
+    rows = zip(_labelled(asked), asked.options, strict=True)
+    return [option_button(said, option, press) for said, option in rows], []
 
 
 def _number(asked: Prediction, earlier: Given | None, enter: Enter) -> Controls:
-    import ipywidgets as widgets
-
-    field = widgets.Text(description=_("Your prediction"), placeholder=asked.wanted)
-    field.style.description_width = "initial"
-    field.layout.width = "24em"
+    field, submit = typed(_("Your prediction"), asked.wanted, "24em", enter)
     if isinstance(earlier, float | int):
         field.value = f"{earlier:g}"
-
-    def submit(*_: Any) -> None:
-        _soon(lambda: enter(field.value))
-
-    def heard(_: Any, content: Any, __: Any) -> None:
-        if content.get("event") == "submit":  # Enter was pressed
-            submit()
-
-    field.on_msg(heard)
     button = _record_button()
     button.on_click(submit)
     return [field], [button]
@@ -491,14 +391,5 @@ def predict(
             said = str(error)
         emit({"text/plain": said, "text/html": _said_html(said)})
         return
-    chosen = choose_form(form)
-    data = {"text/plain": as_text(asked)}
-    if chosen != "text":
-        data["text/html"] = as_html(asked)
-    if chosen == "live":
-        sentence = _("Prediction {id}: run this cell to make it; its text is below.").format(
-            id=asked.id
-        )
-        emit_live(as_widget(asked), f"prediction.{asked.id}", sentence, data, {})
-    else:
-        emit(data)
+    sentence = _("Prediction {id}: run this cell to make it; its text is below.").format(id=name)
+    put(asked, form, (as_text, as_html, as_widget), f"prediction.{name}", sentence)

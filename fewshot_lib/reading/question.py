@@ -8,23 +8,22 @@ when the reader has answered.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import html
 import random
 import re
 import string
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib import resources
 from typing import Any
 
 from fewshot_lib.checker import language as speech
 from fewshot_lib.checker import progress
-from fewshot_lib.checker.frontend import LOOK, choose_form, emit, emit_live
+from fewshot_lib.checker.frontend import LOOK, emit
 from fewshot_lib.checker.markup import NEUTRAL, RIGHT, WRONG, badge, inline, plain
+from fewshot_lib.reading.asking import FRAME, Shelf, framed, option_button, put, typed
 from fewshot_lib.reading.expression import BadExpression, evaluate, rounding
 
 _ = speech.words("reading")
@@ -32,8 +31,6 @@ _ = speech.words("reading")
 KINDS = ("single", "multiple", "number", "expression")
 #: After so many misses the hint is given.
 MISSES_BEFORE_HINT = 2
-#: Seconds to wait for what the front end has still to send of a typed answer.
-LAST_KEYS = 0.25
 _MISSES: dict[str, int] = {}
 
 
@@ -102,37 +99,10 @@ class Reply:
     counts: bool = True
 
 
-def read_questions(text: str, word: str) -> dict[str, Question]:
-    """Read a question file and hold it to the rules.
-
-    Arguments:
-        text: TOML, with ``[[question]]`` tables.
-        word: of the notebook, the first part of every id.
-
-    Raises:
-        BadQuestion: says which question, and what it lacks.
-    """
-    try:
-        tables = tomllib.loads(text).get("question", [])
-    except tomllib.TOMLDecodeError as error:
-        raise BadQuestion(f"questions/{word}.toml: {error}") from None
-    found: dict[str, Question] = {}
-    for table in tables:
-        question_ = _read_one(dict(table), word)
-        if question_.id in found:
-            raise BadQuestion(f"{question_.id}: there are two of this name")
-        found[question_.id] = question_
-    return found
-
-
-def _read_one(table: dict[str, Any], word: str) -> Question:
-    name = f"{word}.{table.pop('id', '')}"
-
+def _read_one(table: dict[str, Any], name: str) -> Question:
     def refuse(reason: str) -> BadQuestion:
         return BadQuestion(f"{name}: {reason}")
 
-    if not re.fullmatch(r"[a-z_]+\.[a-z][a-z0-9-]*", name):
-        raise refuse("an id is lower-case letters, digits and hyphens")
     kind = table.pop("kind", "")
     if kind not in KINDS:
         raise refuse(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
@@ -192,13 +162,21 @@ def _line(text: str) -> str:
     return " ".join(str(text).split())
 
 
-@cache
-def words() -> tuple[str, ...]:
-    """Give the words of the notebooks that have questions."""
-    folder = resources.files("fewshot_lib.reading") / "questions"
-    return tuple(
-        sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml"))
+def _translated(asked: Question, say: Callable[[str], str]) -> Question:
+    return replace(
+        asked,
+        text=say(asked.text),
+        hint=say(asked.hint),
+        options=tuple(
+            replace(one, text=say(one.text), reply=say(one.reply)) for one in asked.options
+        ),
+        reply=say(asked.reply),
+        wrong=tuple((value, say(reply)) for value, reply in asked.wrong),
     )
+
+
+_shelf = Shelf("question", _read_one, _translated, BadQuestion, NoSuchQuestion)
+read_questions, words, questions, find = _shelf.read, _shelf.words, _shelf.of, _shelf.find
 
 
 def place(word: str) -> tuple[int, str]:
@@ -209,62 +187,10 @@ def place(word: str) -> tuple[int, str]:
 
 @cache
 def _place(word: str) -> tuple[int, str]:
-    file = resources.files("fewshot_lib.reading") / "questions" / f"{word}.toml"
-    head = tomllib.loads(file.read_text(encoding="utf-8"))
+    head = tomllib.loads(_shelf.file(word).read_text(encoding="utf-8"))
     if not isinstance(head.get("number"), int) or not isinstance(head.get("title"), str):
         raise BadQuestion(f"questions/{word}.toml must begin with number and title of the notebook")
     return head["number"], head["title"]
-
-
-def questions(word: str) -> Mapping[str, Question]:
-    """Give the questions of one notebook by id, in the reader's language.
-
-    Raises:
-        NoSuchQuestion: the notebook has none.
-    """
-    return _questions_in(word, speech.language())
-
-
-@cache
-def _questions_in(word: str, spoken: str) -> Mapping[str, Question]:
-    known = speech.catalogue(spoken, "questions")
-
-    def say(text: str) -> str:
-        return known.get(text, text)
-
-    return {
-        name: replace(
-            asked,
-            text=say(asked.text),
-            hint=say(asked.hint),
-            options=tuple(
-                replace(one, text=say(one.text), reply=say(one.reply)) for one in asked.options
-            ),
-            reply=say(asked.reply),
-            wrong=tuple((value, say(reply)) for value, reply in asked.wrong),
-        )
-        for name, asked in _questions(word).items()
-    }
-
-
-@cache
-def _questions(word: str) -> Mapping[str, Question]:
-    if word not in words():
-        raise NoSuchQuestion(f"no questions for {word!r}; there are some for {', '.join(words())}")
-    file = resources.files("fewshot_lib.reading") / "questions" / f"{word}.toml"
-    return read_questions(file.read_text(encoding="utf-8"), word)
-
-
-def find(name: str) -> Question:
-    """Give a question by its id.
-
-    Raises:
-        NoSuchQuestion: there is none; lists those of the notebook.
-    """
-    known = questions(name.partition(".")[0])
-    if name not in known:
-        raise NoSuchQuestion(f"no question {name!r}; there are {', '.join(known)}")
-    return known[name]
 
 
 def judge(asked: Question, given: str | float | Sequence[str]) -> Reply:
@@ -434,13 +360,10 @@ def as_html(asked: Question) -> str:
         "or run in any cell {how}"
     )
     return (
-        f'<div class="fewshot-question" style="{_FRAME}"><b>{_("Question.")}</b> '
+        f'<div class="fewshot-question" style="{FRAME}"><b>{_("Question.")}</b> '
         f"{inline(asked.text)}{choices}"
         f'<div style="font-size:90%">{" ".join([*notes, run.format(how=how)])}</div></div>'
     )
-
-
-_FRAME = "border-left:4px solid #4c5f7a;padding:.3em 1em;max-width:52em;line-height:1.45"
 
 
 def _reply_html(reply: Reply) -> str:
@@ -472,11 +395,7 @@ def as_widget(asked: Question) -> Any:
             + _("You answered this correctly on {day}.").format(day=earlier.passed[:10])
             + "</div>"
         )
-    box = widgets.VBox([head, *form.controls(), form.reply])
-    box.layout.border_left = "4px solid #4c5f7a"
-    box.layout.padding = "0.3em 1em"
-    box.layout.max_width = "54em"
-    return box
+    return framed([head, *form.controls(), form.reply])
 
 
 class _Form:
@@ -512,12 +431,10 @@ class _Form:
         self.judged, self.reply.value = None, ""
 
     def _one_of(self) -> list[Any]:
-        for letter, option in self.asked.labelled:
-            button = self.widgets.Button(description=f"{letter}. {plain(option.text)}")
-            button.layout.width, button.layout.height = "auto", "auto"
-            button.add_class("fewshot-option")
-            button.on_click(lambda pressed, chosen=letter: self._press(pressed, chosen))
-            self.buttons.append(button)
+        self.buttons = [
+            option_button(f"{letter}. {option.text}", letter, self._press)
+            for letter, option in self.asked.labelled
+        ]
         return self.buttons
 
     def _press(self, pressed: Any, letter: str) -> None:
@@ -550,35 +467,14 @@ class _Form:
         what = _("a number, or a formula for it")
         if names:
             what = _("a formula in {names}").format(names=names)
-        field = self.widgets.Text(description=_("Your answer"), placeholder=what)
-        field.style.description_width = "initial"
-        field.layout.width = "28em"
+        field, submit = typed(_("Your answer"), what, "28em", self.say)
         field.observe(self.forget, "value")
-
-        def submit(*_: Any) -> None:
-            _soon(lambda: self.say(field.value))
-
-        def heard(_: Any, content: Any, __: Any) -> None:
-            if content.get("event") == "submit":  # Enter was pressed
-                submit()
-
-        field.on_msg(heard)
         button = self._check()
         button.on_click(submit)
         return [self.widgets.HBox([field, button])]
 
     def _check(self) -> Any:
         return self.widgets.Button(description=_("Check"), tooltip=_("Check the answer"))
-
-
-def _soon(act: Callable[[], Any]) -> None:
-    """Act when the last keys have come: Enter overtakes the letters typed just before it."""
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        act()
-    else:
-        loop.call_later(LAST_KEYS, act)
 
 
 def question(name: str, form: str | None = None) -> None:
@@ -602,17 +498,8 @@ def question(name: str, form: str | None = None) -> None:
     ...
     """
     asked = find(name)
-    chosen = choose_form(form)
-    data = {"text/plain": as_text(asked)}
-    if chosen != "text":
-        data["text/html"] = as_html(asked)
-    if chosen == "live":
-        sentence = _("Question {id}: run this cell to answer it; its text is below.").format(
-            id=asked.id
-        )
-        emit_live(as_widget(asked), asked.id, sentence, data, {})
-    else:
-        emit(data)
+    sentence = _("Question {id}: run this cell to answer it; its text is below.").format(id=name)
+    put(asked, form, (as_text, as_html, as_widget), name, sentence)
 
 
 def answer(name: str, given: str | float | Sequence[str]) -> None:

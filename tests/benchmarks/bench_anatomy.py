@@ -23,19 +23,15 @@ SUBJECTS, SLICES, REPEATS = 10, 12, 7
 
 
 @pytest.mark.bench
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("alignment", [0.0, 1.0])
 def test_slices_are_made_fast_enough_to_draw_subjects_while_training(bench, alignment):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        make_volumes(1, size=96, alignment=alignment)
-        rates = []
-        for repeat in range(REPEATS):
-            start = time.process_time()
-            make_volumes(SUBJECTS, n_slices=SLICES, size=96, alignment=alignment, seed=repeat)
-            rates.append(SUBJECTS * SLICES / (time.process_time() - start))
-    finally:
-        torch.set_num_threads(threads)
+    make_volumes(1, size=96, alignment=alignment)
+    rates = []
+    for repeat in range(REPEATS):
+        start = time.process_time()
+        make_volumes(SUBJECTS, n_slices=SLICES, size=96, alignment=alignment, seed=repeat)
+        rates.append(SUBJECTS * SLICES / (time.process_time() - start))
     bench(
         f"96×96 slices a second, one core, alignment {alignment:g}",
         statistics.median(rates),

@@ -6,7 +6,7 @@ pixels on the same tasks: four divisions of the digits × three training seeds, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -26,15 +26,6 @@ RECIPES = {
     "longer": (600, 1e-3),
     "faster": (150, 3e-3),
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Compute 8×8 images with one thread: a second one costs more than it computes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def material(images: Tensor, labels: Tensor, kind: str) -> tuple[Tensor, Tensor, dict[str, int]]:
@@ -80,6 +71,7 @@ def gains(kind: str, num_episodes: int, learning_rate: float) -> dict[str, list[
 
 
 @pytest.mark.bench
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_embeddings_of_few_and_of_many_classes_against_raw_pixels(

@@ -7,7 +7,7 @@ Three trainings per number of classes, each with base letters, first weights and
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -22,15 +22,6 @@ from fewshot_lib.training import fit_encoder
 SEEDS = range(3)
 NUM_CLASSES = (5, 10, 40, 100, 400)
 MOST_SECONDS = 30.0  # of processor time, one thread: on a quiet machine as long by the clock
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Compute small images with one thread: a second one costs more than it computes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def encoder_of(n: int, seed: int) -> tuple[nn.Module, float]:
@@ -57,6 +48,7 @@ def accuracy(embeddings: Tensor, labels: Tensor, seed: int) -> float:
 
 
 @pytest.mark.bench
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.timeout(1200)
 def test_accuracy_on_novel_letters_grows_with_the_number_of_base_classes(
     bench: Callable[..., None],

@@ -96,15 +96,6 @@ def shares(
     return sorted(own / whole for whole, own in pairs), sorted(whole for whole, _ in pairs)
 
 
-@pytest.fixture
-def one_thread():
-    """Compute on one core for the time of a benchmark."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_the_head_costs_little_beside_the_encoder(bench, one_thread):
     torch.manual_seed(0)
     encoder = UNetEncoder()

@@ -14,11 +14,12 @@ import json
 import operator
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
@@ -65,6 +66,15 @@ def bench(request: pytest.FixtureRequest) -> Callable[..., None]:
         print(f"\n  {what}: {value:.4g} {unit} {goal and f'(goal {goal})'}", flush=True)
 
     return record
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Compute with one thread: on small images a second one costs more than it computes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -134,114 +134,106 @@ def table(folder: Path) -> None:
     (folder / "labels.json").write_text(json.dumps(numbers))
 
 
-# --- layouts: each gives per person what a command names, (image, mask)
+# --- layouts: each writes one person, and gives what a command names, (image, mask)
 
 Written = list[tuple[Path, Path]]
+Layout = Callable[[Path, Sequence[Person]], Written]
 
 
-def as_pairs(folder: Path, people: Sequence[Person]) -> Written:
+def layout(finish: Callable[[Path], None] | None = table) -> Callable[..., Layout]:
+    """Make a layout of what writes one person; `finish` writes what the folder has once."""
+
+    def make(one: Callable[[Path, Person], tuple[Path, Path]]) -> Layout:
+        def write(folder: Path, people: Sequence[Person]) -> Written:
+            written = [one(folder, person_) for person_ in people]
+            if finish is not None:
+                finish(folder)
+            return written
+
+        return write
+
+    return make
+
+
+@layout()
+def as_pairs(folder: Path, p: Person) -> tuple[Path, Path]:
     """Write this course's pairs."""
-    found = [
-        (
-            nifti(folder / f"{p.name}_image.nii.gz", p.grey, p),
-            nifti(folder / f"{p.name}_mask.nii.gz", p.labels, p),
-        )
-        for p in people
-    ]
-    table(folder)
-    return found
+    image = nifti(folder / f"{p.name}_image.nii.gz", p.grey, p)
+    return image, nifti(folder / f"{p.name}_mask.nii.gz", p.labels, p)
 
 
-def as_dicom_and_seg(folder: Path, people: Sequence[Person]) -> Written:
+@layout()
+def as_dicom_and_seg(folder: Path, p: Person) -> tuple[Path, Path]:
     """Write a DICOM series and a DICOM segmentation per person."""
-    found = []
-    for p in people:
-        images = series(folder / p.name / "image", p)
-        found.append((images, seg(folder / p.name / "mask.dcm", images, p.labels)))
-    table(folder)
-    return found
+    images = series(folder / p.name / "image", p)
+    return images, seg(folder / p.name / "mask.dcm", images, p.labels)
 
 
-def as_dicom_and_contours(folder: Path, people: Sequence[Person]) -> Written:
+@layout()
+def as_dicom_and_contours(folder: Path, p: Person) -> tuple[Path, Path]:
     """Write a DICOM series and the contours of radiotherapy per person."""
-    found = []
-    for p in people:
-        images = series(folder / p.name / "image", p)
-        found.append((images, rtstruct(folder / p.name / "mask.dcm", p.labels, p)))
-    table(folder)
-    return found
+    images = series(folder / p.name / "image", p)
+    return images, rtstruct(folder / p.name / "mask.dcm", p.labels, p)
 
 
-def as_slicer_saves(folder: Path, people: Sequence[Person]) -> Written:
+@layout()
+def as_slicer_saves(folder: Path, p: Person) -> tuple[Path, Path]:
     """Write MetaImage, and a segmentation cut to its labels, as 3D Slicer saves it."""
-    found = []
-    for p in people:
-        image = itk(folder / f"{p.name}_image.mha", p.grey, p)
-        low, high = (f(np.nonzero(p.labels), 1) for f in (np.min, np.max))
-        cut = p.labels[tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))]
-        first = tuple(int(n) for n in low[::-1])
-        found.append((image, itk(folder / f"{p.name}_mask.seg.nrrd", cut, p, first)))
-    table(folder)
-    return found
+    image = itk(folder / f"{p.name}_image.mha", p.grey, p)
+    low, high = (f(np.nonzero(p.labels), 1) for f in (np.min, np.max))
+    cut = p.labels[tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))]
+    first = tuple(int(n) for n in low[::-1])
+    return image, itk(folder / f"{p.name}_mask.seg.nrrd", cut, p, first)
 
 
-def as_nnunet(folder: Path, people: Sequence[Person]) -> Written:
-    """Write nnU-Net's folders, in NRRD, with dataset.json."""
-    found = [
-        (
-            itk(folder / "imagesTr" / f"case_{p.name}_0000.nrrd", p.grey, p),
-            itk(folder / "labelsTr" / f"case_{p.name}.nrrd", p.labels, p),
-        )
-        for p in people
-    ]
+def _dataset(folder: Path) -> None:
+    """Write nnU-Net's dataset.json."""
     names = {"background": 0} | {organ: n for n, organ in enumerate(ORGANS, 1)}
     (folder / "dataset.json").write_text(json.dumps({"labels": names, "file_ending": ".nrrd"}))
-    return found
 
 
-def as_bids(folder: Path, people: Sequence[Person]) -> Written:
+@layout(_dataset)
+def as_nnunet(folder: Path, p: Person) -> tuple[Path, Path]:
+    """Write nnU-Net's folders, in NRRD."""
+    image = itk(folder / "imagesTr" / f"case_{p.name}_0000.nrrd", p.grey, p)
+    return image, itk(folder / "labelsTr" / f"case_{p.name}.nrrd", p.labels, p)
+
+
+@layout(None)
+def as_bids(folder: Path, p: Person) -> tuple[Path, Path]:
     """Write a BIDS tree, the masks under derivatives, each with its table."""
-    found = []
-    for p in people:
-        derived = folder / "derivatives" / "manual" / f"sub-{p.name}" / "anat"
-        mask = nifti(derived / f"sub-{p.name}_dseg.nii.gz", p.labels, p)
-        rows = "".join(f"{n}\t{organ}\n" for n, organ in enumerate(ORGANS, 1))
-        (derived / f"sub-{p.name}_dseg.tsv").write_text(f"index\tname\n{rows}")
-        image = folder / f"sub-{p.name}" / "anat" / f"sub-{p.name}_T2w.nii.gz"
-        found.append((nifti(image, p.grey, p), mask))
-    return found
+    derived = folder / "derivatives" / "manual" / f"sub-{p.name}" / "anat"
+    mask = nifti(derived / f"sub-{p.name}_dseg.nii.gz", p.labels, p)
+    rows = "".join(f"{n}\t{organ}\n" for n, organ in enumerate(ORGANS, 1))
+    (derived / f"sub-{p.name}_dseg.tsv").write_text(f"index\tname\n{rows}")
+    image = folder / f"sub-{p.name}" / "anat" / f"sub-{p.name}_T2w.nii.gz"
+    return nifti(image, p.grey, p), mask
 
 
-def as_chaos(folder: Path, people: Sequence[Person]) -> Written:
+@layout(None)
+def as_chaos(folder: Path, p: Person) -> tuple[Path, Path]:
     """Write CHAOS's MR: DICOM beside grey levels in PNG."""
     from PIL import Image
 
-    grey = np.array([0, 63, 252, 126, 189], np.uint8)
-    found = []
-    for p in people:
-        images = series(folder / p.name[1:] / "T2SPIR" / "DICOM_anon", p)
-        ground = images.parent / "Ground"
-        ground.mkdir()
-        for i, marks in enumerate(p.labels):
-            name = f"IM{(7 * i) % len(p.labels):04d}.png"
-            Image.fromarray(grey[marks]).save(ground / name)
-        found.append((images, ground))
-    return found
+    images = series(folder / p.name[1:] / "T2SPIR" / "DICOM_anon", p)
+    ground = images.parent / "Ground"
+    ground.mkdir()
+    for i, marks in enumerate(np.array([0, 63, 252, 126, 189], np.uint8)[p.labels]):
+        Image.fromarray(marks).save(ground / f"IM{(7 * i) % len(p.labels):04d}.png")
+    return images, ground
 
 
-def as_totalsegmentator(folder: Path, people: Sequence[Person]) -> Written:
+@layout(None)
+def as_totalsegmentator(folder: Path, p: Person) -> tuple[Path, Path]:
     """Write a mask per organ; a command gets the folder of masks."""
-    found = []
-    for p in people:
-        masks = folder / p.name / "segmentations"
-        for number, organ in enumerate(ORGANS, 1):
-            nifti(masks / f"{organ}.nii.gz", (p.labels == number).astype(np.uint8), p)
-        image = "ct" if p.modality == "CT" else "mri"
-        found.append((nifti(folder / p.name / f"{image}.nii.gz", p.grey, p), masks))
-    return found
+    masks = folder / p.name / "segmentations"
+    for number, organ in enumerate(ORGANS, 1):
+        nifti(masks / f"{organ}.nii.gz", (p.labels == number).astype(np.uint8), p)
+    image = "ct" if p.modality == "CT" else "mri"
+    return nifti(folder / p.name / f"{image}.nii.gz", p.grey, p), masks
 
 
-KEPT: dict[str, tuple[Callable[[Path, Sequence[Person]], Written], str]] = {
+KEPT: dict[str, tuple[Layout, str]] = {
     "DICOM and SEG": (as_dicom_and_seg, "CT"),
     "DICOM and RTSTRUCT": (as_dicom_and_contours, "CT"),
     "MetaImage and seg.nrrd": (as_slicer_saves, "CT"),

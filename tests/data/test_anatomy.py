@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -16,6 +17,16 @@ from fewshot_lib.data.anatomy import make_subject, make_volumes, render
 from fewshot_lib.data.scanner import LOOKS, PRESETS, TISSUES, Scanner, find_scanner
 from fewshot_lib.episodes import Volume
 from fewshot_lib.evaluation import volume_dice
+
+
+@cache
+def _twenty(alignment: float) -> tuple[Volume, ...]:
+    return tuple(make_volumes(20, alignment=alignment))
+
+
+def drawn(n: int, alignment: float) -> list[Volume]:
+    """Give the first subjects as they come by default; drawn once, as most tests look at them."""
+    return list(_twenty(alignment)[:n])
 
 
 def mean_place(volumes: list[Volume], organ: str) -> tuple[float, float, float]:
@@ -72,7 +83,7 @@ def test_base_and_novel_organs_are_disjoint_and_named() -> None:
 
 @pytest.mark.parametrize("alignment", [0.0, 1.0])
 def test_every_organ_is_shown_large_enough_by_most_subjects(alignment: float) -> None:
-    volumes = make_volumes(12, alignment=alignment)
+    volumes = drawn(12, alignment)
     for organ in (*anatomy.BASE_ORGANS, *anatomy.NOVEL_ORGANS):
         shown = [int((v.mask(organ).sum((1, 2)) >= 12).sum()) for v in volumes]
         assert sum(n >= 1 for n in shown) >= 10, (organ, shown)
@@ -151,7 +162,7 @@ def test_aligned_organs_lie_where_anatomy_has_them() -> None:
 
 
 def test_the_liver_is_the_largest_organ_and_the_spinal_canal_lies_in_the_spine() -> None:
-    volumes = make_volumes(6, alignment=1.0)
+    volumes = drawn(6, 1.0)
     sizes = {
         organ: sum(int(v.mask(organ).sum()) for v in volumes)
         for organ in (*anatomy.NOVEL_ORGANS, "pancreas", "gallbladder", "heart", "urinary_bladder")
@@ -192,7 +203,7 @@ def test_kidneys_are_two_and_splitting_them_changes_nothing_else() -> None:
 def test_alignment_decides_whether_copying_a_mask_works() -> None:
     scores = {}
     for alignment in (0.0, 0.5, 1.0):
-        volumes = make_volumes(16, alignment=alignment)
+        volumes = drawn(16, alignment)
         scores[alignment] = [copied_dice(volumes, organ) for organ in anatomy.NOVEL_ORGANS]
     means = [float(np.mean(scores[a])) for a in (0.0, 0.5, 1.0)]
     assert means[0] < 0.2 < 0.5 < means[2]
@@ -202,7 +213,7 @@ def test_alignment_decides_whether_copying_a_mask_works() -> None:
 
 def test_at_alignment_0_organs_move_by_a_large_part_of_the_body_and_at_1_hardly() -> None:
     for alignment, low, high in ((0.0, 0.12, 1.0), (1.0, 0.0, 0.06)):
-        volumes = make_volumes(20, alignment=alignment)
+        volumes = drawn(20, alignment)
         for organ in ("spleen", "stomach", "pancreas"):
             centres = torch.stack([v.mask(organ).nonzero().float().mean(0) for v in volumes])
             spread = centres[:, 2].std() / volumes[0].labels.shape[2]
@@ -325,7 +336,7 @@ def test_a_texture_is_as_wide_in_millimetres_whatever_the_pixel() -> None:
 
 def test_brightness_alone_does_not_tell_organs_apart() -> None:
     """A threshold between an organ's mean and the rest's, the raw-intensity prototype, fails."""
-    volumes = make_volumes(12, alignment=0.0)
+    volumes = drawn(12, 0.0)
     for organ in anatomy.NOVEL_ORGANS:
         scores = []
         for support, query in pairwise(volumes):

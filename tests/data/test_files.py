@@ -58,19 +58,9 @@ def series(folder: Path, n: int = 4, **changes: object) -> Path:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        "a.nii",
-        "a.nii.gz",
-        "a.NII.GZ",
-        "a.Nii",
-        "a.hdr",
-        "a.img",
-        "a.HDR",
-        "a.mgz",
-        "a.MGZ",
-        "a.mgh",
-    ],
-)
+    ["a.nii", "a.nii.gz", "a.NII.GZ", "a.Nii", "a.hdr", "a.img", "a.HDR",
+     "a.mgz", "a.MGZ", "a.mgh"],
+)  # fmt: skip
 @pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
 def test_nifti_of_both_versions_pairs_and_mgh_are_the_same_volume(
     tmp_path: Path, name: str, kind: type
@@ -83,15 +73,8 @@ def test_nifti_of_both_versions_pairs_and_mgh_are_the_same_volume(
         image = nib.MGHImage(picture(), AFFINE)
     nib.save(image, tmp_path / name.lower())
     for path in list(tmp_path.glob("a.*")):  # both files of a pair
-        path.rename(
-            path.with_name(
-                path.name.upper().replace("A.", "a.")
-                if "HDR" in name
-                else name
-                if path.name == name.lower()
-                else path.name
-            )
-        )
+        partner = path.name.upper().replace("A.", "a.") if "HDR" in name else path.name
+        path.rename(path.with_name(name if path.name == name.lower() else partner))
     got, report = read(tmp_path / name)
     assert np.array_equal(got, truth(tmp_path))
     assert not report.remarks
@@ -339,19 +322,11 @@ def test_padding_far_below_all_else_is_air_and_hounsfield_units_stay(
 # --- DICOM attributes
 
 
-NUMERIC = [
-    "RescaleSlope",
-    "RescaleIntercept",
-    "NumberOfFrames",
-    "SliceThickness",
-    "PixelPaddingValue",
-    "SpacingBetweenSlices",
-    "InstanceNumber",
-    "WindowCenter",
-]
-
-
-@pytest.mark.parametrize("tag", NUMERIC)
+@pytest.mark.parametrize(
+    "tag",
+    ["RescaleSlope", "RescaleIntercept", "NumberOfFrames", "SliceThickness", "PixelPaddingValue",
+     "SpacingBetweenSlices", "InstanceNumber", "WindowCenter"],
+)  # fmt: skip
 def test_an_empty_number_is_as_absent(tmp_path: Path, tag: str) -> None:
     got, report = read(series(tmp_path / "s", **{tag: ""}))
     slope, intercept = (1 if tag == "RescaleSlope" else 2), (0 if "Inter" in tag else -1000)

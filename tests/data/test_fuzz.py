@@ -54,6 +54,11 @@ def read_nifti(raw: bytes) -> tuple[np.ndarray, tuple, Report] | None:
     return volume.images.numpy(), volume.spacing, report
 
 
+@cache
+def read_plain() -> tuple[np.ndarray, tuple, Report]:
+    return read_nifti(plain())  # type: ignore[return-value]
+
+
 def assert_is_a_sentence(message: str) -> None:
     assert 20 < len(message.strip()) < 900, message
     assert any(mark in message for mark in (";", ":", ",")), message
@@ -99,7 +104,7 @@ def test_a_nifti_header_is_read_right_told_or_refused(fields: list[tuple]) -> No
     if got is None:
         return
     images, spacing, report = got
-    wanted, size, _ = read_nifti(plain())  # type: ignore[misc]
+    wanted, size, _ = read_plain()
     same = images.shape == wanted.shape and np.array_equal(images, wanted) and spacing == size
     # these decide alone what the numbers mean, so nothing else in the header contradicts them
     decides = {"scl_slope", "scl_inter", "datatype", "bitpix", "xyzt_units"}
@@ -130,6 +135,7 @@ def slices() -> tuple[bytes, ...]:
     return tuple(found)
 
 
+@cache
 def mutated(raw: bytes, tag: str, how: str) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -95,8 +95,11 @@ def in_other_types(function: Callable[..., Any]) -> list[Variant]:
         print("so far so good", args[:1])
         return function(*args, **kwargs)
 
+    loading = [0.3]
+
     def slow(*args: Any, **kwargs: Any) -> Any:
-        time.sleep(0.02)
+        if loading:
+            time.sleep(loading.pop())
         return function(*args, **kwargs)
 
     return [
@@ -104,7 +107,7 @@ def in_other_types(function: Callable[..., Any]) -> list[Variant]:
         Variant("as Python lists", as_lists),
         Variant("in float64", in_double),
         Variant("with prints and warnings", noisy),
-        Variant("slowly", slow),
+        Variant("slow at first, as what loads a library", slow),
     ]
 
 

@@ -16,14 +16,13 @@ SAVED = [
     for part in ("notebooks", "exercises", "solutions")
     for p in sorted((ROOT / part).glob("*.ipynb"))
 ]
-#: The course, in order; what is not there yet may be linked, but nothing else that is missing.
+#: The course, in order.
 COURSE = (
     *("00_start_here", "01_labels", "02_episodes", "03_prototypes"),
     *("04_mixture", "04b_mixture_more", "05_segmentation", "05b_pooling"),
     *("06_training", "07_protocols", "08_transfer", "09_review"),
     "10_after_prototypes",
 )
-TO_COME = {name for name in COURSE if not (ROOT / "notebooks" / f"{name}.ipynb").exists()}
 PICTURES = ("image/png", "image/jpeg", "image/svg+xml")
 
 

@@ -65,8 +65,3 @@ def test_the_stated_minutes_of_a_lesson_are_the_estimate_to_a_tenth(path: Path) 
     stated = reader_minutes(opening(path))
     assert stated <= 90
     assert stated == pytest.approx(estimate(path), rel=0.1)
-
-
-def test_minutes_are_read_from_the_opening() -> None:
-    assert reader_minutes("# A\n\nReader: about 70 minutes, and 90 more.  \nMachine: 5 s.") == 70
-    assert [hours(60), hours(100), hours(690)] == ["1", "1.5", "11.5"]

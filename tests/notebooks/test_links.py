@@ -13,7 +13,6 @@ from saved import (
     LESSONS,
     ROOT,
     SAVED,
-    TO_COME,
     code_cells,
     label,
     number_of,
@@ -41,14 +40,12 @@ def links(text: str) -> Iterator[str]:
 
 
 def lost(path: Path, text: str) -> list[str]:
-    """List the links of a text that lead nowhere, now and when the course is whole."""
-    dead = [target for target in links(text) if not (path.parent / target).exists()]
-    to_come = {ROOT / "notebooks" / f"{name}.ipynb" for name in TO_COME}
-    return [target for target in dead if (path.parent / target).resolve() not in to_come]
+    """List the links of a text that lead nowhere."""
+    return [target for target in links(text) if not (path.parent / target).exists()]
 
 
-def test_every_lesson_is_one_of_the_course() -> None:
-    assert {path.stem for path in LESSONS} <= set(COURSE)
+def test_the_lessons_are_those_of_the_course() -> None:
+    assert tuple(path.stem for path in LESSONS) == COURSE
 
 
 @pytest.mark.parametrize("path", SAVED, ids=label)
@@ -63,9 +60,8 @@ def test_every_relative_link_of_a_text_arrives(path: Path) -> None:
 
 @pytest.mark.parametrize("path", LESSONS, ids=label)
 def test_a_lesson_leads_to_the_one_before_and_the_one_after(path: Path) -> None:
-    there = [name for name in COURSE if name not in TO_COME or name == path.stem]
-    here = there.index(path.stem)
-    before, after = there[:here][-1:], there[here + 1 :][:1]
+    here = COURSE.index(path.stem)
+    before, after = COURSE[:here][-1:], COURSE[here + 1 :][:1]
     at_the_top, at_the_end = set(links(opening(path))), set(links(prose(path)[-1]))
     assert {f"{name}.ipynb" for name in before + after} <= at_the_top, "at the top"
     assert {f"{name}.ipynb" for name in after} <= at_the_end, "at the end"
@@ -98,22 +94,3 @@ def test_progress_leads_to_the_notebook_that_asks_a_question(
     for key, file in asked.items():
         call = f'question("{key.removeprefix("question:")}")'
         assert any(call in cell.source for cell in code_cells(ROOT / file)), f"{file}: no {call}"
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("[a](b.ipynb) and [c](../d/e.md#part)", ["b.ipynb", "../d/e.md"]),
-        ("[web](https://example.org) [here](#part) `[code](x.md)`", []),
-        ("![picture](cover.png) <img src='two%20words.png'>", ["cover.png", "two words.png"]),
-        ("```\n[a](b.md)\n```", []),
-    ],
-)
-def test_links_are_found(text: str, found: list[str]) -> None:
-    assert list(links(text)) == found
-
-
-def test_a_link_that_leads_nowhere_is_told() -> None:
-    text = "[a](00_start_here.ipynb) [b](10_nothing.ipynb) [c](../exercises/99_none.ipynb)"
-    missing = ["10_nothing.ipynb", "../exercises/99_none.ipynb"]
-    assert lost(ROOT / "notebooks" / "x.ipynb", text) == missing

@@ -40,10 +40,6 @@ every_notebook = pytest.mark.parametrize("path", SAVED, ids=label)
 every_lesson = pytest.mark.parametrize("path", LESSONS, ids=label)
 
 
-def test_there_are_notebooks_to_look_at() -> None:
-    assert LESSONS
-
-
 @every_notebook
 def test_notebook_is_saved_executed_in_order_on_a_fresh_kernel(path: Path) -> None:
     counts = [cell.execution_count for cell in code_cells(path)]

@@ -63,18 +63,18 @@ def test_every_seed_and_every_setting_has_a_file_of_its_own(monkeypatch):
 
 
 def test_an_interrupted_training_goes_on_where_it_stopped(slices, monkeypatch, capsys):
-    recipe = replace(TINY, steps=130, episodes_per_step=1)
+    recipe = replace(TINY, steps=56, episodes_per_step=1)
     whole, _ = models.train(recipe, slices=slices, cached=False, progress=False)
 
     def stop(losses):
-        if len(losses) == 110:
+        if len(losses) == 52:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         models.train(recipe, slices=slices, progress=False, on_step=stop)
     resumed, result = models.train(recipe, slices=slices, progress=False)
     assert "Going on with" in capsys.readouterr().err
-    assert result.resumed_at == 100
+    assert result.resumed_at == 50
     assert torch.equal(weights(resumed), weights(whole))
 
 
@@ -112,18 +112,18 @@ def test_pixel_classification_begins_with_the_weights_of_the_episodes_encoder(sl
 
 
 def test_pixel_classification_is_kept_too_and_resumed(slices, capsys):
-    recipe = replace(TINY, steps=80)
+    recipe = replace(TINY, steps=56)
     whole, _ = models.train_pixels(recipe, slices=slices, cached=False, progress=False)
 
     def stop(losses):
-        if len(losses) == 60:
+        if len(losses) == 52:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         models.train_pixels(recipe, slices=slices, progress=False, on_step=stop)
     resumed, result = models.train_pixels(recipe, slices=slices, progress=False)
     assert result.resumed_at == 50
-    assert len(result.losses) == 80
+    assert len(result.losses) == 56
     assert torch.equal(weights(resumed), weights(whole))
     again, _ = models.train_pixels(recipe, slices=slices, progress=False)
     assert torch.equal(weights(again), weights(whole))

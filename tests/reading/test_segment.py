@@ -17,7 +17,7 @@ from fewshot_lib.cli import app
 from fewshot_lib.data import scans
 from fewshot_lib.data.anatomy import make_volumes
 from fewshot_lib.evaluation import volume_dice
-from fewshot_lib.reading.segment import CannotSegment, segment_files
+from fewshot_lib.reading.segment import CannotSegment, Outcome, segment_files
 
 AFFINE = np.array([[5.7, 0, 0, -100], [0, 5.7, 0, -80], [0, 0, 5.0, 30], [0, 0, 0, 1]])
 NUMBERS = {"liver": 7, "spleen": 30}  # as the reader may have numbered them, with gaps
@@ -49,16 +49,30 @@ def people() -> tuple:
     return tuple(make_volumes(2, n_slices=6, size=64, seed=3, alignment=1.0))
 
 
-@pytest.fixture
-def files(tmp_path: Path, people: tuple) -> Scans:
+def written(folder: Path, people: tuple) -> Scans:
     """Write both people to NIfTI, with the first one's labels: support, mask, query, out."""
     known, asked = people
     return (
-        save(tmp_path / "anna.nii.gz", stored(known.images[:, 0].numpy())),
-        save(tmp_path / "anna_mask.nii.gz", stored(numbered(known))),
-        save(tmp_path / "bert.nii.gz", stored(asked.images[:, 0].numpy())),
-        tmp_path / "bert_mask.nii.gz",
+        save(folder / "anna.nii.gz", stored(known.images[:, 0].numpy())),
+        save(folder / "anna_mask.nii.gz", stored(numbered(known))),
+        save(folder / "bert.nii.gz", stored(asked.images[:, 0].numpy())),
+        folder / "bert_mask.nii.gz",
     )
+
+
+@pytest.fixture
+def files(tmp_path: Path, people: tuple) -> Scans:
+    return written(tmp_path, people)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory, people: tuple) -> Outcome:
+    """Segment the second person once, with nothing special; many tests compare with it."""
+    return segment_files(*written(tmp_path_factory.mktemp("plain"), people))
+
+
+def labels_of(path: Path) -> np.ndarray:
+    return np.asarray(nib.load(path).dataobj)
 
 
 def fewshot(files: Scans, *more: str) -> Result:
@@ -97,49 +111,48 @@ def test_the_mask_has_the_querys_geometry_the_masks_numbers_and_finds_the_organs
 
 
 def test_an_image_segments_itself_better_than_it_segments_another_person(
-    files: Scans, people: tuple
+    files: Scans, people: tuple, plain: Outcome
 ) -> None:
-    scores = []
-    for image, person in zip((files[0], files[2]), people, strict=True):
-        segment_files(files[0], files[1], image, files[3], overwrite=True)
-        got = np.asarray(nib.load(files[3]).dataobj)
-        scores.append([dice(got, stored(numbered(person)), n) for n in NUMBERS.values()])
-    own, other = scores
-    assert all(one > two > 0.5 for one, two in zip(own, other, strict=True)), scores
+    segment_files(files[0], files[1], files[0], files[3])
+    own, other = (
+        [dice(labels_of(path), stored(numbered(person)), n) for n in NUMBERS.values()]
+        for path, person in zip((files[3], plain.out), people, strict=True)
+    )
+    assert all(one > two > 0.5 for one, two in zip(own, other, strict=True)), (own, other)
 
 
 @pytest.mark.parametrize("codes", ["LPS", "ASL", "PIR"])
 def test_the_order_in_which_a_query_is_stored_does_not_change_what_is_found(
-    files: Scans, tmp_path: Path, codes: str
+    files: Scans, tmp_path: Path, codes: str, plain: Outcome
 ) -> None:
-    support, mask, query, out = files
+    support, mask, query, _ = files
     image = nib.load(query)
     steps = nib.orientations.ornt_transform(
         nib.io_orientation(image.affine), nib.orientations.axcodes2ornt(tuple(codes))
     )
     nib.save(image.as_reoriented(steps), tmp_path / "turned.nii.gz")
-    segment_files(support, mask, query, out)
     segment_files(support, mask, tmp_path / "turned.nii.gz", tmp_path / "turned_mask.nii.gz")
     turned = nib.load(tmp_path / "turned_mask.nii.gz")
     assert "".join(nib.aff2axcodes(turned.affine)) == codes
-    plain = np.asarray(nib.load(out).dataobj)
-    assert np.array_equal(np.asarray(nib.as_closest_canonical(turned).dataobj), plain)
+    canonical = np.asarray(nib.as_closest_canonical(turned).dataobj)
+    assert np.array_equal(canonical, labels_of(plain.out))
 
 
-def test_another_grid_spacing_and_type_are_fine(files: Scans, tmp_path: Path) -> None:
-    support, mask, query, out = files
+def test_another_grid_spacing_and_type_are_fine(
+    files: Scans, tmp_path: Path, plain: Outcome
+) -> None:
+    support, mask, query, _ = files
     image = nib.load(query)
     array = np.asarray(image.dataobj)
     fine = AFFINE @ np.diag([0.5, 1, 1, 1])  # pixels that are not square
     scaled = np.round(1000 * array).repeat(2, axis=0).astype(np.int16)
     save(tmp_path / "fine.nii", scaled[..., None], fine)
-    segment_files(support, mask, query, out)
     segment_files(support, mask, tmp_path / "fine.nii", tmp_path / "fine_mask.nii")
     mask_image = nib.load(tmp_path / "fine_mask.nii")
     assert mask_image.shape == (*scaled.shape, 1)  # the query's last axis of 1 is kept
     assert np.array_equal(mask_image.affine, nib.load(tmp_path / "fine.nii").affine)
     got = np.asarray(mask_image.dataobj)[::2, :, :, 0]
-    assert dice(got, np.asarray(nib.load(out).dataobj), NUMBERS["liver"]) > 0.8
+    assert dice(got, labels_of(plain.out), NUMBERS["liver"]) > 0.8
 
 
 def test_large_numbers_and_masks_of_floats_keep_their_numbers(
@@ -332,13 +345,6 @@ def test_a_mishap_gets_its_sentence_and_nothing_is_written(
     assert {p: p.read_bytes() for p in files[0].parent.rglob("*") if p.is_file()} == before
 
 
-def test_the_sentences_of_all_mishaps_differ() -> None:
-    sentences = [sentence for _, sentence in MISHAPS.values()]
-    shared = {s for s in sentences if sentences.count(s) > 1}
-    assert shared == {r"must end in \.nii\.gz or \.nii"}  # two ways to the same mistake
-    assert len(set(sentences)) >= 20
-
-
 def test_an_image_without_a_body_is_refused(files: Scans, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).random((64, 64, 6), np.float32)
     noise[:] = noise < 0.002  # specks, nothing wide
@@ -403,11 +409,10 @@ def test_a_mask_on_another_grid_is_resampled_when_asked(files: Scans, people: tu
     assert dice(got, stored(numbered(people[1])), NUMBERS["liver"]) > 0.5
 
 
-def test_several_supports_are_used_together(files: Scans, people: tuple) -> None:
+def test_several_supports_are_used_together(files: Scans, plain: Outcome) -> None:
     support, mask, query, out = files
-    one = segment_files(support, mask, query, out)
-    two = segment_files([support, query], [mask, out], query, out.with_name("two.nii.gz"))
-    assert two.labelled > one.labelled
+    two = segment_files([support, query], [mask, plain.out], query, out)
+    assert two.labelled > plain.labelled
     assert np.asarray(nib.load(two.out).dataobj).any()
     done = fewshot(files, "--support", str(query), "--overwrite")
     assert done.exit_code == 2
@@ -455,11 +460,12 @@ def test_another_field_of_view_is_told(files: Scans) -> None:
     assert "another field of view usually costs accuracy" in done.stdout
 
 
-def test_a_probability_is_calibrated_and_the_doubtful_are_undecided(files: Scans) -> None:
-    plain = segment_files(*files)
-    labels = np.asarray(nib.load(plain.out).dataobj)
+def test_a_probability_is_calibrated_and_the_doubtful_are_undecided(
+    files: Scans, plain: Outcome
+) -> None:
+    labels = labels_of(plain.out)
     sure = files[3].with_name("sure.nii.gz")
-    done = fewshot(files, "--overwrite", "--probability", str(sure), "--reject", "0.6")
+    done = fewshot(files, "--probability", str(sure), "--reject", "0.6")
     assert done.exit_code == 0, done.output
     assert re.search(r"Calibrated on \d labelled slices, each left out in turn", done.stdout)
     image = nib.load(sure)

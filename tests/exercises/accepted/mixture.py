@@ -147,10 +147,6 @@ def variance_from_scale__other_kinds_of_numbers(scale, distance="squared_euclide
             raise ValueError("un-squared distance")
 
 
-def variance_from_scale__its_own_inverse(scale, distance="squared_euclidean"):
-    return library.scale_from_variance(scale, distance)
-
-
 def _refuse(counts):
     if int(counts.min()) < 1:
         raise ValueError("every class needs support")
