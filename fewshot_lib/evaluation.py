@@ -680,10 +680,10 @@ def evaluate(
         empty: the Dice where neither prediction nor truth marks anything.
 
     Returns:
-        ``Evaluation`` with a row for every organ, query and support that the protocol pairs. A support
-        volume that does not show the organ is passed over ("next" looks on for one that does). A
-        query that does not show it scores 0 as soon as anything is marked (EP2), or NaN (EP1 has
-        no slices then).
+        ``Evaluation`` with a row for every organ, query and support that the protocol pairs. A
+        support volume that does not show the organ is passed over ("next" looks on for one that
+        does). A query that does not show it scores 0 as soon as anything is marked (EP2), or NaN
+        (EP1 has no slices then).
 
     Raises:
         ValueError: fewer than two subjects, a subject twice, an organ unknown somewhere or without
