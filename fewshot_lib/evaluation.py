@@ -115,7 +115,7 @@ def copy_mask_baseline(support_masks: Tensor) -> Tensor:
         support_masks: (…, S, K, H, W) bool, integer or floating, one channel per class.
 
     Returns:
-        (…, K, H, W) float32 (float64 for float64 masks): shares, to be compared or ``argmax``-ed.
+        (…, K, H, W) float32 (float64 for float64 masks), shares to be compared or ``argmax``-ed.
 
     Raises:
         ValueError: fewer than four dimensions, no support image.
@@ -680,10 +680,10 @@ def evaluate(
         empty: the Dice where neither prediction nor truth marks anything.
 
     Returns:
-        ``Evaluation``: a row for every organ, query and support that the protocol pairs. A support
-        volume that does not show the organ is passed over ("next" looks on for one that does). A
-        query that does not show it scores 0 as soon as anything is marked (EP2), or NaN (EP1 has
-        no slices then).
+        ``Evaluation`` with a row for every organ, query and support that the protocol pairs. A
+        support volume that does not show the organ is passed over ("next" looks on for one that
+        does). A query that does not show it scores 0 as soon as anything is marked (EP2), or NaN
+        (EP1 has no slices then).
 
     Raises:
         ValueError: fewer than two subjects, a subject twice, an organ unknown somewhere or without

@@ -27,10 +27,11 @@ def superpixels(image: Tensor, scale: float = 150.0, air: float = -0.8) -> Tenso
         air: a region with a mean below this is not numbered.
 
     Returns:
-        (H, W) int64: 0 outside all regions, then 1 … R, each of at least 20 pixels.
+        (H, W) int64, 0 outside all regions, then 1 … R, each of at least 20 pixels.
 
     Raises:
-        TypeError: not floating point. ValueError: not (H, W), or a scale that is not positive.
+        TypeError: not floating point.
+        ValueError: not (H, W), or a scale that is not positive.
 
     Source: Ouyang et al. 2020, §3.2. Notebook 10.
 

@@ -76,7 +76,7 @@ def sample_episode(
             episode asked for; see ``gather_episodes``.
 
     Returns:
-        ``SegmentationEpisode``, a tuple of four. Rows are sorted by class: i·k_shot + j.
+        ``SegmentationEpisode``, a tuple of four. Rows are sorted by class, i·k_shot + j.
 
     Raises:
         ValueError: fewer than n_way classes; a class (named) that too few slices or subjects show,
@@ -153,7 +153,8 @@ def gather_episodes(
         subject of each query is ``dataset.subjects[episode.query_index]``.
 
     Raises:
-        ValueError: no episodes, or episodes of different sizes. TypeError: another data set.
+        ValueError: no episodes, or episodes of different sizes.
+        TypeError: another data set.
 
     Source: notebook 06, whose intervals resample subjects.
 
@@ -706,7 +707,7 @@ def fine_tune(
         freeze_encoder: fit the linear classifier only, on features computed once.
 
     Returns:
-        ``PixelClassifier`` in evaluation mode: images (B, C, H, W) → logits (B, K, H, W), −inf for
+        ``PixelClassifier`` in evaluation mode, images (B, C, H, W) → logits (B, K, H, W), −inf for
         a class that the support does not show.
 
     Raises:

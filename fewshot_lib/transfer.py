@@ -565,7 +565,7 @@ def calibrate(
         most: slices to leave out, evenly spread, ≥ 1.
 
     Returns:
-        The temperature and what it was measured on. It holds for scans like the support: on
+        The temperature and what it was measured on. It holds for scans like the support. On
         another modality a confidence stays wrong (notebook 08).
 
     Raises:

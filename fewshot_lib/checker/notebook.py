@@ -24,6 +24,8 @@ TEACHERS_ONLY = re.compile(
 )
 #: What stands in a stub where a text is to be written.
 WRITE_HERE = "*Write your answer here.*"
+#: How long a line of a notebook's code may be: it is read in narrow windows, and on paper.
+WIDE = 79
 
 
 class BadSolution(ValueError):
@@ -105,7 +107,10 @@ def stub(source: str, text: bool = False) -> str:
             if not words:
                 raise BadSolution("say after «BEGIN SOLUTION:» in words what is to be written")
             said = json.dumps(words, ensure_ascii=False)
-            lines.append(f"{begins['indent']}raise NotImplementedError({said})")
+            indent = begins["indent"]
+            line = f"{indent}raise NotImplementedError({said})"
+            broken = f"{indent}raise NotImplementedError(\n{indent}    {said}\n{indent})"
+            lines.append(line if len(line) <= WIDE else broken)
         elif ends:
             if not inside or not kept:
                 raise BadSolution("END SOLUTION without a solution before it")

@@ -30,10 +30,10 @@ def _organ(g: Generator, height: int, width: int) -> Tensor:
 
 @answer(strip=GIVEN_AWAY)
 def local_prototypes(features, mask, side):
-    """Give an organ's prototypes: the means in the windows that it fills, and its one mean.
+    """Give the means in the windows that an organ fills, and its one mean.
 
-    Windows of side × side positions part the map from the top left; H' and W' are multiples of
-    side.
+    Windows of side × side positions part the map from the top left; H' and W'
+    are multiples of side.
 
     Arguments:
         features: (D, H', W') float, of one support image.
@@ -41,13 +41,15 @@ def local_prototypes(features, mask, side):
         side: positions along each side of a window.
 
     Returns:
-        (R + 1, D): for each of the R windows of which the organ covers *more than half*, the mean
-        of the features *under the mask* in it, window by window from left to right and from top to
-        bottom; then, as the last row, the mean under the whole mask.
+        (R + 1, D): for each of the R windows of which the organ covers *more
+        than half*, the mean of the features *under the mask* in it, window by
+        window from left to right and from top to bottom; then, as the last
+        row, the mean under the whole mask.
     """
-    ### BEGIN SOLUTION: sums and counts in each window, those that are full enough, then the mean
+    ### BEGIN SOLUTION: sums and counts per window, those full enough, the mean
     inside = features * mask  # (D, H', W')
-    counts = F.avg_pool2d(mask[None].to(features.dtype), side).flatten()  # share of each window
+    # Both are divided by the size of a window: a count is a share.
+    counts = F.avg_pool2d(mask[None].to(features.dtype), side).flatten()
     sums = F.avg_pool2d(inside, side).flatten(1).T  # (windows, D)
     full = counts > 0.5
     whole = inside.sum(dim=(1, 2)) / mask.sum()
@@ -96,9 +98,10 @@ def _with_torch(cosines: Tensor, organ: Tensor, threshold: float, scale: float) 
 
 @answer(reference=_with_torch)
 def threshold_loss(cosines, organ, threshold, scale):
-    """Compare a threshold's answer with the truth: the mean binary cross-entropy.
+    """Give the mean binary cross-entropy of a threshold's answer.
 
-    p(organ) = σ(α (cos − t)): the organ's logit is α cos, the background's α t.
+    p(organ) = σ(α (cos − t)): the organ's logit is α cos, the background's is
+    α t.
 
     Arguments:
         cosines: (…) float in −1 … 1, of each pixel with the organ's mean.
@@ -109,7 +112,7 @@ def threshold_loss(cosines, organ, threshold, scale):
     Returns:
         A number, the mean over all pixels.
     """
-    ### BEGIN SOLUTION: the logit, its sign by the truth, a softplus that cannot overflow
+    ### BEGIN SOLUTION: the logit, its sign by the truth, a softplus
     logits = scale * (cosines - threshold)
     signed = torch.where(organ, logits, -logits)
     return F.softplus(-signed).mean()
@@ -152,24 +155,25 @@ def _head(queries: Tensor, keys: Tensor, values: Tensor, scale: float, level: bo
 
 @answer(reference=_head, strip=GIVEN_AWAY)
 def attend(queries, keys, values, scale, level):
-    """Let each query pixel attend to all support pixels and take over what they are.
+    """Let each query pixel attend to all support pixels.
 
     a_j = softmax_j(α cos(q, f_j)),   p_k = Σ_j a_j m_jk
 
     Arguments:
         queries: (P, D) float, features of query pixels; none is zero.
         keys: (J, D) float, f_j, features of support pixels; none is zero.
-        values: (J, K) float, m_jk: 1 for the class of the pixel, else 0; every class is there.
+        values: (J, K) float, m_jk: 1 for the class of the pixel, else 0; every
+            class is there.
         scale: α.
-        level: True: m_jk is first divided by the number of pixels of class k, and the p_k are
-            divided by their sum.
+        level: True: m_jk is first divided by the number of pixels of class k,
+            and the p_k are divided by their sum.
 
     Returns:
         (P, K) float, probabilities.
     """
-    ### BEGIN SOLUTION: cosines, softmax over the support, shares of the classes
-    cosines = F.normalize(queries, dim=1) @ F.normalize(keys, dim=1).T  # (P, J)
-    share = (scale * cosines).softmax(dim=1)
+    ### BEGIN SOLUTION: cosines, softmax over the support, shares of classes
+    cosines = F.normalize(queries, dim=1) @ F.normalize(keys, dim=1).T
+    share = (scale * cosines).softmax(dim=1)  # (P, J)
     if level:
         values = values / values.sum(dim=0)
     heard = share @ values  # (P, K)
@@ -218,8 +222,8 @@ def cross_block(query, support, cross, to_query, to_support):
 
     z_i = W ∗ [u ‖ v_i],   u' = A(W_u ∗ mean_i z_i),   v_i' = A(W_v ∗ z_i)
 
-    with ∗ a 3×3 convolution without bias (`F.conv2d` with padding=1), u's channels before v's, and
-    A = `F.leaky_relu`.
+    with ∗ a 3×3 convolution without bias (`F.conv2d` with padding=1), u's
+    channels before v's, and A = `F.leaky_relu`.
 
     Arguments:
         query: (C, H, W) float, u.
@@ -230,11 +234,11 @@ def cross_block(query, support, cross, to_query, to_support):
     Returns:
         u' (M, H, W) and v' (S, M, H, W).
     """
-    ### BEGIN SOLUTION: the query beside each support map, the convolution, the mean for u' only
+    ### BEGIN SOLUTION: query beside each map, convolution, mean for u' only
     beside = query.expand(len(support), -1, -1, -1)  # (S, C, H, W)
-    mixed = F.conv2d(torch.cat([beside, support], dim=1), cross, padding=1)  # (S, M, H, W)
+    mixed = F.conv2d(torch.cat([beside, support], dim=1), cross, padding=1)
     following = F.conv2d(mixed.mean(dim=0), to_query, padding=1)
-    supports = F.conv2d(mixed, to_support, padding=1)
+    supports = F.conv2d(mixed, to_support, padding=1)  # (S, M, H, W)
     return F.leaky_relu(following), F.leaky_relu(supports)
     ### END SOLUTION
 

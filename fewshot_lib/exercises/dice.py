@@ -205,7 +205,8 @@ def bootstrap_interval(values, confidence, n_resamples, generator):
     n = len(values)
     drawn = torch.randint(n, (n_resamples, n), generator=generator)
     means = values[drawn].mean(dim=1)  # (n_resamples,)
-    return means.quantile((1 - confidence) / 2), means.quantile((1 + confidence) / 2)
+    low, high = (1 - confidence) / 2, (1 + confidence) / 2
+    return means.quantile(low), means.quantile(high)
     ### END SOLUTION
 
 

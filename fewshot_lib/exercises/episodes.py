@@ -57,14 +57,15 @@ def draw_episode(labels, n_way, k_shot, n_query, generator):
     ### BEGIN SOLUTION: draw classes, then examples of each; cut them in two
     values, counts = labels.unique(return_counts=True)
     if len(values) < n_way:
-        raise ValueError(f"{n_way} ways need as many classes; there are {len(values)}")
-    if (counts < k_shot + n_query).any():
-        raise ValueError(f"every class needs {k_shot + n_query} examples")
+        raise ValueError(f"{len(values)} classes are too few for {n_way} ways")
+    each = k_shot + n_query
+    if (counts < each).any():
+        raise ValueError(f"every class needs {each} examples")
     classes = values[torch.randperm(len(values), generator=generator)[:n_way]]
     rows = []
     for label in classes:
         places = (labels == label).nonzero()[:, 0]
-        order = torch.randperm(len(places), generator=generator)[: k_shot + n_query]
+        order = torch.randperm(len(places), generator=generator)[:each]
         rows.append(places[order])
     drawn = torch.stack(rows)  # (n_way, k_shot + n_query)
     return drawn[:, :k_shot], drawn[:, k_shot:], classes

@@ -110,18 +110,18 @@ def ep1(predictions, support_mask, query_mask, chunks):
         ValueError: the support's extent has fewer slices than there are
             chunks.
     """
-    ### BEGIN SOLUTION: cut both extents; copy each query slice from the centre of its chunk
+    ### BEGIN SOLUTION: cut both extents; copy from the centre of each chunk
     labelled = support_mask.any(dim=(-2, -1)).nonzero().flatten()
     n = labelled[-1] - labelled[0] + 1 if len(labelled) else 0
     if n < chunks:
-        raise ValueError(f"{chunks} chunks need as many support slices; there are {n}")
+        raise ValueError(f"{chunks} chunks need as many slices, not {n}")
     volume = torch.zeros_like(query_mask)
     shown = query_mask.any(dim=(-2, -1)).nonzero().flatten()
     if len(shown):
         start, end = shown[0], shown[-1] + 1
         for z in range(start, end):
             chunk = (z - start) * chunks // (end - start)
-            low = -(-chunk * n // chunks)  # the first support slice of this chunk
+            low = -(-chunk * n // chunks)  # this chunk's first slice
             high = -(-(chunk + 1) * n // chunks)  # the first of the next
             volume[z] = predictions[labelled[0] + (low + high) // 2, z]
     overlap = (volume & query_mask).sum()
@@ -197,7 +197,7 @@ def ep2(predictions, support_mask, query_mask):
     Raises:
         ValueError: the support does not show the organ.
     """
-    ### BEGIN SOLUTION: the prediction of the slice half-way between first and last, scored whole
+    ### BEGIN SOLUTION: the slice half-way between first and last, scored whole
     labelled = support_mask.any(dim=(-2, -1)).nonzero().flatten()
     if len(labelled) == 0:
         raise ValueError("the support does not show the organ")
@@ -264,11 +264,12 @@ def choose_slice(predictions, mask):
     Raises:
         ValueError: no slice shows the organ.
     """
-    ### BEGIN SOLUTION: one Dice a row, the diagonal left out; the largest among slices with organ
+    ### BEGIN SOLUTION: one Dice per row without the diagonal; then the best
     shown = mask.any(dim=(-2, -1))  # (S,)
     if not shown.any():
         raise ValueError("no slice shows the organ")
-    others = ~torch.eye(len(mask), dtype=torch.bool)[:, :, None, None]  # (S, S, 1, 1)
+    itself = torch.eye(len(mask), dtype=torch.bool)  # (S, S)
+    others = ~itself[:, :, None, None]
     made, truth = predictions & others, mask & others  # (S, S, H, W)
     overlap = (made & truth).sum(dim=(1, 2, 3))
     sizes = made.sum(dim=(1, 2, 3)) + truth.sum(dim=(1, 2, 3))
@@ -427,13 +428,13 @@ def make_folds(n_scans, n_folds):
     Raises:
         ValueError: fewer than two folds, or more folds than scans.
     """
-    ### BEGIN SOLUTION: what make_folds_as_found means to do, without its three faults
+    ### BEGIN SOLUTION: make_folds_as_found without its three faults
     if n_folds < 2 or n_folds > n_scans:
         raise ValueError(f"{n_folds} folds of {n_scans} scans cannot be made")
     fold_of = [scan * n_folds // n_scans for scan in range(n_scans)]
     rows = []
     for query, fold in enumerate(fold_of):
-        support = fold_of.index((fold + 1) % n_folds)  # the first scan of the next fold
+        support = fold_of.index((fold + 1) % n_folds)  # next fold's first scan
         rows.append((fold, support, query))
     return torch.tensor(rows)
     ### END SOLUTION

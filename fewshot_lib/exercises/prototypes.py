@@ -201,7 +201,8 @@ def log_posterior(queries, prototypes, scale=1.0):
         (…, Q, K), all ≤ 0 and finite; exp sums to one over the last axis.
     """
     ### BEGIN SOLUTION: log-softmax of minus scaled squared distances
-    return torch.log_softmax(-scale * squared_euclidean(queries, prototypes), dim=-1)
+    distances = squared_euclidean(queries, prototypes)
+    return torch.log_softmax(-scale * distances, dim=-1)
     ### END SOLUTION
 
 

@@ -62,8 +62,9 @@ def note_prototypes(features, masks):
     Returns:
         (K, D, H', W'); exactly zero where no support image shows the class.
     """
-    ### BEGIN SOLUTION: shrink the masks, then average the features over the support images
-    small = F.interpolate(masks.to(features.dtype), size=features.shape[-2:], mode="nearest")
+    ### BEGIN SOLUTION: shrink the masks, average under them over the support
+    size = features.shape[-2:]
+    small = F.interpolate(masks.to(features.dtype), size, mode="nearest")
     inside = features[:, None] * small[:, :, None]  # (S, K, D, H', W')
     return inside.sum(dim=0) / (small.sum(dim=0)[:, None] + 1e-5)
     ### END SOLUTION
@@ -133,11 +134,11 @@ def shift_test(segment, image, mask, shift):
         ValueError: the shift leaves the mask as it was: no network could fail
             such a test.
     """
-    ### BEGIN SOLUTION: roll image and mask, refuse if nothing moved, segment, measure both
+    ### BEGIN SOLUTION: roll both, refuse if nothing moved, segment, measure
     query = torch.roll(image, shift, dims=(-2, -1))
     target = torch.roll(mask, shift, dims=(-2, -1))
     if torch.equal(mask, target):
-        raise ValueError(f"a shift of {shift} leaves the object where it was; move it")
+        raise ValueError(f"a shift of {shift} does not move the object")
     prediction = segment(image, mask, query)
     dice = 2 * (prediction & target).sum() / (prediction.sum() + target.sum())
     return dice, (prediction == mask).double().mean()
@@ -227,9 +228,10 @@ def compute_prototypes(features, masks):
             everywhere.
         valid: (…, K) bool; False for such a class.
     """
-    ### BEGIN SOLUTION: upsample the features, average under the masks, flag empty classes
-    large = F.interpolate(features.flatten(0, -4), size=masks.shape[-2:], mode="bilinear")
-    large = large.view(*features.shape[:-2], *masks.shape[-2:])  # (…, S, D, H, W)
+    ### BEGIN SOLUTION: upsample the features, average, flag empty classes
+    size = masks.shape[-2:]
+    large = F.interpolate(features.flatten(0, -4), size, mode="bilinear")
+    large = large.view(*features.shape[:-2], *size)  # (…, S, D, H, W)
     weights = masks.to(features.dtype)
     sums = torch.einsum("...skhw,...sdhw->...kd", weights, large)
     mass = weights.sum(dim=(-4, -2, -1))  # (…, K)
@@ -327,10 +329,12 @@ def match_features(queries, prototypes, valid, scale=20.0):
         (…, Q, K, H', W'); −inf for a class that is not valid, 0 where a
         feature is zero.
     """
-    ### BEGIN SOLUTION: normalise, multiply each query with each class, fill with −inf
+    ### BEGIN SOLUTION: normalise, multiply, fill with −inf where not valid
     directions = F.normalize(prototypes, dim=-1)
-    alike = torch.einsum("...qdhw,...kd->...qkhw", F.normalize(queries, dim=-3), directions)
-    return (scale * alike).masked_fill(~valid[..., None, :, None, None], -math.inf)
+    shown = F.normalize(queries, dim=-3)
+    alike = torch.einsum("...qdhw,...kd->...qkhw", shown, directions)
+    never = ~valid[..., None, :, None, None]
+    return (scale * alike).masked_fill(never, -math.inf)
     ### END SOLUTION
 
 
@@ -403,10 +407,11 @@ def predict(logits, size):
     Returns:
         (…, Q, H, W) int64 in 0 … K−1.
     """
-    ### BEGIN SOLUTION: what predict_as_found means to do, without its three faults
+    ### BEGIN SOLUTION: predict_as_found without its three faults
     flat = logits.flatten(0, -4)  # (N, K, H', W')
     never = flat[..., :1, :1].isneginf()  # (N, K, 1, 1)
-    large = F.interpolate(flat, size=size, mode="bilinear")  # NaN where −inf has weight 0
+    # Where −inf has weight 0, the result is NaN.
+    large = F.interpolate(flat, size=size, mode="bilinear")
     labels = large.masked_fill(never, -math.inf).argmax(dim=1)
     return labels.view(*logits.shape[:-3], *size)
     ### END SOLUTION

@@ -49,7 +49,7 @@ def key_formulas(support, labels, queries, n_way):
         distances: (Q, n_way), squared Euclidean.
         probabilities: (Q, n_way), rows sum to one, however far a query is.
     """
-    ### BEGIN SOLUTION: the mean of each class, the squared distances, the softmax of their negative
+    ### BEGIN SOLUTION: class means, squared distances, softmax of minus those
     inside = F.one_hot(labels, n_way).to(support.dtype)  # (N, n_way)
     prototypes = (inside.T @ support) / inside.sum(dim=0)[:, None]
     distances = (queries[:, None] - prototypes).square().sum(dim=-1)
@@ -132,7 +132,7 @@ def mixture_proof(queries, prototypes, variance=0.5, log_prior=None):
             of this model: no c_k and no π_k stands in it.
         posterior: (Q, K), rows sum to one, however far a query is.
     """
-    ### BEGIN SOLUTION: write the log joint, collect what has no k in it, take the softmax
+    ### BEGIN SOLUTION: the log joint, what has no k in it, the softmax
     n_classes, n_features = prototypes.shape
     if log_prior is None:
         log_prior = torch.full((n_classes,), -math.log(n_classes))
@@ -216,13 +216,14 @@ def segment(features, masks, queries, scale=20.0):
     Raises:
         ValueError: no class has any support.
     """
-    ### BEGIN SOLUTION: pool, refuse an empty support, compare, upsample, leave out, softmax
+    ### BEGIN SOLUTION: pool, refuse, compare, upsample, leave out, softmax
     prototypes, valid = compute_prototypes(features, masks)
     if not valid.any():
-        raise ValueError("the support masks are all empty: label a pixel of at least one class")
+        raise ValueError("all support masks are empty: label a pixel")
     directions = F.normalize(prototypes, dim=-1)
-    cosine = torch.einsum("qdhw,kd->qkhw", F.normalize(queries, dim=1), directions)
-    large = F.interpolate(cosine, size=masks.shape[-2:], mode="bilinear")  # (Q, K, H, W)
+    shown = F.normalize(queries, dim=1)
+    cosine = torch.einsum("qdhw,kd->qkhw", shown, directions)
+    large = F.interpolate(cosine, size=masks.shape[-2:], mode="bilinear")
     logits = (scale * large).masked_fill(~valid[:, None, None], -math.inf)
     return logits.softmax(dim=1)
     ### END SOLUTION
@@ -301,7 +302,7 @@ def ledger_status(low, high, sourced):
     Returns:
         one of the five statuses in the table, as a text.
     """
-    ### BEGIN SOLUTION: no trials, all borne out, some borne out, some refuted, nothing decided
+    ### BEGIN SOLUTION: no trials, all hold, some hold, some refuted, undecided
     held, refuted = low > 0, high < 0
     if len(held) == 0:
         return "cannot be tested here" if sourced else "no source"

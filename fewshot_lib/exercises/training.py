@@ -39,16 +39,17 @@ def _cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
 
 @answer(reference=_cross_entropy, picture=pictures.matrix, strip=GIVEN_AWAY)
 def segmentation_loss(logits, masks):
-    """Compute the cross-entropy of logits and one-hot masks, averaged over pixels, then images.
+    """Average the cross-entropy of logits and masks over pixels, then images.
 
     Arguments:
         logits: (…, K, H, W) float; −inf for a class that cannot be predicted.
         masks: (…, K, H, W) float of 0 and 1, at most one 1 a pixel.
 
     Returns:
-        A scalar ≥ 0. Pairs of pixel and class with logit −inf count neither above nor below.
+        A scalar ≥ 0. Pairs of pixel and class with logit −inf count neither
+        above nor below.
     """
-    ### BEGIN SOLUTION: minus the masked sum of log-softmax over the pixels that count, averaged
+    ### BEGIN SOLUTION: minus the masked log-softmax over the pixels that count
     possible = logits > -math.inf
     logs = logits.log_softmax(dim=-3).masked_fill(~possible, 0.0)
     entropy = -(masks * logs).sum(dim=(-3, -2, -1))  # (…)
@@ -129,24 +130,28 @@ def _by_hand(
 
 @answer(reference=_by_hand, strip=GIVEN_AWAY)
 def episodic_training(network, episodes, learning_rate):
-    """Train the network on episodes: for each, one step of plain gradient descent on its loss.
+    """Train the network: a step of plain gradient descent for each episode.
 
     Arguments:
-        network: (support (S, C, H, W), masks (S, K, H, W), one query (C, H, W)) → logits (K, H, W).
-        episodes: list of (support, support_masks, queries (Q, C, H, W), query_masks (Q, K, H, W));
-            K and Q may differ from one to the next; all logits are finite.
+        network: (support (S, C, H, W), masks (S, K, H, W), one query
+            (C, H, W)) → logits (K, H, W).
+        episodes: list of (support, support_masks, queries (Q, C, H, W),
+            query_masks (Q, K, H, W)); K and Q may differ from one to the next;
+            all logits are finite.
         learning_rate: of the step W ← W − learning_rate · ∂L/∂W; no momentum.
 
     Returns:
-        losses: (E,), the cross-entropy of each episode before its step, mean of queries and pixels.
+        losses: (E,), the cross-entropy of each episode before its step, mean
+            of queries and pixels.
         weight: (D, C), the network's one parameter after the last step.
     """
-    ### BEGIN SOLUTION: for each episode logits of all queries, the loss, one SGD step; keep losses
+    ### BEGIN SOLUTION: per episode the logits, the loss, one step; keep losses
     optimizer = torch.optim.SGD(network.parameters(), lr=learning_rate)
     losses = []
     for support, support_masks, queries, query_masks in episodes:
-        logits = torch.stack([network(support, support_masks, query) for query in queries])
-        loss = F.cross_entropy(logits, query_masks)  # (Q, K, H, W) both
+        answers = [network(support, support_masks, one) for one in queries]
+        logits = torch.stack(answers)  # (Q, K, H, W)
+        loss = F.cross_entropy(logits, query_masks)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -203,7 +208,7 @@ def _no_steps(g: Generator) -> Iterator[Case]:
 
 @answer(strip=GIVEN_AWAY)
 def pick_slices(subjects, presence, classes, k_shot, n_query):
-    """Pick slices of different people for support and query, the first that show each class.
+    """Pick, of different people, the first slices that show each class.
 
     Arguments:
         subjects: (N,) int64, whose slice it is; in any order.
@@ -212,13 +217,15 @@ def pick_slices(subjects, presence, classes, k_shot, n_query):
         k_shot, n_query: slices of each class in support (≥ 1) and query (≥ 0).
 
     Returns:
-        support: (n_way, k_shot) int64, indices of slices, ascending in each row.
+        support: (n_way, k_shot) int64, indices of slices, ascending in each
+            row.
         query: (n_way, n_query) int64, likewise.
 
     Raises:
-        ValueError: a class appears twice, or has fewer slices than asked on one of the sides.
+        ValueError: a class appears twice, or has fewer slices than asked on
+            one of the sides.
     """
-    ### BEGIN SOLUTION: refuse repeated classes, part the people, pick on each side, refuse too few
+    ### BEGIN SOLUTION: refuse repeats, part the people, pick, refuse too few
     if len(classes.unique()) < len(classes):
         raise ValueError(f"classes must differ, got {classes.tolist()}")
     people = subjects.unique()  # sorted
@@ -300,12 +307,14 @@ Labelled = tuple[Tensor, Tensor, Tensor, Tensor, int]
 
 @answer(strip=GIVEN_AWAY)
 def evaluate_unseen(network, episodes, seen):
-    """Average the organ's Dice over all queries of the organs that training has not seen.
+    """Average the Dice over all queries of organs that training has not seen.
 
     Arguments:
-        network: a module, (support, support_masks, one query (C, H, W)) → logits (2, H, W).
-        episodes: list of (support, support_masks, queries (Q, C, H, W), query_masks (Q, 2, H, W),
-            organ: int); the organ, channel 1, is somewhere in every query.
+        network: a module, (support, support_masks, one query (C, H, W)) →
+            logits (2, H, W).
+        episodes: list of (support, support_masks, queries (Q, C, H, W),
+            query_masks (Q, 2, H, W), organ: int); the organ, channel 1, is
+            somewhere in every query.
         seen: list of int, the organs of training.
 
     Returns:
@@ -314,19 +323,21 @@ def evaluate_unseen(network, episodes, seen):
     Raises:
         ValueError: no episode asks for an unseen organ.
     """
-    ### BEGIN SOLUTION: what evaluate_as_found should have measured, without what it should not do
+    ### BEGIN SOLUTION: evaluate_as_found without what it should not do
     network.eval()
     dices = []
     with torch.no_grad():
-        for shots, shot_masks, queries, targets, organ in episodes:
+        for shots, masks, queries, targets, organ in episodes:
             if organ in seen:
                 continue
             for query, target in zip(queries, targets, strict=True):
-                predicted = network(shots, shot_masks, query).argmax(dim=0) == 1
+                predicted = network(shots, masks, query).argmax(dim=0) == 1
                 true = target[1] > 0
-                dices.append(2 * (predicted & true).sum() / (predicted.sum() + true.sum()))
+                overlap = (predicted & true).sum()
+                sizes = predicted.sum() + true.sum()
+                dices.append(2 * overlap / sizes)
     if not dices:
-        raise ValueError(f"every organ of the episodes is among those of training: {seen}")
+        raise ValueError(f"every organ of the episodes was trained on: {seen}")
     return torch.stack(dices).mean()
     ### END SOLUTION
 

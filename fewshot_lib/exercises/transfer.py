@@ -33,21 +33,22 @@ def normalise(images, low, high):
 
     Arguments:
         images: (Z, H, W) float, one volume in whatever unit.
-        low, high: percentiles of all its voxels, in percent: 0 ≤ low < high ≤ 100; between two
-            voxels interpolated linearly, as `torch.quantile` does.
+        low, high: percentiles of all its voxels, in percent:
+            0 ≤ low < high ≤ 100; between two voxels interpolated linearly, as
+            `torch.quantile` does.
 
     Returns:
         (Z, H, W) float in [0, 1].
 
     Raises:
-        ValueError: the two percentiles are equal (there is no contrast to scale), or a voxel is
-            NaN.
+        ValueError: the two percentiles are equal (there is no contrast to
+            scale), or a voxel is NaN.
     """
-    ### BEGIN SOLUTION: what normalise_as_found means to do, without its three faults
+    ### BEGIN SOLUTION: normalise_as_found without its three faults
     levels = torch.tensor([low, high], dtype=images.dtype) / 100
     bottom, top = images.quantile(levels)
     if not top > bottom:  # NaN is not above anything either
-        raise ValueError("the volume has no contrast between its percentiles, or holds NaN")
+        raise ValueError("no contrast between the percentiles, or a NaN")
     return ((images - bottom) / (top - bottom)).clamp(0, 1)
     ### END SOLUTION
 
@@ -120,24 +121,27 @@ def adapt_prototypes(source, embeddings, labels, strength):
 
     Arguments:
         source: (K, D) float, the prototypes of the old site.
-        embeddings: (N, D) float, labelled examples of the new site; N may be 0.
+        embeddings: (N, D) float, labelled examples of the new site; N may be
+            0.
         labels: (N,) int64, their classes, 0 … K−1.
         strength: m ≥ 0, as how many examples the source's prototype counts.
 
     Returns:
-        (K, D) float; a class without a label keeps the source's prototype, for m = 0 too.
+        (K, D) float; a class without a label keeps the source's prototype, for
+        m = 0 too.
 
     Raises:
         ValueError: strength below 0, or a label outside 0 … K−1.
     """
-    ### BEGIN SOLUTION: a weighted mean for each class, of the source and of its new examples
+    ### BEGIN SOLUTION: per class, the weighted mean of source and new examples
     if strength < 0:
         raise ValueError(f"strength must be 0 or more, got {strength}")
     if ((labels < 0) | (labels >= len(source))).any():
         raise ValueError(f"labels must lie in 0 … {len(source) - 1}")
     total = torch.zeros_like(source).index_add(0, labels, embeddings)
     count = labels.bincount(minlength=len(source))[:, None]  # (K, 1)
-    return torch.where(count > 0, (strength * source + total) / (strength + count), source)
+    mean = (strength * source + total) / (strength + count)
+    return torch.where(count > 0, mean, source)
     ### END SOLUTION
 
 
@@ -203,21 +207,22 @@ def _unusable(g: Generator) -> Iterator[Case]:
 
 @answer()
 def choose_slices(features, n_slices):
-    """Choose slices that represent a volume: the medoid first, then the farthest from all chosen.
+    """Choose the medoid, then each time the slice farthest from all chosen.
 
     Arguments:
         features: (Z, D) float, one vector per slice; distances are Euclidean.
         n_slices: how many to choose, 1 … Z.
 
     Returns:
-        (n_slices,) int64, in the order chosen, each slice once; of equals the first.
+        (n_slices,) int64, in the order chosen, each slice once; of equals the
+        first.
 
     Raises:
         ValueError: n_slices below 1 or above Z.
     """
-    ### BEGIN SOLUTION: smallest sum of distances; then largest distance to the nearest chosen
+    ### BEGIN SOLUTION: smallest sum of distances; then farthest from chosen
     if not 1 <= n_slices <= len(features):
-        raise ValueError(f"n_slices must lie in 1 … {len(features)}, got {n_slices}")
+        raise ValueError(f"n_slices is not in 1 … {len(features)}: {n_slices}")
     apart = (features[:, None] - features[None]).norm(dim=-1)  # (Z, Z)
     chosen = [int(apart.sum(dim=1).argmin())]
     while len(chosen) < n_slices:
@@ -287,27 +292,28 @@ def _too_many(g: Generator) -> Iterator[Case]:
 
 @answer()
 def most_uncertain(log_p, n_slices, gap):
-    """Choose the slices of the largest mean entropy, none a neighbour of another.
+    """Choose the slices of the largest mean entropy, no two neighbours.
 
     Arguments:
-        log_p: (Z, K, H, W) float, log-probabilities; −inf where a probability is 0, which adds
-            nothing to the entropy.
+        log_p: (Z, K, H, W) float, log-probabilities; −inf where a probability
+            is 0, which adds nothing to the entropy.
         n_slices: how many to choose.
         gap: slices that are at most so far apart are neighbours; 0 or more.
 
     Returns:
-        (n_slices,) int64, the most uncertain first, each the most uncertain of those still free.
+        (n_slices,) int64, the most uncertain first, each the most uncertain of
+        those still free.
 
     Raises:
-        ValueError: so many slices so far apart are not to be found in this order.
+        ValueError: so many slices so far apart are not found in this order.
     """
-    ### BEGIN SOLUTION: mean entropy a slice; take the best that is free, cross out its neighbours
-    entropy = torch.special.entr(log_p.exp()).flatten(1).sum(1)  # (Z,); a factor changes no order
+    ### BEGIN SOLUTION: mean entropy; take the best free, cross out neighbours
+    entropy = torch.special.entr(log_p.exp()).flatten(1).sum(1)  # (Z,)
     free = torch.ones(len(entropy), dtype=torch.bool)
     chosen = []
     for _ in range(n_slices):
         if not free.any():
-            raise ValueError(f"there are no {n_slices} slices more than {gap} apart")
+            raise ValueError(f"no {n_slices} slices are more than {gap} apart")
         best = int(entropy.where(free, -torch.inf).argmax())
         chosen.append(best)
         free &= (torch.arange(len(free)) - best).abs() > gap
@@ -372,20 +378,22 @@ def _not_to_be_found(g: Generator) -> Iterator[Case]:
 
 @answer()
 def calibration_error(confidence, right, n_bins):
-    """Measure the expected calibration error, with bins of equal width on 0 … 1.
+    """Measure the expected calibration error, with equal bins on 0 … 1.
 
     Arguments:
-        confidence: (N,) float in [0, 1], the probability of the predicted class.
+        confidence: (N,) float in [0, 1], the probability of the predicted
+            class.
         right: (N,) bool, whether the prediction was right.
-        n_bins: number of bins; a confidence of exactly 1 belongs to the last, one on an edge
-            between two bins to either. An empty bin counts nothing.
+        n_bins: number of bins; a confidence of exactly 1 belongs to the last,
+            one on an edge between two bins to either. An empty bin counts
+            nothing.
 
     Returns:
         One float in [0, 1].
     """
-    ### BEGIN SOLUTION: each bin's |mean confidence − share right|, weighted by its pixels
+    ### BEGIN SOLUTION: per bin |confidence − share right|, weighted by size
     place = (confidence * n_bins).long().clamp(max=n_bins - 1)
-    gap = place.bincount(confidence - right.double())  # n_b (mean confidence − share right)
+    gap = place.bincount(confidence - right.double())  # a sum per bin
     return gap.abs().sum() / len(confidence)
     ### END SOLUTION
 
@@ -441,7 +449,7 @@ def _ends(g: Generator) -> Iterator[Case]:
 
 @answer()
 def reject_curve(confidence, right, thresholds):
-    """Give coverage and risk when only confidences of at least a threshold are answered.
+    """Give coverage and risk if only confidences ≥ a threshold are answered.
 
     Arguments:
         confidence: (N,) float in [0, 1].
@@ -449,10 +457,11 @@ def reject_curve(confidence, right, thresholds):
         thresholds: (T,) float, in any order.
 
     Returns:
-        coverage: (T,) float, the share of the N that is kept: confidence ≥ threshold.
-        risk: (T,) float, the share of wrong ones among the kept; NaN where nothing is kept.
+        coverage: (T,) float, the share of the N that is kept.
+        risk: (T,) float, the share of wrong ones among the kept; NaN where
+            nothing is kept.
     """
-    ### BEGIN SOLUTION: for each threshold, the share kept and the share of wrong ones among them
+    ### BEGIN SOLUTION: per threshold, the share kept and the share wrong in it
     kept = confidence[None] >= thresholds[:, None]  # (T, N)
     n_kept = kept.sum(dim=1)
     return n_kept / len(confidence), (kept & ~right).sum(dim=1) / n_kept

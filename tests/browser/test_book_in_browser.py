@@ -242,6 +242,22 @@ def test_predictions_are_taken_on_the_page(pages: Path, page: Page) -> None:
         assert reply in number.get_by_role("status").inner_text()
 
 
+MOVING = {"index": "organ", "00_start_here": "organ", "03_prototypes": "plane",
+          "04_mixture": "switchboard"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_a_picture_moves_on_its_page(name: str, pages: Path, page: Page) -> None:
+    visit(page, pages / (f"{name}.html" if name == "index" else f"notebooks/{name}.html"))
+    picture = page.locator(f'[data-module="{MOVING[name]}"]')
+    before = picture.inner_text()
+    held = picture.get_by_role("slider").first
+    held.focus()
+    held.press("ArrowLeft")
+    assert picture.inner_text() != before
+    assert picture.locator("img").count() == 0  # the still has made room
+
+
 def test_every_explorer_shows_one_saved_picture_at_a_time_or_all(pages: Path, page: Page) -> None:
     seen = 0
     for path in sorted(pages.glob("notebooks/*.html")):

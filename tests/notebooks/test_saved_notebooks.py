@@ -23,6 +23,7 @@ from saved import (
     read,
 )  # fmt: skip
 
+from fewshot_lib.checker.notebook import WIDE
 from fewshot_lib.tools import install_cell
 from fewshot_lib.tools.notebooks import pngs
 
@@ -115,6 +116,20 @@ def test_cells_are_short(path: Path) -> None:
     ours = [c.source for c in code_cells(path) if c.id != VERBATIM]
     long = [source for source in ours if len(source.splitlines()) > LONGEST_CELL]
     assert long == []
+
+
+def test_no_line_of_code_is_wider_than_a_narrow_window_in_any_language() -> None:
+    parts = [ROOT / part for part in ("notebooks", "exercises", "solutions")]
+    every = [path for part in parts for path in sorted(part.rglob("*.ipynb"))]
+    assert len(every) > len(SAVED)  # the other language's, too
+    wide = [
+        f"{path.relative_to(ROOT)}, {cell.id}: {line}"
+        for path in every
+        for cell in code_cells(path)
+        for line in cell.source.splitlines()
+        if len(line) > WIDE and cell.id != VERBATIM
+    ]
+    assert wide == []
 
 
 @every_lesson

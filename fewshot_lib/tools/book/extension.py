@@ -44,23 +44,68 @@ class SearchEnglishAndChinese(SearchEnglish):
         return found
 
 
+#: What stays a mark of reStructuredText in a docstring: *emphasis* of words.
+EMPHASIS = re.compile(r"(?<![\w*])\*(\w[\w ]*\w)\*(?![\w*])")
+
+
 def quiet_marks(
     app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]
 ) -> None:
     """Take docstrings as they are meant: |P ∩ T|, c_k and *args are no marks of reStructuredText.
 
-    The docstrings are written to be read in a terminal. What is in double backticks stays code.
+    The docstrings are written to be read in a terminal. What is in double backticks stays code,
+    *a word* between asterisks is stressed, an example stays as it is, and formulas below each
+    other keep their lines.
     """
+    formulas = _formulas(lines)
+    example = False
     for i, line in enumerate(lines):
-        if re.match(r"\s*(:\w|\.\. |>>> )", line):  # what napoleon wrote, and examples
-            head = re.match(r"\s*(:[^:]*:|\.\. .*|>>> .*)", line)
-            start = head.end() if head else 0
-        else:
-            start = 0
+        example = line.lstrip().startswith(">>> ") or (example and bool(line.strip()))
+        if example or re.match(r"\s*\.\. ", line):
+            continue
+        head = re.match(r"\s*:[^:]*:", line)  # what napoleon wrote
+        start = head.end() if head else 0
         parts = line[start:].split("``")
-        parts[::2] = [re.sub(r"([\\|*`]|(?<=\w)_(?=\W|$))", r"\\\1", part) for part in parts[::2]]
-        before = re.sub(r"(?<!\\)\*", r"\\*", line[:start]) if start else ""
-        lines[i] = before + "``".join(parts)
+        parts[::2] = [_quiet(part) for part in parts[::2]]
+        before = re.sub(r"(?<!\\)\*", r"\\*", line[:start])
+        lines[i] = "| " * (i in formulas) + before + "``".join(parts)
+
+
+def _quiet(text: str) -> str:
+    """Escape what reStructuredText would take for a mark.
+
+    >>> print(_quiet("|P ∩ T| of *all* x_ and *args"))
+    \\|P ∩ T\\| of *all* x\\_ and \\*args
+    """
+    parts = EMPHASIS.split(text)
+    parts[::2] = [re.sub(r"([\\|*`]|(?<=\w)_(?=\W|$))", r"\\\1", part) for part in parts[::2]]
+    parts[1::2] = [f"*{word}*" for word in parts[1::2]]
+    return "".join(parts)
+
+
+def _formulas(lines: list[str]) -> set[int]:
+    """Number the lines of paragraphs that hold a formula in every line, or one that goes on.
+
+    >>> sorted(_formulas(["Say it.", "", "a = b", "  + c", "", "The rest = prose,", "as x = y."]))
+    [2, 3]
+    """
+    found: set[int] = set()
+    paragraph: list[int] = []
+    for i, line in enumerate([*lines, ""]):
+        if line.strip():
+            paragraph.append(i)
+            continue
+        first, *rest = [lines[j] for j in paragraph] or [""]
+        prose = re.match(r"\s|:|\.\. |>>> |[-*•] |[A-Z][a-z]+ ", first)
+        if rest and not prose and all(one[0] == " " or " = " in one for one in rest):
+            found |= set(paragraph)
+        paragraph = []
+    return found
+
+
+def named_fields(app: Sphinx, what: str, name: str, thing: Any, skip: bool, options: Any) -> Any:
+    """Leave out the fields of a named tuple: its docstring has said what they are."""
+    return True if (getattr(thing, "__doc__", "") or "").startswith("Alias for field") else None
 
 
 def plain_roles(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
@@ -77,5 +122,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Tell Sphinx."""
     app.add_search_language(SearchEnglishAndChinese)
     app.connect("autodoc-process-docstring", quiet_marks, priority=900)
+    app.connect("autodoc-skip-member", named_fields)
     app.connect("html-page-context", plain_roles)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -48,8 +48,9 @@ def prepare(notebook: nbformat.NotebookNode, name: str) -> nbformat.NotebookNode
         cell["source"] += link
     for module in dict.fromkeys(modules):
         output = nbformat.v4.new_output("display_data", {"text/html": start(module)})
-        cell = nbformat.v4.new_code_cell("", outputs=[output], metadata={"tags": ["remove-input"]})
-        notebook.cells.append(cell)
+        tags = {"tags": ["remove-input"]}
+        # MyST-NB leaves out a cell without a source, with its output.
+        notebook.cells.append(nbformat.v4.new_code_cell("#", outputs=[output], metadata=tags))
     return notebook
 
 

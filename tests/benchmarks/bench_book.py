@@ -1,0 +1,143 @@
+"""The book for everyone: every page in every look, its size, and how soon it answers.
+
+Goals: no violation of WCAG A or AA (as axe sees it) and no page that scrolls sideways, in both
+languages, at 1400 and 390 pixels, light and dark; under 1 s from the call of a page to its first
+reply; under 40 MB for the book of a language. All of the pages take about ten minutes.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from fewshot_lib.tools.machine import find_chromium
+
+pytestmark = [
+    pytest.mark.bench,
+    pytest.mark.skipif(find_chromium() is None, reason="no Chromium found"),
+    pytest.mark.timeout(7200),
+]
+BROWSER = Path(__file__).resolve().parents[1] / "browser"
+LOADS = 5
+
+
+def _browser_module(name: str):
+    """Import a module of the browser tests under another name: its conftest is not ours."""
+    spec = importlib.util.spec_from_file_location(f"bench_{name}", BROWSER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+sys.path.insert(0, str(BROWSER))
+_book = _browser_module("test_book_in_browser")
+chromium = _browser_module("conftest").chromium
+sys.path.remove(str(BROWSER))
+pages, page = _book.pages, _book.page
+LOOKS = [
+    pytest.param(size, theme, id=f"{size['width']} in {theme}")
+    for size in (_book.WIDE, _book.PHONE)
+    for theme in ("light", "dark")
+]
+
+
+@pytest.mark.parametrize(("size", "theme"), LOOKS)
+def test_every_page_is_for_everyone(
+    size: dict[str, int], theme: str, pages: Path, page: Page, bench: Callable[..., None]
+) -> None:
+    page.set_viewport_size(size)
+    page.emulate_media(color_scheme=theme)
+    for language in ("English", "Chinese"):
+        found, wide, seen = [], [], 0
+        for path in sorted(pages.rglob("*.html")):
+            name = path.relative_to(pages).as_posix()
+            if "_static" in path.parts or name.startswith("zh/") != (language == "Chinese"):
+                continue
+            _book.visit(page, path)
+            seen += 1
+            found += [f"{name}: {line}" for line in _book.violations(page)]
+            wide += [name] if _book.wider_than_the_screen(page) > 0 else []
+        look = f"{size['width']} px, {theme}, {seen} {language} pages"
+        bench(f"{look}: violations", len(found), goal="<= 0", note="; ".join(found[:2]))
+        bench(f"{look}: scroll sideways", len(wide), goal="<= 0", note=", ".join(wide[:5]))
+
+
+#: What answers on which page: its control, what a reader does to it, and where the reply stands.
+FIRST = {
+    "the organ that moves": ("index", ".fsm [role=slider]", "key", ".fsm [role=status]"),
+    "the plane": ("notebooks/03_prototypes", ".fsm [role=slider]", "key", ".fsm"),
+    "the switchboard": ("notebooks/04_mixture", ".fsm select", "next", ".fsm [role=status]"),
+    "a question": (
+        "notebooks/03_prototypes", '[data-name="prototypes.learned"] button', "click",
+        '[data-name="prototypes.learned"] [role=status]',
+    ),
+    "a prediction": (
+        "notebooks/01_labels", '[data-name="dice.two-pixels"] button', "click",
+        '[data-name="dice.two-pixels"] [role=status]',
+    ),
+    "an explorer's saved pictures": (
+        "notebooks/01_labels", "[data-side-by-side] [type=range]", "more", ".fewshot-now",
+    ),
+}  # fmt: skip
+
+#: Runs before anything of the page: acts as soon as there is a control, and notes when the reply
+#: has been drawn. Milliseconds since the page was called.
+WATCH = """
+(([control, action, reply]) => {
+  const acts = {
+    click: (found) => found.click(),
+    key: (found) => found.dispatchEvent(
+      new KeyboardEvent("keydown", { key: "ArrowLeft", bubbles: true })),
+    next: (found) => { found.selectedIndex = 1; found.dispatchEvent(new Event("input",
+      { bubbles: true })); found.dispatchEvent(new Event("change", { bubbles: true })); },
+    more: (found) => { found.stepUp(); found.dispatchEvent(new Event("input")); },
+  };
+  const said = () => document.querySelector(reply)?.innerText;
+  let before;
+  const look = () => {
+    const found = document.querySelector(control);
+    if (!found) return requestAnimationFrame(look);
+    before ??= said();
+    acts[action](found);
+    requestAnimationFrame(() => {
+      if (said() === before) look(); else window.firstReply = performance.now();
+    });
+  };
+  look();
+})(%s)
+"""
+
+
+@pytest.mark.parametrize("what", FIRST)
+def test_a_page_replies_soon(
+    what: str, pages: Path, chromium: Browser, bench: Callable[..., None]
+) -> None:
+    name, *steps = FIRST[what]
+    times = []
+    for _ in range(LOADS + 1):
+        context = chromium.new_context(viewport=_book.WIDE, reduced_motion="reduce")
+        one = context.new_page()
+        one.add_init_script(WATCH % json.dumps(steps))
+        one.goto((pages / f"{name}.html").as_uri())
+        one.wait_for_function("window.firstReply")
+        times.append(one.evaluate("window.firstReply / 1000"))
+        context.close()
+    times = sorted(times[1:])  # the first fills the disk's cache
+    bench(f"from page to first reply: {what}", statistics.median(times), "s", goal="< 1",
+          interval=(times[0], times[-1]), note=f"median and range of {LOADS} loads")  # fmt: skip
+
+
+def test_a_book_is_small(pages: Path, bench: Callable[..., None]) -> None:
+    files = {path for path in pages.rglob("*") if path.is_file()}
+    chinese = {path for path in files if path.is_relative_to(pages / "zh")}
+    for language, own in (("English", files - chinese), ("Chinese", chinese)):
+        size = sum(path.stat().st_size for path in own) / 1e6
+        bench(f"size of the {language} book", size, "MB", goal="< 40")
