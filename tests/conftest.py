@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import fewshot_lib.course  # noqa: F401 - what the engines are asked about in the tests
 from fewshot_lib.grader.bubblewrap import bubblewrap_problem
@@ -18,6 +19,9 @@ ROOT = Path(__file__).resolve().parents[1]
 os.environ["LANGUAGE"] = "en"  # whatever the tester's own language is
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 MAY_SKIP_IN_CI = ("no GPU",)  # a skip in CI is a failure unless its reason begins so
+# No clock decides whether a law holds: a busy machine draws its examples slowly.
+settings.register_profile("course", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("course")
 TABLES: pytest.StashKey[list[tuple[str, str]]] = pytest.StashKey()
 
 

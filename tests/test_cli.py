@@ -73,10 +73,11 @@ def test_without_a_command_the_help_is_shown_with_status_2() -> None:
 
 
 def test_missing_scans_are_said_with_status_1_and_clearing_an_empty_cache_is_done(
-    fewshot: Run,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert fewshot("data").returncode == 1
-    assert fewshot("data", "clear", "--yes").returncode == 0
+    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
+    assert CliRunner().invoke(app, ["data"]).exit_code == 1
+    assert CliRunner().invoke(app, ["data", "clear", "--yes"]).exit_code == 0
 
 
 def test_the_version_is_printed(fewshot: Run) -> None:
@@ -239,7 +240,8 @@ def test_resetting_everything_asks_first_and_an_answer_is_needed(
     assert progress.load()
     assert CliRunner().invoke(app, ["progress", "--reset", "all"], input="n\n").exit_code == 1
     assert progress.load()
-    assert "Reset 1 entry." in fewshot("progress", "--reset", "all", "--yes").stdout
+    done = CliRunner().invoke(app, ["progress", "--reset", "all", "--yes"])
+    assert "Reset 1 entry." in done.stdout
     assert progress.load() == {}
 
 
@@ -376,8 +378,8 @@ def test_doctor_says_everything_even_when_one_part_breaks(monkeypatch: pytest.Mo
     assert any(f.topic == "torch computes" for f in found)
 
 
-def test_doctor_for_programs_is_json(fewshot: Run) -> None:
-    rows = json.loads(fewshot("doctor", "--json").stdout)
+def test_doctor_for_programs_is_json() -> None:
+    rows = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).stdout)
     assert {"topic", "text", "missing", "who"} == set(rows[0])
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 from typing import TypeGuard
 
@@ -153,13 +154,17 @@ def is_optional(node: ast.AST) -> TypeGuard[ast.Try]:
     return "ImportError" in caught or "ModuleNotFoundError" in caught
 
 
+@cache
+def beside(folder: Path) -> set[str]:
+    """Name the modules of a folder and of the folders in it."""
+    return {path.stem for path in [*folder.glob("*.py"), *folder.glob("*/*.py")]}
+
+
 def test_everything_that_is_imported_is_declared() -> None:
     names = {canonicalize_name(requirement.name) for requirement in declared()}
     missing = set()
     for path in [*ROOT.glob("fewshot_lib/**/*.py"), *ROOT.glob("tests/**/*.py")]:
-        above = path.parent.parent
-        neighbours = [*above.glob("*.py"), *above.glob("*/*.py")]
-        local = {neighbour.stem for neighbour in neighbours} | {"fewshot_lib", "tests"}
+        local = beside(path.parent.parent) | {"fewshot_lib", "tests"}
         if path.name == "otter_times.py":  # runs in a virtual environment of its own
             local.add("otter")
         tree = ast.parse(path.read_text(encoding="utf-8"))

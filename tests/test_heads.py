@@ -1,8 +1,6 @@
-"""The heads of notebook 10: laws they share, and each against a slow specification."""
+"""The heads of notebook 10, each against a slow specification; laws of all: test_networks.py."""
 
 from __future__ import annotations
-
-import math
 
 import pytest
 import torch
@@ -43,61 +41,6 @@ def random_episode(episodes: int = 2, shots: int = 2) -> tuple[Tensor, Tensor, T
     masks = masks.repeat_interleave(4, dim=-1).repeat_interleave(4, dim=-2)  # (E, S, 3, 16, 16)
     images = masks[:, :, 1:2] + torch.randn(episodes, shots, 1, 16, 16, generator=chance)
     return images, masks, torch.randn(episodes, 3, 1, 16, 16, generator=chance)
-
-
-@every_head
-def test_episodes_and_queries_together_are_the_same_as_one_by_one(kind):
-    images, masks, queries = random_episode()
-    net = network(kind)
-    with torch.no_grad():
-        together = net(images, masks, queries)
-        assert together.shape == (2, 3, 3, 16, 16)
-        for e in range(2):
-            for q in range(3):
-                alone = net(images[e], masks[e], queries[e, q])
-                torch.testing.assert_close(alone, together[e, q], rtol=1e-4, atol=1e-4)
-
-
-@every_head
-def test_the_order_of_supports_does_not_matter(kind):
-    images, masks, queries = random_episode(shots=3)
-    net, turned = network(kind), [2, 0, 1]
-    with torch.no_grad():
-        expected = net(images, masks, queries)
-        found = net(images[:, turned], masks[:, turned], queries)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-
-
-@every_head
-def test_organs_permute(kind):
-    images, masks, queries = random_episode()
-    with torch.no_grad():
-        expected = network(kind)(images, masks, queries)[:, :, [0, 2, 1]]
-        found = network(kind)(images, masks[:, :, [0, 2, 1]], queries)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-
-
-@every_head
-def test_an_organ_that_is_not_shown_is_never_predicted_and_gradients_are_finite(kind):
-    images, masks, queries = random_episode()
-    masks[:, :, 0] += masks[:, :, 2]
-    masks[:, :, 2] = 0
-    net = network(kind)
-    logits = net(images, masks, queries)
-    assert (logits[:, :, 2] == -math.inf).all()
-    assert logits[:, :, :2].isfinite().all()
-    logits[:, :, :2].softmax(2)[:, :, 1].mean().backward()
-    gradients = [weight.grad for weight in net.parameters() if weight.grad is not None]
-    assert all(gradient.isfinite().all() for gradient in gradients)
-    assert any(gradient.abs().max() > 0 for gradient in gradients)
-
-
-@every_head
-def test_an_episode_that_shows_no_class_is_refused(kind):
-    images, masks, queries = random_episode()
-    masks[1] = 0
-    with pytest.raises(ValueError, match="no class has a support pixel"):
-        network(kind)(images, masks, queries)
 
 
 @every_head

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from fewshot_lib.networks import FewShotSegmentationNet, PixelClassifier, UNetEncoder
 
-KINDS = ("position", "masked", "grid", "exemplars")  # those that came after: test_heads.py
+KINDS = ("position", "masked", "grid", "exemplars")
 OTHER_KINDS = [kind for kind in KINDS if kind != "position"]
+LATER = ("local", "threshold", "attention", "cross")  # more of these: test_heads.py
 
 
 class NoteNet(nn.Module):
@@ -463,7 +464,12 @@ def test_too_many_exemplars_are_thinned_out_evenly_and_always_alike():
 # Laws
 
 
-OPTIONS = {"grid": {"grid": 2}, "exemplars": {"max_exemplars": None}}
+OPTIONS = {
+    "grid": {"grid": 2},
+    "exemplars": {"max_exemplars": None},
+    "local": {"background_grid": 4},
+    "cross": {"feat_dim": 6, "width": 4, "depth": 1},
+}
 
 
 def network(kind: str, encoder: nn.Module, **options) -> FewShotSegmentationNet:
@@ -472,21 +478,23 @@ def network(kind: str, encoder: nn.Module, **options) -> FewShotSegmentationNet:
     return FewShotSegmentationNet(prototypes=kind, encoder=encoder, **options)
 
 
-@given(st.integers(0, 2**31), st.sampled_from(KINDS))
-@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31), st.sampled_from((*KINDS, *LATER)))
+@settings(max_examples=40, deadline=None)
 def test_the_order_of_supports_does_not_matter_and_classes_permute(seed, kind):
     images, masks, queries = random_episode(shots=3, n_classes=4, seed=seed % 1000)
-    net = network(kind, convolutions().double())
+    net = network(kind, convolutions()).double()
     images, masks, queries = images.double(), masks.double(), queries.double()
     generator = torch.Generator().manual_seed(seed)
     shots, classes = torch.randperm(3, generator=generator), torch.randperm(4, generator=generator)
+    if kind in LATER:  # to these the background is not a class like the others
+        classes = torch.cat([torch.tensor([0]), classes[classes > 0]])
     with torch.no_grad():
         logits = net(images, masks, queries)
         torch.testing.assert_close(net(images[shots], masks[shots], queries), logits)
         torch.testing.assert_close(net(images, masks[:, classes], queries), logits[:, classes])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, *LATER])
 @pytest.mark.parametrize("similarity", ["cosine", "squared_euclidean"])
 def test_episodes_and_queries_together_are_the_same_as_one_by_one(kind, similarity):
     images, masks, queries = random_episode(shots=2, n_classes=3, queries=3, episodes=2)
@@ -545,7 +553,7 @@ class Times(nn.Module):
 # A class that the support does not show
 
 
-@pytest.mark.parametrize("kind", OTHER_KINDS)
+@pytest.mark.parametrize("kind", [*OTHER_KINDS, *LATER])
 @pytest.mark.parametrize("similarity", ["cosine", "squared_euclidean"])
 def test_a_class_without_support_pixels_is_never_predicted_and_gradients_stay_finite(
     kind, similarity
@@ -564,7 +572,7 @@ def test_a_class_without_support_pixels_is_never_predicted_and_gradients_stay_fi
     assert any(gradient.abs().max() > 0 for gradient in gradients)
 
 
-@pytest.mark.parametrize("kind", OTHER_KINDS)
+@pytest.mark.parametrize("kind", [*OTHER_KINDS, *LATER])
 def test_an_episode_that_shows_no_class_at_all_is_refused(kind):
     images, masks, queries = random_episode(episodes=2)
     masks[1] = 0
