@@ -2,8 +2,9 @@
 "use strict";
 function focusable() {
   for (const formula of document.querySelectorAll("mjx-container:not([display])")) {
-    const wide = formula.firstElementChild.getBoundingClientRect().width;
-    formula.classList.toggle("fewshot-wide", wide > formula.parentElement.clientWidth);
+    const wide = formula.firstElementChild?.getBoundingClientRect().width;
+    const room = formula.closest("p, li, td, th, dd, div").clientWidth;
+    formula.classList.toggle("fewshot-wide", wide > room);
   }
   const boxes = "pre, .output, .fewshot-wide, .pst-scrollable-table-container, mjx-container";
   for (const box of document.querySelectorAll(boxes)) {
