@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 from fewshot_lib.checker import catalogue
-from fewshot_lib.checker.notebook import BadSolution, answer_cells, read, stub
+from fewshot_lib.checker.notebook import WIDE, BadSolution, answer_cells, read, stub
 from fewshot_lib.tools import build as building
 from fewshot_lib.tools.build import build, digest, make_stub, problems_of, solutions
 
@@ -149,6 +149,16 @@ def test_a_solution_that_fails_or_loses_points_is_not_saved(course, monkeypatch)
 
 
 # ------------------------------------------------------------------------------------- markers
+
+
+def test_words_that_are_too_long_for_a_line_stand_on_their_own():
+    words = "count what both masks have, then divide by what they have"
+    made = stub(f"def f():\n    ### BEGIN SOLUTION: {words}\n    return 1\n    ### END SOLUTION")
+    assert max(map(len, made.split("\n"))) <= WIDE
+    names = {}
+    exec(made, names)
+    with pytest.raises(NotImplementedError, match=words):
+        names["f"]()
 
 
 def test_a_stub_keeps_signature_and_docstring_and_raises_in_words(solution):

@@ -1,13 +1,21 @@
 // What is wider than the page scrolls in its own box, and can be reached from the keyboard.
 "use strict";
 function focusable() {
+  for (const formula of document.querySelectorAll("mjx-container:not([display])")) {
+    const wide = formula.firstElementChild?.getBoundingClientRect().width;
+    const room = formula.closest("p, li, td, th, dd, div").clientWidth;
+    formula.classList.toggle("fewshot-wide", wide > room);
+  }
   const boxes = "pre, .output, .fewshot-wide, .pst-scrollable-table-container, mjx-container";
   for (const box of document.querySelectorAll(boxes)) {
     const wide = box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1;
     if (wide) box.tabIndex = 0;
   }
 }
-addEventListener("load", focusable);
+addEventListener("load", () => {
+  focusable();
+  window.MathJax?.startup?.promise?.then(focusable);
+});
 addEventListener("resize", focusable);
 // The theme's arrows in the list of pages have no name of their own.
 for (const arrow of document.querySelectorAll(".bd-sidebar summary")) {
