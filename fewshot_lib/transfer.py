@@ -295,22 +295,26 @@ def _view(
 class TransferSegmenter:
     """Segment scans by the labelled slices of other scans, without training.
 
-    logit_k(p) = mean of the ``top_k`` largest α·cos(f(p), f(e)) − λ·‖x(p) − x(e)‖² over the
-    exemplars e of class k, − γ·log n_k. This is ``FewShotSegmentationNet`` with
-    prototypes="exemplars" on each scan's ``View``, a *soft* prior on place, and a correction for
-    support size: the best few of many exemplars are better than the best few of few. Log-posteriors
-    are smoothed within the slice and brought to the scan's own grid (bilinear) before the arg-max.
-    Memory grows with one batch of slices, not with their number.
+    logit_k(p) = max over the exemplars e of class k of α·cos(f(p), f(e)) − λ·‖x(p) − x(e)‖². This
+    is ``FewShotSegmentationNet`` with prototypes="exemplars" on each scan's ``View``, and a *soft*
+    prior on place. Log-posteriors are smoothed within the slice and brought to the scan's own grid
+    (bilinear) before the arg-max. Memory grows with one batch of slices, not with their number.
+
+    The defaults of α, λ, ``top_k``, γ and the smoothing were chosen on synthetic people of many
+    scanners (``tests/benchmarks/bench_recipe.py``); real scans only checked them.
 
     Arguments:
         encoder: images (B, 1, N, N) in 0 … 1 → features (B, D, N', N'); None: ``ImageNetEncoder``.
         size: N, of the working grid.
         field_of_view_mm: side of the square around the body.
-        scale: α.
-        location_weight: λ, for coordinates −1 … 1 across the body; 0: no prior on place.
-        top_k: similarities averaged.
-        size_correction: γ ≥ 0; n_k is the number of exemplars kept of class k.
-        smoothing_mm: standard deviation of the Gaussian that smooths log-posteriors; 0: none.
+        scale: α, how much a difference of cosines counts: it makes the posterior sharp or flat.
+        location_weight: λ, how much a far place counts against an exemplar, for coordinates −1 … 1
+            across the body; 0: no prior on place.
+        top_k: how many of the best exemplars are averaged; 1: the nearest alone.
+        size_correction: γ ≥ 0, takes γ·log n_k from a class of n_k kept exemplars, because the best
+            of many is better than the best of few; 0: no correction.
+        smoothing_mm: standard deviation of the Gaussian that smooths log-posteriors, so that a
+            pixel listens to its neighbours; 0: none.
         prototypes: "exemplars", or "mean": each exemplar keeps its place, but its features are
             replaced by the mean direction of its class. With λ = 0 that is one prototype per class.
         max_exemplars: kept pixels per class.
@@ -339,11 +343,11 @@ class TransferSegmenter:
         *,
         size: int = 80,
         field_of_view_mm: float = 400.0,
-        scale: float = 30.0,
+        scale: float = 60.0,
         location_weight: float = 40.0,
-        top_k: int = 5,
-        size_correction: float = 0.2,
-        smoothing_mm: float = 5.0,
+        top_k: int = 1,
+        size_correction: float = 0.0,
+        smoothing_mm: float = 10.0,
         prototypes: Literal["exemplars", "mean"] = "exemplars",
         max_exemplars: int | None = 6144,
         dimensions: int | None = 64,
