@@ -317,7 +317,8 @@ class TransferSegmenter:
             pixel listens to its neighbours; 0: none.
         prototypes: "exemplars", or "mean": each exemplar keeps its place, but its features are
             replaced by the mean direction of its class. With λ = 0 that is one prototype per class.
-        max_exemplars: kept pixels per class.
+        max_exemplars: kept pixels per class: an upper limit is itself a correction for class size,
+            since it thins the background and spares a small organ.
         dimensions: cosines are taken in the span of so many leading directions of the exemplars,
             which leaves them nearly as they are and costs a fraction; None: in all of them.
         max_slices: labelled slices used, evenly spread, when ``fit`` is not told which.
@@ -344,12 +345,12 @@ class TransferSegmenter:
         size: int = 80,
         field_of_view_mm: float = 400.0,
         scale: float = 60.0,
-        location_weight: float = 40.0,
+        location_weight: float = 80.0,
         top_k: int = 1,
         size_correction: float = 0.0,
         smoothing_mm: float = 10.0,
         prototypes: Literal["exemplars", "mean"] = "exemplars",
-        max_exemplars: int | None = 6144,
+        max_exemplars: int | None = 1024,
         dimensions: int | None = 64,
         max_slices: int = 16,
         batch_size: int = 4,

@@ -54,7 +54,7 @@ LABELS = {"volume": "whole volume", "slices": "one slice per organ"}
 class Settings:
     """Settings of the recipe; ``place`` is λ/α, ``across_mm`` smooths from slice to slice."""
 
-    place: float = 2 / 3
+    place: float = 4 / 3
     top_k: int = 1
     scale: float = 60.0
     correction: float = 0.0
@@ -78,8 +78,8 @@ ROWS = {
     "before (chosen on A → B)": BEFORE,
     "mean of the 3 nearest exemplars": replace(CHOSEN, top_k=3),
     "mean of the 5 nearest exemplars": replace(CHOSEN, top_k=5),
-    "place half as strong (λ = 20)": replace(CHOSEN, place=1 / 3),
-    "place twice as strong (λ = 80)": replace(CHOSEN, place=4 / 3),
+    "place half as strong (λ = 40)": replace(CHOSEN, place=2 / 3),
+    "place a quarter as strong (λ = 20)": replace(CHOSEN, place=1 / 3),
     "scale 30": replace(CHOSEN, scale=30.0),
     "scale 120": replace(CHOSEN, scale=120.0),
     "correction for class size 0.2": replace(CHOSEN, correction=0.2),
