@@ -318,9 +318,9 @@ class TransferSegmenter:
         prototypes: "exemplars", or "mean": each exemplar keeps its place, but its features are
             replaced by the mean direction of its class. With λ = 0 that is one prototype per class.
         max_exemplars: kept pixels per class; None: all.
-        least_background: no more pixels of the background are kept than of the largest organ, but
-            at least so many, for the best of many is better than the best of few; None: as many
-            as of any class.
+        least_background: no more pixels of the background are kept than of an organ in the mean,
+            but at least so many, for the best of many is better than the best of few; None: as
+            many as of any class.
         dimensions: cosines are taken in the span of so many leading directions of the exemplars,
             which leaves them nearly as they are and costs a fraction; None: in all of them.
         max_slices: labelled slices used, evenly spread, when ``fit`` is not told which.
@@ -441,7 +441,8 @@ class TransferSegmenter:
         known = self.network.compute_prototypes(torch.cat(features), torch.cat(masks))
         assert isinstance(known, Prototypes)
         if self.least_background is not None:  # the kept are drawn at random, so the first are too
-            most = max(int(known.valid[1:].sum(1).max()), self.least_background)
+            mean = int(known.valid[1:].sum()) // (len(names) - 1)
+            most = max(mean, self.least_background)
             known.valid[0, most:] = False
         self.names, self._known = names, self._packed(known)
         return self

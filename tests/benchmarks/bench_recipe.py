@@ -344,8 +344,8 @@ def ideas(support: Pixels, query: Pixels, index: Tensor, turned: Pixels) -> dict
     raw = posterior(alike(query, known, CHOSEN.place), known.counts, query, CHOSEN)
     log_p = smoothed(raw, query, CHOSEN)
     numbers = support.labels[torch.isin(torch.arange(len(support.labels)), index)]
-    largest = int(torch.bincount(numbers[numbers > 0]).max())
-    many = fit(support, index, 6144, max(MOST, largest))
+    mean = int(torch.bincount(numbers[numbers > 0])[1:].clamp_max(6144).float().mean())
+    many = fit(support, index, 6144, max(MOST, mean))
     found = {"up to 6144 exemplars per class": score(segment(query, many).argmax(1))}
     found |= {"largest connected part of each organ": score(largest_parts(log_p.argmax(1)))}
     along = alike(query, known, CHOSEN.place, axial_shift(support, query))
