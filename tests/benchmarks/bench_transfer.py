@@ -3,8 +3,8 @@
 Volume Dice over all slices of B and of C; for the slices of C over those that are more than one
 slice away from every labelled one. Each figure is a mean over draws of the five labelled slices
 (one from each fifth of the range that shows every organ asked for), with the interval of that mean:
-nothing else is random. Three scans: the interval says nothing about other people. The recipe's
-settings were chosen while looking at these scans, so the figures are optimistic.
+nothing else is random. Three scans: the interval says nothing about other people. The settings are
+the library's own, which synthetic people chose (``bench_recipe.py``); these scans check them.
 """
 
 from __future__ import annotations
