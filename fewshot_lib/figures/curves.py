@@ -141,6 +141,8 @@ def lines(
         shown = [*np.concatenate([np.concatenate(line) for line in drawn.values()]), *own.values()]
         bottom, top = ylim or _zoomed([*shown, *(py for _, py in own_points)], references.values())
         axes.set(xlabel=xlabel, ylabel=ylabel, yscale=yscale, ylim=(bottom, top))
+        if yscale == "log":  # numbers of one size, where matplotlib writes powers of ten
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.9g}")
         axes.grid(axis="y")
         outside = [(level, f"{name} {number(level)}", QUIET) for name, level in references.items()]
         outside += [
