@@ -88,6 +88,20 @@ GALLERY = {
     "heat_map": lambda: figures.heat_map(
         [[0.9, 0.1], [-np.inf, 1.0]], ["q0", "q1"], ["cat", "dog"], label="logit"
     ),
+    "dots": lambda: figures.dots(
+        [[0.7, 0.3], [0.0, 0.0]], ["liver", "spleen"], ["volume", "slices"], label="Dice"
+    ),
+    "methods beside a level": lambda: figures.methods(
+        {"a": (0.0, -0.1, 0.1)}, baseline=None, reference=("raw pixels", 0.0), limits=(-0.2, 0.2)
+    ),
+    "lines with a long name": lambda: figures.lines(
+        [0, 5, 10, 20, 40, 150], {"a": [0.1, 0.4, 0.5, 0.6, 0.7, 0.8], "b": [0.3] * 6},
+        xlabel="episodes", ylabel="Dice", references={"another person, mean of the three": 0.41},
+    ),
+    "ranks that cross": lambda: figures.ranks(
+        {"x": {"a": 0.8, "b": 0.7, "c": 0.2}, "y": {"a": 0.5, "b": 0.6, "c": 0.7},
+         "z": {"a": 0.1, "b": 0.6, "c": 0.7}, "w": {"a": 0.7, "b": 0.1, "c": 0.5}}
+    ),
     "examples": lambda: figures.examples(
         np.random.default_rng(1).random((5, 8, 8)),
         list("00711"),
@@ -515,6 +529,13 @@ def test_a_picture_of_anatomy_is_240_px_wide_or_wider(count: int, columns: int) 
     assert height - max(bottom for _, _, bottom, _ in extents) < 0.4, "a blank row"
 
 
+@pytest.mark.parametrize("name", ["overlay", "strip", "montage", "episode"])
+def test_every_picture_of_anatomy_has_panels_of_240_px(name: str) -> None:
+    figure, _ = GALLERY[name]()
+    extents = [drawn.get_extent() for drawn in figure.axes[0].images]
+    assert all(96 * (right - left) >= 239.9 for left, right, _, _ in extents)
+
+
 def test_hounsfield_units_are_drawn_in_the_window_of_soft_tissue() -> None:
     rows = torch.linspace(-1000, 1000, 24)[:, None].expand(24, 20)
     figure, _ = figures.overlay(rows, LABELS, NAMES)
@@ -551,14 +572,61 @@ def test_an_axis_zooms_to_its_data_and_every_reference_is_named_outside(level: f
     assert arrows.get(level, f"chance {level:.2f}") in {text.get_text() for text in texts}
 
 
-def test_legends_cover_no_data() -> None:
-    for name in ("lines", "dice_against_grid", "softmax_ceiling", "loss_curve", "reliability"):
-        figure, _ = GALLERY[name]()
-        figures.png(figure, quick=True)
-        axes = figure.axes[0]
-        legend = axes.get_legend()
-        assert legend.get_window_extent().y0 >= axes.bbox.y1
-        assert legend.get_window_extent().x1 <= figure.bbox.x1
+def words_of(figure: Figure) -> list[mpl.text.Text]:
+    """Every text that is seen, of a figure that was drawn."""
+    unseen = set()  # matplotlib keeps ticks beyond the ends of an axis
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        low, high = sorted(axis.get_view_interval())
+        for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+            if not (axis.get_visible() and low - 1e-9 <= tick.get_loc() <= high + 1e-9):
+                unseen |= {tick.label1, tick.label2}
+        if not axis.get_visible():
+            unseen.add(axis.label)
+    texts = figure.findobj(mpl.text.Text)
+    return [t for t in texts if t.get_visible() and t.get_text().strip() and t not in unseen]
+
+
+CHARTS = [
+    *("lines", "accuracy_against_shots", "dice_against_grid", "dice_against_shift", "loss_curve"),
+    *("learning_curve", "softmax_ceiling", "mask_shrinking", "methods", "reliability", "dots"),
+    *("score_histogram", "heat_map", "embedding with support", "compare_regions", "mixtures"),
+    *("ranks", "ranks that cross", "folds", "lines with a long name", "methods beside a level"),
+]
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_no_word_of_a_chart_touches_another_word_a_curve_or_the_edge(name: str) -> None:
+    figure, _ = GALLERY[name]()
+    figures.png(figure, quick=True)
+    texts = words_of(figure)
+    boxes = [text.get_window_extent() for text in texts]
+    assert len(texts) >= 3
+    assert {text.get_fontsize() for text in texts} <= {8.0, 9.0}
+    for text, box in zip(texts, boxes, strict=True):
+        assert figure.bbox.x0 - 0.5 <= box.x0 < box.x1 <= figure.bbox.x1 + 0.5, text
+        assert figure.bbox.y0 - 0.5 <= box.y0 < box.y1 <= figure.bbox.y1 + 0.5, text
+    for (a, one), (b, other) in itertools.combinations(zip(texts, boxes, strict=True), 2):
+        assert not one.padded(-1).overlaps(other.padded(-1)), (a, b)
+    curves = [
+        np.linspace(start, end, 200)
+        for axes in figure.axes
+        for line in axes.lines
+        for start, end in itertools.pairwise(line.get_transform().transform(line.get_xydata()))
+    ]
+    for curve, (text, box) in itertools.product(curves, zip(texts, boxes, strict=True)):
+        through = (curve > box.min + 1).all(axis=1) & (curve < box.max - 1).all(axis=1)
+        assert not through.any(), text
+
+
+def test_rows_of_an_episode_lie_close_where_nothing_is_written_between_them() -> None:
+    figure, _ = GALLERY["episode"]()
+    extents = [drawn.get_extent() for drawn in figure.axes[0].images]
+    tops, bottoms = (
+        sorted({top for *_, top in extents}),
+        sorted({bottom for *_, bottom, _ in extents}),
+    )
+    assert len(tops) == 2
+    assert tops[1] - bottoms[0] < tiles.LINE + tiles.GAP + 0.01
 
 
 def test_the_arrow_of_a_moved_support_point_shows_its_head() -> None:

@@ -5,7 +5,7 @@ finding in one sentence. ``fewshot_lib.reading.show(figure, data)`` puts both be
 
     curves     lines, accuracy_against_shots, dice_against_grid, dice_against_shift,
                learning_curve, softmax_ceiling, mask_shrinking, loss_curve
-    charts     methods, reliability, score_histogram, heat_map
+    charts     methods, dots, reliability, score_histogram, heat_map
     images     examples, overlay, strip, montage, episode, target_and_yours
     spaces     embedding
     regions    compare_regions, of two Readings; mixtures, of three Mixtures
@@ -17,7 +17,7 @@ finding in one sentence. ``fewshot_lib.reading.show(figure, data)`` puts both be
 
 from __future__ import annotations
 
-from fewshot_lib.figures.charts import heat_map, methods, reliability, score_histogram
+from fewshot_lib.figures.charts import dots, heat_map, methods, reliability, score_histogram
 from fewshot_lib.figures.curves import (
     accuracy_against_shots,
     dice_against_grid,
@@ -75,6 +75,7 @@ __all__ = [
     "diagram_protocols",
     "dice_against_grid",
     "dice_against_shift",
+    "dots",
     "drawing",
     "embedding",
     "episode",

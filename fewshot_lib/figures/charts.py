@@ -1,17 +1,19 @@
-"""Charts other than lines: methods beside a baseline, calibration, distributions, heat maps."""
+"""Charts other than lines: methods beside a baseline, calibration, distributions, tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from fewshot_lib.checker import language
 from fewshot_lib.figures.style import (
     HATCHES,
     INK,
+    MARKERS,
     PALETTE,
     QUIET,
     PlotData,
@@ -39,6 +41,7 @@ def methods(
     xlabel: str = "Dice",
     limits: tuple[float, float] | None = None,
     within: tuple[float, float] = (0.0, 1.0),
+    reference: tuple[str, float] | None = None,
     predicted: Mapping[str, float | None] | None = None,
 ) -> tuple[Figure, PlotData]:
     """Draw methods as points with intervals, one row each, beside a baseline.
@@ -51,6 +54,7 @@ def methods(
             that small differences do not look large and intervals are wider than their markers.
         within: the least and the greatest value that the score can have; the axis that is chosen
             here stays inside. Not looked at when ``limits`` are given.
+        reference: name and place of a vertical line, where no row is the baseline.
         predicted: method → the score that the reader predicted, drawn as a cross in its row.
 
     Returns:
@@ -86,11 +90,15 @@ def methods(
             )  # fmt: skip
         if baseline is not None:
             axes.axvline(triples[baseline][0], color=QUIET, ls="--", lw=1.2, zorder=0)
+        if reference is not None:
+            name, place = reference
+            axes.axvline(place, color=QUIET, ls="--", lw=1.2, zorder=0, label=name)
         if own:
             rows = [list(triples).index(name) for name in own]
             axes.plot(list(own.values()), rows, "X", color=INK, mfc="white", ms=9,
                       label="your prediction")  # fmt: skip
-            figure.legend(loc="outside upper left")
+        if own or reference:
+            figure.legend(loc="outside upper left", ncols=2)
         axes.set_yticks(range(len(triples)), list(triples))
         axes.set(xlabel=xlabel, xlim=shown, ylim=(len(triples) - 0.4, -0.6))
         axes.locator_params(axis="x", nbins=5, steps=[1, 2, 5, 10])
@@ -113,7 +121,11 @@ def methods(
         alt=_(
             "Points with intervals: {xlabel} of {triples} methods, top to bottom: {listed}."
         ).format(xlabel=xlabel, triples=len(triples), listed=listed)
-        + (_(" A dashed line marks {baseline}.").format(baseline=baseline) if baseline else ""),
+        + "".join(
+            _(" A dashed line marks {baseline}.").format(baseline=name)
+            for name in (baseline, reference and reference[0])
+            if name
+        ),
         columns=(_("method"), xlabel, _("low"), _("high")),
         rows=tuple((name, *map(number, triple)) for name, triple in triples.items()),
         finding=finding + _("."),
@@ -277,6 +289,73 @@ def score_histogram(
     )
 
 
+def dots(
+    values: ArrayLike,
+    row_names: Sequence[str],
+    series: Sequence[str],
+    *,
+    label: str,
+    what: str = "",
+    limits: tuple[float, float] | None = None,
+) -> tuple[Figure, PlotData]:
+    """Draw several scores per row as marks on one axis, joined by a line from least to greatest.
+
+    Arguments:
+        values: (R, C) finite scores.
+        row_names, series: R and C names; rows are drawn from top to bottom.
+        label: what a value is, with its unit if it has one.
+        what: names the picture; by default the label.
+        limits: of the axis; by default the values' with a margin.
+
+    Returns:
+        figure, and data with ``values``. Notebooks 01 and 04.
+
+    Raises:
+        ValueError: names that do not match the matrix, or a value that is not finite.
+
+    >>> dots([[0.9, 0.1]], ["liver"], ["by volume", "by slice"], label="Dice")[1].finding
+    'Dice from least to greatest: liver 0.10 … 0.90.'
+    """
+    matrix = _named(values, row_names, series)
+    if not np.isfinite(matrix).all():
+        raise ValueError("a value is not finite and has no place on the axis: leave its row out")
+    what = what or label
+    with drawing("single") as figure:
+        axes = figure.subplots()
+        rows = np.arange(len(matrix))
+        axes.hlines(rows, matrix.min(axis=1), matrix.max(axis=1), color="#CCCCCC", lw=2, zorder=1)
+        for i, name in enumerate(series):
+            axes.plot(
+                matrix[:, i], rows, ls="", marker=MARKERS[i % len(MARKERS)], label=name,
+                color=PALETTE[i % len(PALETTE)], ms=9 - 4 * i / max(1, len(series) - 1),
+                clip_on=False, zorder=3 + i,
+            )  # fmt: skip
+        axes.set_yticks(rows, list(row_names))
+        axes.set(xlabel=label, xlim=limits, ylim=(len(matrix) - 0.4, -0.6))
+        axes.grid(axis="x")
+        legend_above(axes)
+    told = [
+        f"{name}: " + listing([f"{s} {number(v)}" for s, v in zip(series, row, strict=True)])
+        for name, row in zip(row_names, matrix, strict=True)
+    ]
+    spans = [
+        f"{name} {number(row.min())} … {number(row.max())}"
+        for name, row in zip(row_names, matrix, strict=True)
+    ]
+    return figure, PlotData(
+        what=what,
+        alt=_("Dot chart: {what} in {n} rows. {told}.").format(
+            what=what, n=len(matrix), told=_("; ").join(told)
+        ),
+        columns=("", *series),
+        rows=tuple((name, *map(number, row)) for name, row in zip(row_names, matrix, strict=True)),
+        finding=_("{what} from least to greatest: {spans}.").format(
+            what=label, spans=_("; ").join(spans)
+        ),
+        numbers={"values": matrix},
+    )
+
+
 def heat_map(
     values: ArrayLike,
     row_names: Sequence[str],
@@ -287,7 +366,10 @@ def heat_map(
     limits: tuple[float, float] | None = None,
     digits: int = 2,
 ) -> tuple[Figure, PlotData]:
-    """Draw a matrix (logits, probabilities, confusion) with its numbers written in.
+    """Draw a matrix with its numbers written in, where rows *and* columns are to be compared.
+
+    A confusion matrix or a cross table of counts is one; several scores per row are ``dots``, and
+    scores against a number are ``lines``.
 
     Arguments:
         values: (R, C).
@@ -298,7 +380,7 @@ def heat_map(
         digits: decimals written.
 
     Returns:
-        figure, and data with ``values``. Notebooks 03, 04, 05.
+        figure, and data with ``values``. Notebooks 05 and 09.
 
     Raises:
         ValueError: names that do not match the matrix.
@@ -306,12 +388,7 @@ def heat_map(
     >>> heat_map([[0.9, 0.1]], ["query 0"], ["cat", "dog"], label="p")[1].finding
     'Largest p in each row: query 0: cat (0.90).'
     """
-    matrix = numpy_of(values, "values", 2).astype(float)
-    if matrix.shape != (len(row_names), len(column_names)) or matrix.size == 0:
-        raise ValueError(
-            f"a matrix of {matrix.shape[0]}×{matrix.shape[1]} with {len(row_names)} row names and "
-            f"{len(column_names)} column names"
-        )
+    matrix = _named(values, row_names, column_names)
     what = what or label
     finite = matrix[np.isfinite(matrix)]
     low, high = limits or ((finite.min(), finite.max()) if finite.size else (0.0, 1.0))
@@ -362,6 +439,17 @@ def heat_map(
         finding=finding,
         numbers={"values": matrix},
     )
+
+
+def _named(values: ArrayLike, row_names: Sequence[str], columns: Sequence[str]) -> NDArray[Any]:
+    """Bring values to (R, C), as many as there are names."""
+    matrix = numpy_of(values, "values", 2).astype(float)
+    if matrix.shape != (len(row_names), len(columns)) or matrix.size == 0:
+        raise ValueError(
+            f"a matrix of {matrix.shape[0]}×{matrix.shape[1]} with {len(row_names)} row names and "
+            f"{len(columns)} column names"
+        )
+    return matrix
 
 
 def _zoomed(triples: Mapping[str, Interval], within: tuple[float, float]) -> tuple[float, float]:

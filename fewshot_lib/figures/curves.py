@@ -5,6 +5,7 @@ Every line is told from the others twice: by colour, and by marker and line styl
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -32,6 +33,9 @@ from fewshot_lib.figures.style import (
 )
 
 _ = language.words("figures")
+
+BESIDE = 18  # letters in a line right of the axes: a longer one would take the curves' room
+TICK = 5.1  # points, the width of a figure of a tick's label
 
 #: mean, or (mean, low, high): numbers of one length.
 Series = ArrayLike | tuple[ArrayLike, ArrayLike, ArrayLike]
@@ -63,6 +67,7 @@ def lines(
     levels: tuple[str, Mapping[str, float]] = ("", {}),
     ylim: tuple[float, float] | None = None,
     spacing: Literal["linear", "log", "equal"] = "linear",
+    yscale: Literal["linear", "log"] = "linear",
     finding: str = "",
     size: Size = "single",
     predicted: Predicted = None,
@@ -81,6 +86,7 @@ def lines(
         ylim: lowest and highest y shown; by default what the data need, and a reference that is no
             farther from them than they are from each other.
         spacing: of the x axis; "equal" puts the same distance between any two neighbours.
+        yscale: "log" needs numbers above 0, and ``ylim``.
         finding: what the picture shows, in a sentence; by default where each line begins and ends.
         size: of the figure.
         predicted: points that the reader predicted, drawn as crosses.
@@ -130,11 +136,13 @@ def lines(
         if spacing == "log":
             axes.set_xscale("log")
         if spacing != "linear" or len(where) <= 8:
-            axes.set_xticks(place, [f"{value:g}" for value in where])
+            axes.set_xticks(place, _ticks(axes, place, where))
             axes.minorticks_off()
         shown = [*np.concatenate([np.concatenate(line) for line in drawn.values()]), *own.values()]
         bottom, top = ylim or _zoomed([*shown, *(py for _, py in own_points)], references.values())
-        axes.set(xlabel=xlabel, ylabel=ylabel, ylim=(bottom, top))
+        axes.set(xlabel=xlabel, ylabel=ylabel, yscale=yscale, ylim=(bottom, top))
+        if yscale == "log":  # numbers of one size, where matplotlib writes powers of ten
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.9g}")
         axes.grid(axis="y")
         outside = [(level, f"{name} {number(level)}", QUIET) for name, level in references.items()]
         outside += [
@@ -194,7 +202,7 @@ def accuracy_against_shots(
     return lines(
         shots,
         accuracies,
-        xlabel="shots a class (k_shot)",
+        xlabel="shots per class (k_shot)",
         ylabel=f"{n_way}-way accuracy",
         references={"chance": 1 / n_way} if chance else None,
         spacing="equal",
@@ -499,18 +507,34 @@ def _zoomed(values: Iterable[float], references: Iterable[float] = ()) -> tuple[
     return low - margin, high + margin
 
 
+def _ticks(axes: Axes, place: NDArray[Any], where: NDArray[Any]) -> list[str]:
+    """Write the values under the ticks; where two would touch, the first of them is kept."""
+    axes.get_xlim()  # matplotlib works it out when it is asked
+    at = axes.transData.transform(np.column_stack([place, np.zeros(len(place))]))[:, 0]
+    per_letter = TICK * axes.get_figure(root=True).dpi / 72  # type: ignore[union-attr]
+    told, end = [], -np.inf
+    for x, value in zip(at, where, strict=True):
+        words = f"{value:g}"
+        half = per_letter * (len(words) + 1) / 2  # a letter between neighbours
+        told.append(words if x - half >= end else "")
+        end = x + half if told[-1] else end
+    return told
+
+
 def _beside(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
     """Write labels (level, words, colour) right of the axes, apart, at their level or its end."""
     bottom, top = axes.get_ylim()
-    apart = 0.065  # of the axes' height: a line of text
-    placed: list[float] = []
+    line = 0.065  # of the axes' height: a line of text
+    end = -np.inf  # of the label below
     for level, words, colour in sorted(labels):
         share = (level - bottom) / (top - bottom)
         arrow = " ↓" if share < 0 else " ↑" if share > 1 else ""
-        share = min(max(share, 0.0), 1.0)
-        placed.append(max(share, placed[-1] + apart) if placed else share)
+        folded = textwrap.wrap(words + arrow, BESIDE)
+        half = line * len(folded) / 2
+        middle = max(min(max(share, 0.0), 1.0), end + half)
+        end = middle + half
         axes.text(
-            1.015, placed[-1], words + arrow, transform=axes.transAxes, va="center", color=colour,
+            1.015, middle, "\n".join(folded), transform=axes.transAxes, va="center", color=colour,
             fontsize=8,
         )  # fmt: skip
 

@@ -61,7 +61,7 @@ def examples(
         images: (N, H, W) or (N, 1, H, W).
         titles: N titles (the class, say).
         roles: N of "support" or "query"; drawn as a solid or a dashed frame in another colour.
-        columns: images a row at most.
+        columns: images per row at most.
         what: names the picture.
 
     Returns:
@@ -291,7 +291,7 @@ def montage(
         volume: the subject.
         slices: which slices, or how many, spread evenly over the volume.
         labels: (Z, H, W) other labels for the same images (a prediction, say).
-        columns: slices a row at most; fewer where one would be narrower than 240 px.
+        columns: slices per row at most; fewer where one would be narrower than 240 px.
         organs: draw only these; None: all.
         window: intensities drawn black and white, (−160, 240) HU for soft tissue in CT, say; None:
             as ``black_and_white`` says.
@@ -399,8 +399,8 @@ def episode(
         window: intensities drawn black and white; None: as ``black_and_white`` says.
 
     Returns:
-        figure, and data with a row a method: mean Dice over the query's organs and agreement, both
-        in ``numbers`` too. Notebooks 05, 05b and 06.
+        figure, and data with a row per method: mean Dice over the query's organs and agreement,
+        both in ``numbers`` too. Notebooks 05, 05b and 06.
 
     Raises:
         ValueError: shapes that differ, or no or more than four predictions.
@@ -427,7 +427,7 @@ def episode(
     everything = np.stack(list(shown.values()))
     placed = layout(
         len(shown), 3, aspect=support.shape[0] / support.shape[1], below=2,
-        legend=legend_lines(everything),
+        below_from=2, legend=legend_lines(everything),
     )  # fmt: skip
     with drawing(placed.size, placed.height) as figure:
         low, high = window or black_and_white(np.stack([support, query]))

@@ -85,10 +85,10 @@ def ranks(scores: Mapping[str, Mapping[str, float]], *, what: str = "") -> tuple
                 marker=MARKERS[i % len(MARKERS)], ms=8, lw=2,
             )  # fmt: skip
             for j in range(len(scorings)):
+                offset, where = _clear_of(places[i], j)
                 axes.annotate(
-                    number(table[i, j]), (j, places[i, j]), (0, 8), textcoords="offset points",
-                    ha="center", fontsize=8, zorder=5,
-                    bbox={"fc": "white", "ec": "none", "alpha": 0.8, "pad": 0.4},
+                    number(table[i, j]), (j, places[i, j]), offset, textcoords="offset points",
+                    fontsize=8, **where,
                 )  # fmt: skip
             for j, side, shift in ((0, "right", -12), (-1, "left", 12)):
                 axes.annotate(
@@ -130,6 +130,17 @@ def ranks(scores: Mapping[str, Mapping[str, float]], *, what: str = "") -> tuple
         ).format(named=named, changed=changed, pairs=len(pairs)),
         numbers={"ranks": places, "scores": table},
     )
+
+
+def _clear_of(places: Any, j: int) -> tuple[tuple[int, int], dict[str, str]]:
+    """Return where the j-th number of a line goes, so that the line does not run through it."""
+    steps = [int(np.sign(places[n] - places[j])) for n in (j - 1, j + 1) if 0 <= n < len(places)]
+    if -1 not in steps:
+        return (0, 7), {"ha": "center", "va": "bottom"}
+    if 1 not in steps:
+        return (0, -7), {"ha": "center", "va": "top"}
+    rises = steps[0] > 0  # from the left below to the right above: the room is left above
+    return (-6 if rises else 6, 4), {"ha": "right" if rises else "left", "va": "bottom"}
 
 
 def folds(plans: Mapping[str, ArrayLike], n_scans: int) -> tuple[Figure, PlotData]:

@@ -9,11 +9,22 @@ import numpy as np
 import torch
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike, NDArray
 
 from fewshot_lib.checker import language
 from fewshot_lib.figures.spaces import GRID, borders, one_thread, tints
-from fewshot_lib.figures.style import INK, PlotData, drawing, listing, number, numpy_of, percent
+from fewshot_lib.figures.style import (
+    INK,
+    MARKERS,
+    PALETTE,
+    PlotData,
+    drawing,
+    listing,
+    number,
+    numpy_of,
+    percent,
+)
 
 _ = language.words("figures")
 
@@ -26,7 +37,7 @@ class Reading(NamedTuple):
     Arguments:
         name: above its panel.
         log_posterior: (P, 2) float64 points → (P, K) log p(y = k | z).
-        centres: (K, 2) drawn as stars; None: no stars.
+        centres: (K, 2) drawn as marks; None: none.
     """
 
     name: str
@@ -40,8 +51,8 @@ class Mixture(NamedTuple):
     Arguments:
         name: above its panel.
         log_joint: (P, 2) float64 points → (P, K) log π_k + log p(z | y = k).
-        centres: (K, 2) drawn as stars.
-        priors: (K,) written beside the stars.
+        centres: (K, 2) drawn as marks.
+        priors: (K,) written above the panel.
     """
 
     name: str
@@ -88,7 +99,7 @@ def compare_regions(
                 tints(grid), extent=limits, origin="lower", aspect="auto", interpolation="bilinear"
             )
             axes.add_collection(LineCollection(borders(xs, ys, grid), colors=INK, linewidths=0.9))
-            _stars(axes, reading.centres, names)
+            _centres(axes, reading.centres)
             axes.set_title(reading.name)
         picture = panels[2].imshow(
             gap, extent=limits, origin="lower", aspect="auto", cmap="cividis", vmin=0, vmax=1
@@ -100,6 +111,7 @@ def compare_regions(
             axes.locator_params(nbins=4)
             axes.set(xlabel=axis_names[0], xlim=limits[:2], ylim=limits[2:])
         panels[0].set_ylabel(axis_names[1])
+        _legend(figure, names, "prototype")
     return figure, _data(truth, model, names, grids, gap, (xs, ys))
 
 
@@ -151,15 +163,15 @@ def mixtures(
                 axes.contour(xs, ys, height, levels, colors="white", linewidths=(0.6, 0.9, 1.2))
             shares = numpy_of(model.priors, "priors", 1)
             told = [f"{name} {percent(p)}" for name, p in zip(names, shares, strict=True)]
-            _stars(axes, model.centres, told)
-            axes.set_title(f"density, {model.name}")
+            _centres(axes, model.centres)
+            axes.set_title(f"density, {model.name}\n{', '.join(told)}")
         axes = panels[1, 1]
         axes.imshow(
             tints(posterior[0]), extent=limits, origin="lower", aspect="auto",
             interpolation="bilinear",
         )  # fmt: skip
         axes.add_collection(LineCollection(borders(xs, ys, posterior[0]), colors=INK, linewidths=1))
-        _stars(axes, models[0].centres, names)
+        _centres(axes, models[0].centres)
         data = _mixture_data(models, names, density, posterior)
         same = data.numbers["probability"] < SAME
         axes.set_title("posterior of all three" if same else f"posterior, {models[0].name}")
@@ -170,6 +182,7 @@ def mixtures(
             axes.set_xlabel(axis_names[0])
         for axes in panels[:, 0]:
             axes.set_ylabel(axis_names[1])
+        _legend(figure, names, "centre")
     return figure, data
 
 
@@ -247,19 +260,23 @@ def _on_plane(
     return found.exp().numpy().reshape(GRID, GRID, n_way)
 
 
-def _stars(axes: Any, centres: ArrayLike | torch.Tensor | None, names: Sequence[str]) -> None:
-    """Mark the centres, and name each on the side that the others are not."""
-    if centres is None:
-        return
-    points = numpy_of(centres, "centres", 2)
-    for name, centre in zip(names, points, strict=True):
-        right, up = centre >= points.mean(axis=0)
-        axes.plot(*centre, "*", ms=9, color="white", mec=INK, zorder=5)
-        axes.annotate(
-            name, centre, (6 if right else -6, 5 if up else -5), textcoords="offset points",
-            ha="left" if right else "right", va="bottom" if up else "top", fontsize=8, zorder=6,
-            bbox={"fc": "white", "ec": "none", "alpha": 0.75, "pad": 0.8}, annotation_clip=True,
-        )  # fmt: skip
+def _centres(axes: Any, centres: ArrayLike | torch.Tensor | None) -> None:
+    """Mark the centres by class: a label at each would cover what is drawn there."""
+    if centres is not None:
+        for k, centre in enumerate(numpy_of(centres, "centres", 2)):
+            axes.plot(*centre, **_mark(k))
+
+
+def _mark(k: int) -> dict[str, Any]:
+    """Return the look of class ``k``, which is that of its points in ``embedding``."""
+    colour, marker = PALETTE[k % len(PALETTE)], MARKERS[k % len(MARKERS)]
+    return {"ls": "", "marker": marker, "color": colour, "ms": 8, "mec": "white", "mew": 1.2}
+
+
+def _legend(figure: Figure, names: Sequence[str], what: str) -> None:
+    """Name the classes' marks above the panels."""
+    handles = [Line2D([], [], label=f"{what}, {name}", **_mark(k)) for k, name in enumerate(names)]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
 
 
 def _data(

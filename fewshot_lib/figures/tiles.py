@@ -131,6 +131,7 @@ def layout(
     aspect: float = 1.0,
     above: int = 1,
     below: int = 0,
+    below_from: int = 0,
     legend: int = 0,
     right: float = 0.0,
     gap: float = GAP,
@@ -139,9 +140,10 @@ def layout(
     """Lay out tiles: the narrowest figure in which they are wide enough, as high as its rows.
 
     Arguments:
-        count: number of tiles; columns: tiles a row at most, fewer where they would be too narrow.
+        count: number of tiles; columns: tiles per row at most, fewer where they would be narrow.
         aspect: height of a tile over its width.
         above, below: lines of text over and under each tile; legend: under all of them.
+        below_from: the first tile with text under it; a row without any keeps no room for it.
         right: inches kept free at the right (a legend, a colour bar).
         gap: inches between tiles.
         least: inches, what a tile's width should be; for ``LEAST`` there are fewer columns.
@@ -165,19 +167,13 @@ def layout(
     narrow: tuple[Size, ...] = ("small", "single", "wide")
     size = next(size for size in narrow if wide(size, columns) >= least)
     side = wide(size, columns)
-    rows = math.ceil(count / columns)
-    text = LINE * (above + below) + gap
-    height = MARGIN + rows * (side * aspect + text) + LINE * legend * 1.25 + 0.12 * bool(legend)
-    boxes = tuple(
-        Box(
-            MARGIN + (i % columns) * (side + gap),
-            LINE * above + MARGIN / 2 + (i // columns) * (side * aspect + text),
-            side,
-            side * aspect,
-        )
-        for i in range(count)
-    )
-    return Layout(size, height, boxes)
+    boxes, top = [], MARGIN / 2 + LINE * above
+    for first in range(0, count, columns):
+        row = range(first, min(first + columns, count))
+        boxes += [Box(MARGIN + (i - first) * (side + gap), top, side, side * aspect) for i in row]
+        top += side * aspect + LINE * (above + below * (row[-1] >= below_from)) + gap
+    bottom = top - LINE * above + MARGIN / 2
+    return Layout(size, bottom + LINE * legend * 1.25 + 0.12 * bool(legend), tuple(boxes))
 
 
 def tiles(figure: Figure, boxes: tuple[Box, ...]) -> Tiles:

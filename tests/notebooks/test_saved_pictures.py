@@ -40,10 +40,11 @@ def test_a_notebook_stays_below_one_megabyte(path: Path) -> None:
 
 
 @every_notebook
-def test_no_output_says_minus_zero_or_one_slices(path: Path) -> None:
+def test_no_output_says_minus_zero_one_slices_or_shots_a_class(path: Path) -> None:
     for output in outputs(path):
         data = output.get("data", {})
         page = re.sub(r'src="[^"]*"', "", data.get("text/html", ""))
         for words in (output.get("text", ""), data.get("text/plain", ""), page):
             assert not re.search(r"[-−]0\.0+(?![\d])(?!e)", words)
             assert not re.search(r"(?<![\d.])1 slices\b", words)
+            assert not re.search(r"\b(shots|labels|slices|queries|examples) an? class\b", words)
