@@ -173,10 +173,14 @@ def retold(text: str, name: str) -> str:
     for pattern, said in _patterns(file(spoken, name)):
         found = pattern.fullmatch(text)
         if found:
-            gaps = found.groupdict()
-            return said.format(**{gap: retold(part, name) for gap, part in gaps.items()})
+            return _filled(said, {g: retold(part, name) for g, part in found.groupdict().items()})
     small = text[:1].lower() + text[1:]
     return text if small == text else _or(retold(small, name), small, text)
+
+
+def _filled(said: str, gaps: Mapping[str, str]) -> str:
+    """Fill the gaps; what else stands in braces, as a piece of JSON, stays."""
+    return re.sub(r"\{(\w+)\}", lambda gap: gaps[gap[1]], said)
 
 
 def _or(said: str, of: str, otherwise: str) -> str:
