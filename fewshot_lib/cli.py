@@ -370,7 +370,7 @@ def progress(
     if yes and reset != "all":
         end(WRONG_USE, _("--yes goes with --reset all: fewshot progress --reset all --yes"))
     if reset == "":
-        end(WRONG_USE, _("--reset needs a name, as prototypes, or all."))
+        end(WRONG_USE, _("--reset needs a name, as dice, or all."))
     try:
         if reset is not None:
             if reset == "all" and not yes and not typer.confirm(_("Reset all of your progress?")):

@@ -204,7 +204,11 @@ def _patterns(path: Path) -> list[tuple[re.Pattern[str], str]]:
     for source, said in _read(path).items():
         parts = re.split(r"\{(\w+)\}", source)
         if len(parts) > 1 and re.search(r"\w", "".join(parts[::2])):
-            gaps = [f"(?P<{gap}>.*?)" for gap in parts[1::2]]
+            names = parts[1::2]
+            gaps = [
+                f"(?P={name})" if name in names[:i] else f"(?P<{name}>.*?)"
+                for i, name in enumerate(names)
+            ]
             text = "".join(map("".join, zip(map(re.escape, parts[::2]), [*gaps, ""], strict=True)))
             made.append((len("".join(parts[::2])), re.compile(text, re.S), said))
     return [(pattern, said) for _, pattern, said in sorted(made, key=lambda one: -one[0])]

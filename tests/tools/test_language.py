@@ -55,10 +55,11 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (course / "fewshot_lib").mkdir()
     notebook = nbformat.v4.new_notebook(cells=cells)
     nbformat.write(notebook, course / "notebooks" / "00_a.ipynb")
-    for part in ("reading", "checker", "exercises", "figures", "grader"):
+    for part in ("reading", "checker", "exercises", "figures", "grader", "data"):
         shutil.copytree(ROOT / "fewshot_lib" / part, course / "fewshot_lib" / part)
     shutil.copytree(ROOT / "fewshot_lib" / "tools", course / "fewshot_lib" / "tools")
-    shutil.copy(ROOT / "fewshot_lib" / "cli.py", course / "fewshot_lib")
+    for name in ("cli.py", "transfer.py"):
+        shutil.copy(ROOT / "fewshot_lib" / name, course / "fewshot_lib")
     yield course
     language._read.cache_clear()
 
@@ -392,7 +393,8 @@ def test_what_was_put_together_in_english_is_said_again(marked: str) -> None:
     file = language.file(marked, "outcomes")
     file.write_text(
         'msgid "the {end} end is wrong ({name})"\nmsgstr "{name}: {end} 端不对"\n\n'
-        'msgid "lower"\nmsgstr "下"\n\nmsgid "{n} values"\nmsgstr "{n} 个值"\n',
+        'msgid "lower"\nmsgstr "下"\n\nmsgid "{n} values"\nmsgstr "{n} 个值"\n\n'
+        'msgid "{n} is {n}"\nmsgstr "{n} 就是 {n}"\n',
         encoding="utf-8",
     )
     with language.speaking(marked):
@@ -400,6 +402,8 @@ def test_what_was_put_together_in_english_is_said_again(marked: str) -> None:
             "12 个值: 下 端不对"
         )
         assert language.retold("something else", "outcomes") == "something else"
+        assert language.retold("7 is 7", "outcomes") == "7 就是 7"
+        assert language.retold("7 is 8", "outcomes") == "7 is 8"
     assert language.retold("lower", "outcomes") == "lower"
 
 
