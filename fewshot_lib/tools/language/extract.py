@@ -235,6 +235,28 @@ def findings(file: IO[bytes], *_: Any) -> Found:
                 yield part.lineno, None, text, [f"line {part.lineno}"]
 
 
+def set_up(file: IO[bytes], *_: Any) -> Found:
+    """Extract what the set-up says, and the sentences that it has for pip's failures."""
+    for node in ast.walk(ast.parse(file.read())):
+        said: list[ast.AST] = []
+        match node:
+            case ast.Call(func=ast.Name(id="say" | "give_up" | "_told"), args=args):
+                said += args
+            case (
+                ast.Yield(value=ast.JoinedStr() as value)
+                | ast.Return(value=ast.JoinedStr() as value)
+            ):
+                said += [value]
+            case ast.Assign(targets=[ast.Name(id="state")], value=value):
+                said += [value]
+            case ast.Assign(targets=[ast.Name(id="PIP_FAILURES")], value=ast.Tuple(elts=pairs)):
+                said += [pair.elts[1] for pair in pairs if isinstance(pair, ast.Tuple)]
+        for part in _texts(said):
+            text = _with_gaps(part)
+            if re.search(r"[^\W\d_]{2}", re.sub(r"\{\w+\}", "", text)):
+                yield part.lineno, None, text, [f"line {part.lineno}"]
+
+
 def template_words(file: IO[bytes], *_: Any) -> Found:
     """Extract what a template of a page says by ``_("…")``."""
     for text in re.findall(r'\b_\("((?:[^"\\]|\\.)*)"\)', file.read().decode()):
@@ -386,6 +408,7 @@ def extract(course: Path, name: str) -> list[Unit]:
         if name == "cli":
             doctor = [library / "tools/doctor.py"]
             files = [*files, (spoken, doctor), (findings, [*doctor, library / "cli.py"])]
+            files.append((set_up, [library / "tools/setup.py"]))
     found: dict[str, Unit] = {}
     for extractor, paths in files:
         for path in paths:
