@@ -621,19 +621,20 @@ def main() -> None:
 #: What typer itself says of a wrong command line, as the catalogues have it.
 TYPERS = (
     "No such command {name}",
+    "No such command {name}. Did you mean {other}?",
     "No such option: {name}",
-    "No such option: {name} Did you mean {other}?",
+    "No such option: {name} (Possible options: {names})",
     "Missing argument {name}",
     "Missing option {name}",
     "Option {name} requires an argument",
     "Option {name} does not take a value",
-    "Got unexpected extra argument ({name})",
-    "Got unexpected extra arguments ({names})",
+    "Got unexpected extra argument(s) ({names})",
     "Invalid value for {name}: {why}",
-    "{value} is not a valid integer",
-    "{value} is not a valid float",
-    "{value} is not one of {values}",
-    "{value} is not in the range {range}",
+    "Input should be a valid integer, unable to parse string as an integer",
+    "Input should be a valid number, unable to parse string as a number",
+    "Input should be greater than or equal to {least}",
+    "Input should be less than or equal to {most}",
+    "Value error, {value} is not one of {values}",
 )
 
 

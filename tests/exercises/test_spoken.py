@@ -44,7 +44,8 @@ def test_a_check_says_nothing_in_english_to_a_reader_of_chinese(name: str) -> No
             for wrong, outcomes in outcomes_of(expected_results(answer, SEED)):
                 verdict = judge(exercise, answer, outcomes, SEED)
                 report = Report(verdict, answer, numbers=True)
-                said = " ".join(repr(report).split()), html.unescape(report._repr_html_())
+                lines = report.lines(width=100_000)
+                said = "\n".join(lines), html.unescape(report._repr_html_())
                 found = {run for text in said for run in left_in_english(text)}
                 if found:
                     left[f"{answer.name}, {wrong}"] = sorted(found)

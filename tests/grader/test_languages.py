@@ -207,6 +207,12 @@ def test_check_knows_an_exercise_in_every_language(
         selfcheck.check_notebook(file, said[language].append)
     assert "points" in said[speech.SOURCE][-1]
     assert re.search(r"(\d+) / \1 分", said[CHINESE][-1])
+    wrong = tmp_path / "wrong" / "01_dice.ipynb"
+    wrong.parent.mkdir()
+    nbformat.write(notebook("01_dice", CHINESE, filled=True, wrong=WRONG["01_dice"]), wrong)
+    monkeypatch.setenv("FEWSHOT_PROGRESS", str(tmp_path / "other.json"))
+    assert selfcheck.check_notebook(wrong, said[CHINESE].append) == 1
+    assert [left for line in said[CHINESE] for left in left_in_english(line)] == []
     rows = json.loads((tmp_path / "progress.json").read_text(encoding="utf-8"))["rows"]
     assert {row["key"]: row["attempts"] for row in rows} == {
         f"dice.{answer.name}": 2 for answer in plan("dice", COURSE).exercise.answers
