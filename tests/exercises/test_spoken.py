@@ -41,15 +41,16 @@ def test_a_check_says_nothing_in_english_to_a_reader_of_chinese(name: str) -> No
     with speech.speaking(CHINESE):
         exercise = catalogue.exercise(name)
         for answer in exercise.answers:
-            for wrong, outcomes in outcomes_of(expected_results(answer, SEED)):
+            drawn = expected_results(answer, SEED)
+            given = {o.value for group in drawn.expected for o in group if isinstance(o.value, str)}
+            for wrong, outcomes in outcomes_of(drawn):
                 verdict = judge(exercise, answer, outcomes, SEED)
                 report = Report(verdict, answer, numbers=True)
                 lines = report.lines(width=100_000)
                 said = "\n".join(lines), html.unescape(report._repr_html_())
-                given = {outcome.value for outcome in outcomes if isinstance(outcome.value, str)}
                 found = {run for text in said for run in left_in_english(text)} - given
                 if found:
                     left[f"{answer.name}, {wrong}"] = sorted(found)
             for hint in answer.hints:
-                assert left_in_english(hint) == []
+                assert set(left_in_english(hint)) <= given, "what is returned stays as it is"
     assert left == {}
