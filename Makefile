@@ -33,6 +33,8 @@ setup:
 	echo "Set-up stopped: no Python 3.11, 3.12 or 3.13 was found; install one, or name it: make setup PYTHON=/path/to/python3.11" >&2; \
 	exit 3
 
+# The set-up speaks the language that ARGS asks for: make lab ARGS="--language zh_CN"
+lab: SETUP_ARGS = $(filter --language=%,$(subst --language ,--language=,$(ARGS)))
 lab: setup
 	@exec $(VENV) -m fewshot_lib.cli lab $(ARGS)
 

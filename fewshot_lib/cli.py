@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
-from fewshot_lib.checker.language import speaking, words
+from fewshot_lib.checker.language import speaking, translate_message, words
 
 _ = words("cli")  # what a learner is told; help, and what teachers and authors are told, is English
 
@@ -76,8 +76,9 @@ def chosen_language(name: str = "") -> str:
 
     try:
         return language.known(name) if name else language.language()
-    except language.NoSuchLanguage as error:
-        end(WRONG_USE, f"--language: {error}")
+    except language.NoSuchLanguage:
+        said = _("--language: there is no language {name}; there are {names}")
+        end(WRONG_USE, said.format(name=repr(name), names=", ".join(language.languages())))
 
 
 # ---------------------------------------------------------------------------------------- reading
@@ -143,16 +144,17 @@ def data(
     from fewshot_lib.data import cache
 
     if archive is not None and action is not DataAction.FETCH:
-        end(
-            WRONG_USE, f"--archive goes with fetch, not with {action}: fewshot data fetch --archive"
-        )
+        said = _("--archive goes with fetch, not with {action}: fewshot data fetch --archive")
+        end(WRONG_USE, said.format(action=action))
     if yes and action is not DataAction.CLEAR:
-        end(WRONG_USE, f"--yes goes with clear, not with {action}: fewshot data clear --yes")
+        said = _("--yes goes with clear, not with {action}: fewshot data clear --yes")
+        end(WRONG_USE, said.format(action=action))
     try:
         if action is DataAction.CLEAR:
-            if not yes and not typer.confirm(f"Remove everything in {cache.cache_dir()}?"):
+            asked = _("Remove everything in {folder}?").format(folder=cache.cache_dir())
+            if not yes and not typer.confirm(asked):
                 raise typer.Exit(PROBLEMS)
-            print(f"Freed {cache.clear() / 1e6:.1f} MB.")
+            print(_("Freed {size} MB.").format(size=f"{cache.clear() / 1e6:.1f}"))
         elif action is DataAction.FETCH:
             _fetch_scans(archive)
         else:
@@ -171,7 +173,8 @@ def _fetch_scans(archive: Path | None) -> None:
     except scans.ScansUnavailable as error:
         end(CANNOT, str(error))
     megabytes = sum(path.stat().st_size for path in paths) / 1e6
-    print(f"The {len(paths)} real scans are here ({megabytes:.1f} MB).")
+    said = _("The {n} real scans are here ({size} MB).")
+    print(said.format(n=len(paths), size=f"{megabytes:.1f}"))
 
 
 def _show_data() -> None:
@@ -182,7 +185,7 @@ def _show_data() -> None:
     for entry in cache.status():
         print(f"{entry.size / 1e6:8.1f} MB  {entry.sha256[:12]}  {entry.name}")
     if not scans.available():
-        end(PROBLEMS, "The real scans are missing: fewshot data fetch")
+        end(PROBLEMS, _("The real scans are missing: fewshot data fetch"))
 
 
 # ---------------------------------------------------------------------------------------- segment
@@ -365,9 +368,9 @@ def progress(
     from fewshot_lib.reading import overview
 
     if yes and reset != "all":
-        end(WRONG_USE, "--yes goes with --reset all: fewshot progress --reset all --yes")
+        end(WRONG_USE, _("--yes goes with --reset all: fewshot progress --reset all --yes"))
     if reset == "":
-        end(WRONG_USE, "--reset needs a name, as prototypes, or all.")
+        end(WRONG_USE, _("--reset needs a name, as dice, or all."))
     try:
         if reset is not None:
             if reset == "all" and not yes and not typer.confirm(_("Reset all of your progress?")):
@@ -608,11 +611,31 @@ def main() -> None:
     try:
         status = app(prog_name="fewshot", standalone_mode=False)
     except typer.Abort:
-        print("Stopped; nothing more was done.", file=sys.stderr)
+        print(_("Stopped; nothing more was done."), file=sys.stderr)
         sys.exit(PROBLEMS)
     except _COMMAND_ERROR as error:
         _wrong_use(error)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+#: What typer itself says of a wrong command line, as the catalogues have it.
+TYPERS = (
+    "No such command {name}",
+    "No such command {name}. Did you mean {other}?",
+    "No such option: {name}",
+    "No such option: {name} (Possible options: {names})",
+    "Missing argument {name}",
+    "Missing option {name}",
+    "Option {name} requires an argument",
+    "Option {name} does not take a value",
+    "Got unexpected extra argument(s) ({names})",
+    "Invalid value for {name}: {why}",
+    "Input should be a valid integer, unable to parse string as an integer",
+    "Input should be a valid number, unable to parse string as a number",
+    "Input should be greater than or equal to {least}",
+    "Input should be less than or equal to {most}",
+    "Value error, {value} is not one of {values}",
+)
 
 
 def _command_typed() -> str:
@@ -629,7 +652,8 @@ def _wrong_use(error: Any) -> NoReturn:
     else:
         command = context.command_path if context else _command_typed()
         said = " ".join(words.split()).rstrip(".")
-        print(f"{command}: {said}; see {command} --help.", file=sys.stderr)
+        line = _("{command}: {said}; see {command} --help.")
+        print(line.format(command=command, said=translate_message(said, "cli")), file=sys.stderr)
     sys.exit(WRONG_USE)
 
 

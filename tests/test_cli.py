@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -18,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from english import left_in_english
 from typer.main import get_command
 from typer.testing import CliRunner
 
 import fewshot_lib
 from fewshot_lib.checker import console as _console
+from fewshot_lib.checker import language
 from fewshot_lib.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -381,6 +384,65 @@ def test_doctor_says_everything_even_when_one_part_breaks(monkeypatch: pytest.Mo
 def test_doctor_for_programs_is_json() -> None:
     rows = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).stdout)
     assert {"topic", "text", "missing", "who"} == set(rows[0])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "data",
+        "data fetch --archive FOLDER/none.tar.gz",
+        "data --yes",
+        "check FOLDER",
+        "check FOLDER/nope.ipynb",
+        "reset nonsense",
+        "progress --reset nonsense",
+        "progress --yes",
+        "lab --language tlh",
+        "lab --port many",
+        "lab --port 5",
+        "lab --port 99999",
+        "lab --prt 5",
+        "data nothing",
+        "check",
+        "check a b",
+        "chek",
+        "progress --reset",
+        "data --yes=1",
+        "segment --support FOLDER/a.nii --mask FOLDER/b.nii --query FOLDER/c.nii --out d.nii",
+        "segment --support FOLDER --mask FOLDER --query FOLDER --out FOLDER/d.nii",
+        "segment --support FOLDER/x.nii --mask FOLDER --query FOLDER/x.nii --out FOLDER/d.nii",
+        "segment --support FOLDER --mask FOLDER --query FOLDER --out FOLDER/d.jpg",
+    ],
+)
+def test_a_learner_is_told_in_the_language_of_the_reader(
+    tmp_path: Path,
+    command: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from fewshot_lib import cli
+
+    (tmp_path / "x.nii").write_text("no scan")
+    for name, value in (("CACHE", "cache"), ("PROGRESS", "progress.json")):
+        monkeypatch.setenv(f"FEWSHOT_{name}", str(tmp_path / value))
+    typed = command.replace("FOLDER", str(tmp_path)).split()
+    monkeypatch.setattr(sys, "argv", ["fewshot", *typed])
+    with language.speaking("zh_CN"), contextlib.suppress(SystemExit):
+        cli.main()
+    told = "".join(capsys.readouterr())
+    assert re.search(r"[\u4e00-\u9fff]", told), told
+    assert left_in_english(told.replace(str(tmp_path), "FOLDER")) == []
+
+
+def test_the_doctor_speaks_the_language_of_the_reader() -> None:
+    from fewshot_lib.tools import doctor
+
+    found = [*doctor.versions(), *doctor.computing(), *doctor.data(), *doctor.course()]
+    absent = doctor.Finding("kernel", "no Jupyter", "repeat the set-up")
+    with language.speaking("zh_CN"):
+        told = doctor.report([*found, absent]), doctor.verdict(found), doctor.verdict([absent])
+    assert left_in_english("\n".join(told)) == []
+    assert told[2] == "MISSING kernel: 没有 Jupyter -> 请重新安装"
 
 
 def test_lab_without_the_course_around_it_ends_with_status_3(

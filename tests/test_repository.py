@@ -19,7 +19,7 @@ TOP_LEVEL = {
     "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", ".gitignore", ".ci", ".binder",
     "Dockerfile", "notebooks", "exercises", "solutions", "fewshot_lib", "tests",
 }  # fmt: skip
-NAMES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE")
+NAMES = ("README.md", "README.zh.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE")
 
 
 @pytest.fixture(scope="module")
@@ -105,19 +105,33 @@ def test_every_command_that_the_readme_shows_exists() -> None:
             assert set(extras.split(",")) <= set(project["optional-dependencies"]), extras
 
 
+@pytest.mark.parametrize(
+    ("file", "spoken", "heading"),
+    [
+        ("README.md", "en", "## What a check says"),
+        ("README.zh.md", "zh_CN", "## 检查会告诉你什么"),
+    ],
+)
 def test_the_readme_shows_what_a_check_really_says(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+    spoken: str,
+    heading: str,
 ) -> None:
     """Twice, since cases are drawn: what is printed must not depend on luck."""
     import torch
 
+    from fewshot_lib.checker.language import speaking
     from fewshot_lib.course import check
 
-    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## What a check says")[1]
+    section = (ROOT / file).read_text(encoding="utf-8").split(heading)[1]
     code, reply = re.findall(r"```(?:python|text)\n(.*?)```", section, re.S)[:2]
     for run in range(2):
         monkeypatch.setenv("FEWSHOT_PROGRESS", str(tmp_path / f"{run}.json"))
-        exec(code, {"torch": torch, "check": check})
+        with speaking(spoken):
+            exec(code, {"torch": torch, "check": check})
         assert capsys.readouterr().out == reply
 
 

@@ -173,11 +173,18 @@ def translate_message(text: str, name: str) -> str:
     for pattern, said in _patterns(file(spoken, name)):
         found = pattern.fullmatch(text)
         if found:
-            gaps = found.groupdict()
-            return said.format(**{gap: translate_message(part, name) for gap, part in gaps.items()})
+            return _filled(
+                said,
+                {gap: translate_message(part, name) for gap, part in found.groupdict().items()},
+            )
     small = text[:1].lower() + text[1:]
     said = small if small == text else translate_message(small, name)
     return text if said == small else said
+
+
+def _filled(said: str, gaps: Mapping[str, str]) -> str:
+    """Fill the gaps; what else stands in braces, as a piece of JSON, stays."""
+    return re.sub(r"\{(\w+)\}", lambda gap: gaps[gap[1]], said)
 
 
 def file(language: str, name: str) -> Path:
@@ -197,7 +204,11 @@ def _patterns(path: Path) -> list[tuple[re.Pattern[str], str]]:
     for source, said in _read(path).items():
         parts = re.split(r"\{(\w+)\}", source)
         if len(parts) > 1 and re.search(r"\w", "".join(parts[::2])):
-            gaps = [f"(?P<{gap}>.*?)" for gap in parts[1::2]]
+            names = parts[1::2]
+            gaps = [
+                f"(?P={name})" if name in names[:i] else f"(?P<{name}>.*?)"
+                for i, name in enumerate(names)
+            ]
             text = "".join(map("".join, zip(map(re.escape, parts[::2]), [*gaps, ""], strict=True)))
             made.append((len("".join(parts[::2])), re.compile(text, re.S), said))
     return [(pattern, said) for _, pattern, said in sorted(made, key=lambda one: -one[0])]

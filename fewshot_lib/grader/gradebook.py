@@ -16,20 +16,30 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from fewshot_lib.checker import catalogue
+from fewshot_lib.checker import language as speech
 from fewshot_lib.checker.notebook import BadSolution, answer_cells, grading, read, source_of
 from fewshot_lib.checker.spec import Exercise
 from fewshot_lib.grader.assemble import Assembled, assemble
-from fewshot_lib.grader.marks import by_answer, lateness
+from fewshot_lib.grader.marks import (
+    by_answer,
+    check_name,
+    language_of,
+    lateness,
+    status_in_words,
+    told,
+)
 from fewshot_lib.grader.plan import plan
 from fewshot_lib.grader.reader import Reader, Unreadable
 from fewshot_lib.grader.results import current, read_rows, read_settings, write_atomically
 from fewshot_lib.grader.words import harmless, pictures, visible, written_texts
+
+_ = speech.words("feedback")
 
 # what no folder of a student may be called on some system, or what acts instead of being seen
 _UNFIT = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|\u2028\u2029\ud800-\udfff]|^\.+')
@@ -112,7 +122,8 @@ def write_notebooks(folder: Path, course: Path, root: Path) -> int:
     """Write what formgrader opens: each student's answers and texts in the built exercise.
 
     Below ``root/autograded``, as nbgrader has it. Everything but the sources of answers is the
-    built exercise's; under each check stands what the grader found. Nothing is run.
+    built exercise's, in the student's language; under each check stands what the grader found.
+    Nothing is run.
 
     Arguments:
         folder: of the results; a submission that changed since it was graded is left out.
@@ -137,11 +148,15 @@ def write_notebooks(folder: Path, course: Path, root: Path) -> int:
             continue
         exercise = row["exercise"]
         one_plan = plans.get(exercise) or plans.setdefault(exercise, plan(exercise, course))
-        try:
-            found = assemble(one_plan.template, reader.read(one.read()).cells)
-        except Unreadable:
-            continue  # its row says so
-        written = filled_in(one_plan.built, found, row["checks"])
+        language = language_of(row)
+        with speech.speaking(language):
+            try:
+                found = assemble(one_plan.template_in(language), reader.read(one.read()).cells)
+            except Unreadable:
+                continue  # its row says so
+            other = course / "exercises" / speech.short(language) / f"{exercise}.ipynb"
+            built = one_plan.built if language == speech.SOURCE else read(other)
+            written = filled_in(built, found, row)
         file = root / "autograded" / label(row["student"]) / exercise / f"{exercise}.ipynb"
         write_atomically(file, json.dumps(written, ensure_ascii=False, indent=1))
         count += 1
@@ -149,16 +164,14 @@ def write_notebooks(folder: Path, course: Path, root: Path) -> int:
     return count
 
 
-def filled_in(
-    built: Mapping[str, Any], found: Assembled, checks: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
+def filled_in(built: Mapping[str, Any], found: Assembled, row: Mapping[str, Any]) -> dict[str, Any]:
     """Put a student's answers into the built exercise, so that nothing of it can act.
 
     Arguments:
         built: the exercise as handed out.
         found: the student's code, which is shown and not run, and texts, whose tags and unsafe
             links are broken; pictures come along.
-        checks: of its row.
+        row: of its grading; what its checks found is said in the language that is spoken.
     """
     filled: dict[str, Any] = json.loads(json.dumps(built))
     for cell in filled["cells"]:
@@ -166,10 +179,7 @@ def filled_in(
         if cell["cell_type"] == "code":
             cell["source"] = found.sources.get(name, source_of(cell))
             said = [
-                f"{check['status']} ({check['points']:g} of {check['max_points']:g}) "
-                f"{check['id']}{': ' if check['message'] else ''}{check['message']}\n"
-                for check in checks
-                if name == f"check-{check['answer']}"
+                _line(row, check) for check in row["checks"] if name == f"check-{check['answer']}"
             ]
             cell["outputs"] = (
                 [{"output_type": "stream", "name": "stdout", "text": visible("".join(said))}]
@@ -182,6 +192,13 @@ def filled_in(
             if attached:
                 cell["attachments"] = attached
     return filled
+
+
+def _line(row: Mapping[str, Any], check: Mapping[str, Any]) -> str:
+    points, most = f"{check['points']:g}", f"{check['max_points']:g}"
+    of = _("{points} of {most}").format(points=points, most=most)
+    line = f"{status_in_words(check['status'])} ({of}) {check['answer']}: {check_name(row, check)}"
+    return f"{line}{': ' if check['message'] else ''}{told(check['message'])}\n"
 
 
 def with_driver(url: str) -> str:

@@ -22,8 +22,12 @@ from math import ceil
 from pathlib import PurePosixPath
 from typing import Any
 
+from fewshot_lib.checker import catalogue
+from fewshot_lib.checker import language as speech
 from fewshot_lib.checker.judge import PASSED
-from fewshot_lib.checker.language import claimed
+from fewshot_lib.checker.specification import words_of
+
+_ = speech.words("feedback")
 
 _DAY = timedelta(days=1)
 _MOODLE = re.compile(r"[^/]+_\d+_assignsubmission_[a-z]+_?", re.I)
@@ -32,6 +36,45 @@ _FORMULA = frozenset("=+-@|%")
 
 class BadOption(ValueError):
     """An option of a command does not mean anything; says what was got and what is expected."""
+
+
+# ----------------------------------------------------------------------- what students are told
+
+
+def language_of(row: Mapping[str, Any]) -> str:
+    """Give the language of a row's submission; rows of earlier versions name none."""
+    return speech.claimed(row.get("language"))
+
+
+def check_name(row: Mapping[str, Any], check: Mapping[str, Any]) -> str:
+    """Say what a check looks at, in the language of the page."""
+    name = str(check["id"]).partition(": ")[2]
+    try:
+        exercise = catalogue.exercise(row["exercise"])
+        words = words_of(exercise[check["answer"]], exercise.name)
+    except (LookupError, ValueError):  # a row of an exercise that there is no more
+        return name
+    return speech.translate(name, f"exercises/{words}")
+
+
+def status_in_words(status: str) -> str:
+    """Say how a check or a row ended, in the language of the page."""
+    said = {
+        "passed": _("passed"),
+        "failed": _("failed"),
+        "not attempted": _("not attempted"),
+        "not read": _("not read"),
+        "fault": _("fault"),
+        "time": _("time"),
+        "memory": _("memory"),
+        "died": _("died"),
+    }
+    return said.get(status, status)
+
+
+def told(text: str) -> str:
+    """Say in the language of the page what the grader or the checker said in English."""
+    return speech.translate_message(text, "feedback")
 
 
 # ------------------------------------------------------------------------------------------- late
@@ -212,7 +255,7 @@ def grades_csv(
                 maximum,
                 cell(" ".join(f"{name}: {one.said}" for name, one in late.items() if one.said)),
                 cell(". ".join(notes)),
-                cell(" ".join(sorted({claimed(row.get("language")) for row in graded.values()}))),
+                cell(" ".join(sorted({language_of(row) for row in graded.values()}))),
             ]
         )
     for file, why in unrecognised:
@@ -224,26 +267,36 @@ def grades_csv(
 def gradescope(
     rows: Sequence[Mapping[str, Any]], due: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Make one student's results in the form that Gradescope's autograder reads."""
+    """Make one student's results in the form that Gradescope's autograder reads.
+
+    What it says is in the language of each submission.
+    """
     late = {row["exercise"]: lateness(row, due) for row in rows}
-    said = [*(one.said for one in late.values() if one.said)]
+    said: list[str] = []
+    notes: list[str] = []
+    tests: list[dict[str, Any]] = []
+    for row in rows:
+        with speech.speaking(language_of(row)):
+            said += [told(late[row["exercise"]].said)]
+            notes += map(told, row["notes"])
+            tests += [_test(row, check) for check in row["checks"]]
     return {
         "score": round(sum(one.points for one in late.values()), 2),
-        "output": "\n".join([*said, *(note for row in rows for note in row["notes"])]),
+        "output": "\n".join([*filter(None, said), *notes]),
         "output_format": "text",
         "visibility": "visible",
-        "tests": [
-            {
-                "name": f"{row['exercise']}: {check['id']}",
-                "score": check["points"],
-                "max_score": check["max_points"],
-                "status": "passed" if check["status"] == PASSED else "failed",
-                "output": check["message"],
-                "output_format": "text",
-            }
-            for row in rows
-            for check in row["checks"]
-        ],
+        "tests": tests,
+    }
+
+
+def _test(row: Mapping[str, Any], check: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "name": f"{row['exercise']}: {check['answer']}: {check_name(row, check)}",
+        "score": check["points"],
+        "max_score": check["max_points"],
+        "status": "passed" if check["status"] == PASSED else "failed",
+        "output": told(check["message"]),
+        "output_format": "text",
     }
 
 
@@ -362,10 +415,20 @@ def _utc(at: str) -> str:
 
 def _comment(row: Mapping[str, Any], late: Late) -> str:
     answers = by_answer(row["checks"]).items()
-    each = [f"{name} {number(got)} of {number(most)}" for name, (got, most) in answers]
-    status = "" if row["status"] == "graded" else f" ({row['status']})"
-    said = f"{number(row['points'])} of {number(row['max_points'])} points{status}: "
-    return " ".join([said + "; ".join(each) + ".", late.said]).strip()
+    with speech.speaking(language_of(row)):
+        part = _("{points} of {most}")
+        each = [
+            f"{name} {part.format(points=number(got), most=number(most))}"
+            for name, (got, most) in answers
+        ]
+        ended = row["status"]
+        whole = _("{points} of {most} points{status}: {each}.").format(
+            points=number(row["points"]),
+            most=number(row["max_points"]),
+            status="" if ended == "graded" else f" ({status_in_words(ended)})",
+            each=_("; ").join(each),
+        )
+        return f"{whole} {told(late.said)}".strip()
 
 
 def _zip(entries: Mapping[str, str]) -> bytes:

@@ -16,13 +16,12 @@ from urllib.parse import quote
 
 import jinja2
 
-from fewshot_lib.checker import catalogue
 from fewshot_lib.checker import language as speech
-from fewshot_lib.checker.specification import words_of
 from fewshot_lib.grader import marks
 from fewshot_lib.grader.item_analysis import analyse
 from fewshot_lib.grader.labels import safe_file_name
 from fewshot_lib.grader.likeness import Group, fingerprint, groups, side_by_side
+from fewshot_lib.grader.marks import language_of
 from fewshot_lib.grader.results import (
     current,
     earlier,
@@ -32,39 +31,6 @@ from fewshot_lib.grader.results import (
     write_atomically,
 )
 from fewshot_lib.grader.words import rendered, visible, written_texts
-
-_ = speech.words("feedback")
-
-
-def language_of(row: Mapping[str, Any]) -> str:
-    """Give the language of a row's submission; rows of earlier versions name none."""
-    return speech.claimed(row.get("language"))
-
-
-def _check_name(row: Mapping[str, Any], check: Mapping[str, Any]) -> str:
-    """Say what a check looks at, in the language of the page."""
-    name = str(check["id"]).split(": ", 1)[1]
-    try:
-        exercise = catalogue.exercise(row["exercise"])
-        words = words_of(exercise[check["answer"]], exercise.name)
-    except (LookupError, ValueError):  # a row of an exercise that was removed
-        return name
-    return speech.translate(name, f"exercises/{words}")
-
-
-def _status(status: str) -> str:
-    """Say how a check or a row ended, in the language of the page."""
-    said = {
-        "passed": _("passed"),
-        "failed": _("failed"),
-        "not attempted": _("not attempted"),
-        "not read": _("not read"),
-        "fault": _("fault"),
-        "time": _("time"),
-        "memory": _("memory"),
-        "died": _("died"),
-    }
-    return said.get(status, status)
 
 
 def feedback_file(row: Mapping[str, Any]) -> str:
@@ -84,13 +50,13 @@ def _templates() -> jinja2.Environment:
     environment.filters["number"] = marks.number
     environment.filters["markdown"] = rendered
     environment.filters["page"] = lambda row: quote(feedback_file(row))
-    environment.filters["told"] = lambda text: speech.translate_message(text, "feedback")
+    environment.filters["told"] = marks.told
     environment.filters["language"] = language_of
     environment.globals |= {
         "_": speech.words("feedback"),
         "html_language": lambda: speech.language().replace("_", "-"),
-        "check_name": _check_name,
-        "status": _status,
+        "check_name": marks.check_name,
+        "status": marks.status_in_words,
     }
     environment.filters["when"] = lambda at: str(at or "")[:16].replace("T", " ")
     return environment

@@ -176,7 +176,7 @@ def _run(job: Job, package: Path, folder: Path) -> RunReport:
     try:
         child = subprocess.Popen(command, cwd=folder, stdin=pipe, stdout=pipe)
     except OSError as error:
-        raise CannotRun(f"no Python starts: {error.strerror}") from None
+        raise CannotRun(_("no Python starts: {error}").format(error=error.strerror)) from None
     assert child.stdin is not None
     assert child.stdout is not None
     conversation = Conversation(job)

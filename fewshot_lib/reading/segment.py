@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fewshot_lib.checker.language import translate_message
 from fewshot_lib.data.formats import NIFTI, PICTURES, suffix_of
 from fewshot_lib.data.grid import as_stored
 from fewshot_lib.data.prepare import modality, scale_intensities
@@ -34,6 +35,9 @@ TILES = 12  # slices of the overlay picture
 
 class CannotSegment(RuntimeError):
     """Something is missing on this machine; the message says what, and the way out."""
+
+    def __str__(self) -> str:
+        return translate_message(super().__str__(), "scans")
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,10 @@ class Outcome:
 
     def __str__(self) -> str:
         found = ", ".join(f"{label}: {n}" for label, n in self.voxels.items())
-        used = f" ({self.slices} used)" if self.slices < self.labelled else ""
         lines = [f"{self.out}: voxels of each label {found}; from {self.labelled} labelled slices"]
-        return "\n".join([lines[0] + used, *self.remarks])
+        if self.slices < self.labelled:
+            lines = [f"{lines[0]} ({self.slices} used)"]
+        return "\n".join(translate_message(line, "scans") for line in (*lines, *self.remarks))
 
 
 def segment_files(
@@ -181,7 +186,8 @@ def _sliced(volume: Volume) -> str:
     longest = max(volume.spacing)
     if longest < FAR * sorted(volume.spacing)[1]:
         return ""
-    return ("axially", "coronally", "sagittally")[volume.spacing.index(longest)]
+    planes = ["axially", "coronally", "sagittally"]
+    return planes[volume.spacing.index(longest)]
 
 
 def _distance(

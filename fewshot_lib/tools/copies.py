@@ -137,7 +137,7 @@ def find(course: Path, name: str) -> str:
     exercises_first = sorted(known, key=lambda one: not one.startswith("exercises/"))
     for one in exercises_first:
         stem = Path(one).stem
-        number, _, word = stem.partition("_")
+        number, word = stem.partition("_")[::2]
         if called and called in (
             one.removesuffix(".ipynb"),
             stem,
@@ -148,8 +148,11 @@ def find(course: Path, name: str) -> str:
             return one
     stems = sorted({Path(one).stem for one in known if one.startswith("exercises/")})
     close = difflib.get_close_matches(called, stems, n=1)
-    meant = f"did you mean {close[0]}?" if close else f"exercises are {', '.join(stems)}"
-    raise NoSuchNotebook(f"There is no exercise {name!r}; {meant}")
+    meant = _("exercises are {names}").format(names=", ".join(stems))
+    if close:
+        meant = _("did you mean {name}?").format(name=close[0])
+    said = _("There is no exercise {name}; {meant}")
+    raise NoSuchNotebook(said.format(name=repr(name), meant=meant))
 
 
 def originals(course: Path, language: str = SOURCE) -> Iterator[str]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import fewshot_lib
-from fewshot_lib.checker.language import SOURCE, language
+from fewshot_lib.checker.language import SOURCE, language, translate_message, words
 from fewshot_lib.grader.bubblewrap import bubblewrap_problem
 from fewshot_lib.tools.machine import (
     course_folder,
@@ -22,6 +22,8 @@ from fewshot_lib.tools.machine import (
     find_postgresql,
     shorten_home,
 )
+
+_ = words("cli")
 
 #: Whom a line of the report concerns; only what readers need decides whether all is well.
 READERS, TEACHERS, AUTHORS = "readers", "teachers", "authors"
@@ -198,8 +200,16 @@ def verdict(findings: list[Finding]) -> str:
     >>> verdict([Finding("kernel", "none", "make setup")])
     'MISSING kernel: none -> make setup'
     """
-    lines = [f"MISSING {f.topic}: {f.text} -> {f.missing}" for f in missing_for_readers(findings)]
-    return shorten_home("\n".join(lines) or "all checks passed")
+    lines = [
+        f"MISSING {f.topic}: {_told(f.text)} -> {_told(str(f.missing))}"
+        for f in missing_for_readers(findings)
+    ]
+    return shorten_home("\n".join(lines) or _("all checks passed"))
+
+
+def _told(text: str) -> str:
+    """Say a finding in the reader's language; topics and signs stay, which a bug report needs."""
+    return translate_message(text, "cli")
 
 
 def report(findings: list[Finding]) -> str:
@@ -214,12 +224,12 @@ def report(findings: list[Finding]) -> str:
     lines = []
     for who, heading in HEADINGS.items():
         members = [finding for finding in findings if finding.who == who]
-        lines += [heading] if members else []
+        lines += [_told(heading)] if members else []
         for finding in members:
             absent = "MISSING" if who == READERS else "absent "
             sign = "ok     " if finding.missing is None else absent
-            advice = f" -> {finding.missing}" if finding.missing else ""
-            lines.append(f"  {sign} {finding.topic:{width}}  {finding.text}{advice}")
+            advice = f" -> {_told(finding.missing)}" if finding.missing else ""
+            lines.append(f"  {sign} {finding.topic:{width}}  {_told(finding.text)}{advice}")
     return shorten_home("\n".join(lines))
 
 

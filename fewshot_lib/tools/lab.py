@@ -95,7 +95,8 @@ def free_port(first: int) -> int:
             with contextlib.suppress(OSError):
                 trial.bind((HOST, port))
                 return port
-    raise CannotServe(f"No free port from {first} to {first + 49}: name one with --port.")
+    said = _("No free port from {first} to {last}: name one with --port.")
+    raise CannotServe(said.format(first=first, last=first + 49))
 
 
 def first_notebook(folder: Path, language: str = SOURCE) -> str | None:
@@ -123,7 +124,11 @@ def start_server(
         CannotServe: it is not installed, it ended, or it did not answer in time.
     """
     if importlib.util.find_spec("jupyterlab") is None:
-        raise CannotServe('JupyterLab is not installed: pip install -c constraints.txt -e ".[lab]"')
+        raise CannotServe(
+            _("JupyterLab is not installed: {command}").format(
+                command='pip install -c constraints.txt -e ".[lab]"'
+            )
+        )
     port, token = free_port(port), secrets.token_hex(24)
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--ServerApp.ip={HOST}"]
     command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
@@ -145,7 +150,8 @@ def start_server(
     try:
         while time.monotonic() < deadline:
             if process.poll() is not None:
-                raise CannotServe(f"JupyterLab ended at once (exit status {process.returncode}).")
+                said = _("JupyterLab ended at once (exit status {status}).")
+                raise CannotServe(said.format(status=process.returncode))
             with contextlib.suppress(OSError):
                 server.ask("/api/status")
                 return server
@@ -154,7 +160,8 @@ def start_server(
         server.stop()
         raise
     server.stop()
-    raise CannotServe(f"JupyterLab did not answer within {patience:.0f} s.")
+    said = _("JupyterLab did not answer within {seconds} s.")
+    raise CannotServe(said.format(seconds=f"{patience:.0f}"))
 
 
 @contextlib.contextmanager
@@ -194,7 +201,8 @@ def serve_course(
         log_path.parent.mkdir(exist_ok=True)
         said = str(copies.update(folder, language))
     except OSError as error:
-        raise CannotServe(f"The folder of the course cannot be written to: {error}") from None
+        told = _("The folder of the course cannot be written to: {error}")
+        raise CannotServe(told.format(error=error)) from None
     if said:
         print(said)
     with log_path.open("wb") as log:
@@ -223,7 +231,6 @@ def serve_course(
         finally:
             server.stop()
         if server.process.returncode not in (0, -2, -15):
-            raise CannotServe(
-                f"JupyterLab ended (exit status {server.process.returncode}); what it said:"
-                " build/jupyterlab.log"
-            )
+            told = _("JupyterLab ended (exit status {status}); what it said: {file}")
+            status = server.process.returncode
+            raise CannotServe(told.format(status=status, file="build/jupyterlab.log"))

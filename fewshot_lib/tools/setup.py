@@ -73,13 +73,21 @@ PIP_FAILURES = (
 
 
 def say(text: str) -> None:
-    """Print one line at once."""
-    print(text, flush=True)
+    """Print one line at once, in the reader's language."""
+    print(_told(text), flush=True)
+
+
+def _told(text: str) -> str:
+    if sys.version_info[:2] < OLDEST:
+        return text  # the library is not made for it
+    from fewshot_lib.checker.language import translate_message
+
+    return translate_message(text, "cli")
 
 
 def give_up(sentence: str) -> NoReturn:
     """End with exit status 3 and one sentence."""
-    print(f"Set-up stopped: {sentence}", file=sys.stderr, flush=True)
+    print(_told(f"Set-up stopped: {sentence}"), file=sys.stderr, flush=True)
     raise SystemExit(CANNOT)
 
 
@@ -278,9 +286,11 @@ def choose_torch(root: Path, venv: Path) -> list[str]:
         return []  # without an index, pip itself says what is wrong when it installs
     if re.search(rf"\b{re.escape(tested[1])}\+cpu\b", asked.stdout):
         return [f"torch=={tested[1]}+cpu"]
-    say("pip's index has PyTorch with CUDA only, several GB more than the course needs. For the")
-    say("small build press Ctrl-C and repeat with PIP_EXTRA_INDEX_URL=ADDRESS make setup, where")
-    say("ADDRESS is the CPU index that PyTorch's page 'Get started' shows behind --index-url.")
+    say(
+        "pip's index has PyTorch with CUDA only, several GB more than the course needs. For the\n"
+        "small build press Ctrl-C and repeat with PIP_EXTRA_INDEX_URL=ADDRESS make setup, where\n"
+        "ADDRESS is the CPU index that PyTorch's page 'Get started' shows behind --index-url."
+    )
     return []
 
 
@@ -389,8 +399,10 @@ def fetch_scans(root: Path) -> None:
     python = str(venv_python(root / ".venv"))
     fetch = [python, "-m", "fewshot_lib.cli", "data", "fetch"]
     if subprocess.run(fetch, cwd=root, stdin=subprocess.DEVNULL, check=False).returncode:
-        say("The real scans are missing, so lessons show synthetic anatomy instead and say so;")
-        say("fetch them later with: .venv/bin/fewshot data fetch")
+        say(
+            "The real scans are missing, so lessons show synthetic anatomy instead and say so;\n"
+            "fetch them later with: .venv/bin/fewshot data fetch"
+        )
         return
     where = "from fewshot_lib.data.cache import cache_dir; print(cache_dir())"
     asked = subprocess.run(
@@ -449,7 +461,10 @@ def main(arguments: list[str] | None = None) -> None:
         "--all", action="store_true", help="also what grading, the tests and the book need"
     )
     parser.add_argument("--no-scans", action="store_true", help="do not fetch the real scans")
+    parser.add_argument("--language", default="", help="to speak, as zh_CN; default: yours")
     options = parser.parse_args(arguments)
+    if options.language:
+        os.environ["FEWSHOT_LANGUAGE"] = options.language
     start = time.monotonic()
     root = Path(__file__).resolve().parents[2]
     check_python()
@@ -461,7 +476,7 @@ def main(arguments: list[str] | None = None) -> None:
         if options.system:
             install_system_packages()
     except KeyboardInterrupt:
-        print("\nInterrupted; the same command goes on from here.", file=sys.stderr)
+        print("\n" + _told("Interrupted; the same command goes on from here."), file=sys.stderr)
         raise SystemExit(130) from None
     except OSError as error:
         give_up(explain(f"{error.strerror or error} Errno {error.errno}: {error.filename or ''}"))

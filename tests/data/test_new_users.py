@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import Result
+from english import left_in_english
 from hospital import (
     KEPT,
     ORGANS,
@@ -33,6 +34,7 @@ from hospital import (
 )
 from typer.testing import CliRunner
 
+from fewshot_lib.checker.language import speaking
 from fewshot_lib.cli import app
 from fewshot_lib.data.report import Report
 from fewshot_lib.data.volumes import read_folder
@@ -202,6 +204,7 @@ def test_organs_that_overlap_in_a_folder_of_masks_are_refused(tmp_path: Path) ->
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "notebooks" / "own-scans.md").read_text(encoding="utf-8")
+CHINESE = (ROOT / "notebooks" / "zh" / "own-scans.md").read_text(encoding="utf-8")
 LINES = [
     line for block in re.findall(r"```bash\n(.*?)```", PAGE, re.S) for line in block.split("\n")
 ]
@@ -229,12 +232,14 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
             done = CliRunner().invoke(app, words)
             assert done.exit_code == 0, done.output
             found[words[words.index("--out") + 1]] = done.stdout
+        with speaking("zh_CN"):  # the last one shows what it says
+            found["zh_CN"] = CliRunner().invoke(app, [*words, "--overwrite"]).stdout
         yield found
 
 
 @needs_encoder
 def test_every_line_of_the_page_runs_and_finds_the_organs(said: dict[str, str]) -> None:
-    for name in said:
+    for name in said.keys() - {"zh_CN"}:
         assert all(value > 0.4 for value in dice(Path(name), person(1), OWN).values()), name
     assert Path("bert.png").stat().st_size
     assert nib.load("bert_p.nii.gz").shape == nib.load("bert_sure.nii.gz").shape
@@ -242,13 +247,18 @@ def test_every_line_of_the_page_runs_and_finds_the_organs(said: dict[str, str]) 
 
 
 @needs_encoder
-def test_the_page_shows_what_the_command_says(said: dict[str, str]) -> None:
+@pytest.mark.parametrize(("page", "key"), [(PAGE, "bert_sure.nii.gz"), (CHINESE, "zh_CN")])
+def test_the_page_shows_what_the_command_says(said: dict[str, str], page: str, key: str) -> None:
     """Word for word; a number may differ by a twentieth, as processors round differently."""
     number = r"\d+(?:\.\d+)?"
-    shown, real = re.search(r"```text\n(.*?)```", PAGE, re.S)[1], said["bert_sure.nii.gz"]
+    shown, real = re.search(r"```text\n(.*?)```", page, re.S)[1], said[key]
     assert re.sub(number, "#", shown) == re.sub(number, "#", real)
     one, other = ([float(n) for n in re.findall(number, text)] for text in (shown, real))
     assert one == pytest.approx(other, rel=0.05)
+
+
+def test_the_chinese_page_holds_no_sentence_that_is_still_english() -> None:
+    assert left_in_english(re.sub(r"```bash.*?```", "", CHINESE, flags=re.S)) == []
 
 
 def test_the_pages_dice_values_are_those_of_the_notebook() -> None:

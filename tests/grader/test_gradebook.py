@@ -259,7 +259,7 @@ def shown(text: str, attachments: dict, code: str = "", message: str = "") -> tu
     check = {**row("anna", 0.5)["checks"][0], "message": message}
     sources = {"class_prototypes": code} if code else {}
     found = Assembled((), (), sources, {name: text}, {name: attachments})
-    filled = gradebook.filled_in(built, found, [check])
+    filled = gradebook.filled_in(built, found, {**row("anna", 0.5), "checks": [check]})
     notebook = nbformat.reads(json.dumps(filled), as_version=4)
     nbformat.validate(notebook)
     page, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)

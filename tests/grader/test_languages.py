@@ -10,10 +10,11 @@ from typing import Any
 
 import nbformat
 import pytest
+from english import left_in_english
 
 from fewshot_lib.checker import language as speech
 from fewshot_lib.checker.notebook import grading, source_of
-from fewshot_lib.grader import results, selfcheck
+from fewshot_lib.grader import gradebook, marks, results, selfcheck
 from fewshot_lib.grader.grade import grade, write_reports
 from fewshot_lib.grader.plan import plan
 from fewshot_lib.grader.reader import Reader, parse
@@ -119,6 +120,50 @@ def test_feedback_is_in_the_language_of_the_submission(graded: Any) -> None:
 
 
 @pytest.mark.hostile
+def test_whatever_a_student_reads_is_in_the_language_of_the_submission(graded: Any) -> None:
+    """Feedback, Gradescope's tests, Moodle's comment: no English sentence, whatever was wrong."""
+    folder, rows = graded
+    for (student, name), row in rows.items():
+        place = "-".join(student.split())
+        page = next((folder / "feedback").glob(f"*{place}*/{name}.html")).read_text("utf-8")
+        file = next((folder / "gradescope").glob(f"*{place}*/results.json"))
+        given = json.loads(file.read_text(encoding="utf-8"))
+        texts = [re.sub(r"<style>.*?</style>|<pre>.*?</pre>", "", page, flags=re.S)]
+        texts += [given["output"], *(one["name"] for one in given["tests"])]
+        texts += [one["output"] for one in given["tests"]]
+        texts.append(comment_of(row))
+        if row["language"] == CHINESE:
+            assert [left for text in texts for left in left_in_english(text)] == []
+            assert "迟交" in texts[-1]
+        else:
+            assert not re.search(r"[\u4e00-\u9fff]", "".join(texts))
+
+
+def comment_of(row: dict[str, Any]) -> str:
+    """Give the comment that Moodle would show of a row, handed in two days late."""
+    file = "A_1_assignsubmission_file_/x.ipynb"
+    lms = {"kind": "moodle", "name": "A", "id": "1", "file": file, "late": ""}
+    late = {**row, "lms": lms, "handed_in": "2026-11-03T00:00:00+00:00"}
+    due = {row["exercise"]: {"at": "2026-11-01T00:00:00+00:00", "percent": 10}}
+    made = marks.moodle([late], due, {(row["student"], row["exercise"]): "page"})
+    (line,) = csv.DictReader(str(made[f"{row['exercise']}-grades.csv"]).splitlines())
+    return line["Feedback comments"]
+
+
+@pytest.mark.hostile
+def test_nbgraders_copy_is_in_the_language_of_the_submission(graded: Any, tmp_path: Path) -> None:
+    folder, rows = graded
+    assert gradebook.write_notebooks(folder, COURSE, tmp_path) == len(rows)
+    file = tmp_path / "autograded" / "wrong zh_CN" / "03_prototypes" / "03_prototypes.ipynb"
+    made = nbformat.read(file, as_version=4)
+    built = nbformat.read(COURSE / "exercises" / "zh" / "03_prototypes.ipynb", as_version=4)
+    assert made.cells[0].source == built.cells[0].source
+    said = [output.text for cell in made.cells for output in cell.get("outputs", [])]
+    assert "未通过" in "".join(said)
+    assert [left for text in said for left in left_in_english(text)] == []
+
+
+@pytest.mark.hostile
 def test_the_teacher_reads_which_language_a_submission_is_in(graded: Any) -> None:
     folder, _ = graded
     with (folder / "grades.csv").open(encoding="utf-8-sig") as file:
@@ -162,6 +207,12 @@ def test_check_knows_an_exercise_in_every_language(
         selfcheck.check_notebook(file, said[language].append)
     assert "points" in said[speech.SOURCE][-1]
     assert re.search(r"(\d+) / \1 分", said[CHINESE][-1])
+    wrong = tmp_path / "wrong" / "01_dice.ipynb"
+    wrong.parent.mkdir()
+    nbformat.write(notebook("01_dice", CHINESE, filled=True, wrong=WRONG["01_dice"]), wrong)
+    monkeypatch.setenv("FEWSHOT_PROGRESS", str(tmp_path / "other.json"))
+    assert selfcheck.check_notebook(wrong, said[CHINESE].append) == 1
+    assert [left for line in said[CHINESE] for left in left_in_english(line)] == []
     rows = json.loads((tmp_path / "progress.json").read_text(encoding="utf-8"))["rows"]
     assert {row["key"]: row["attempts"] for row in rows} == {
         f"dice.{answer.name}": 2 for answer in plan("dice", COURSE).exercise.answers

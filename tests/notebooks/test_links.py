@@ -23,8 +23,8 @@ from saved import (
 from fewshot_lib.reading import overview
 
 TEXTS = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
-    *sorted((ROOT / "notebooks").glob("*.md")),
+    *(ROOT / name for name in ("README.md", "README.zh.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "notebooks").glob("**/*.md")),
 ]
 TAUGHT = [path for path in LESSONS if "01" <= number_of(path)[:2] <= "08"]
 

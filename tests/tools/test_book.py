@@ -8,8 +8,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from english import left_in_english
 
+from fewshot_lib.checker.language import speaking
 from fewshot_lib.tools import book
+from fewshot_lib.tools.book import edition, paper
 from fewshot_lib.tools.book.build import addresses, link_to_files
 
 #: One grey pixel.
@@ -104,6 +107,21 @@ def test_the_address_of_the_repository_is_read_from_one_place(tmp_path: Path, hu
     assert addresses(tmp_path)["hub"] == ("https://hub.example.org" if hub else "")
     (tmp_path / "tests" / "hostile" / "submissions").mkdir(parents=True)
     assert f"({repository}/tree/main/tests/hostile/submissions)" in link_to_files(text, tmp_path)
+
+
+def test_the_chinese_book_has_every_page_that_a_learner_reads_in_chinese() -> None:
+    root, pages = Path(book.__file__).parents[3], Path(book.__file__).parent / "pages"
+    there = edition.pages(root, "zh_CN")
+    with speaking("zh_CN"):
+        first = edition.said((pages / "index.md").read_text("utf-8"), there)
+        printed = paper.on_paper(root, "zh")
+    for name in ("notebooks/own-scans", "exercises/on-paper"):
+        assert name in there
+        assert f"\n{name}\n" in first
+    assert "CHANGELOG" not in first
+    text = re.sub(r"```\w*\n.*?```|\]\([^)]*\)|\*[^*\n]+\*", "", printed, flags=re.S)
+    assert left_in_english(text) == []
+    assert text.count("☐") > 100
 
 
 def test_every_preprint_that_a_notebook_cites_is_among_the_references() -> None:

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EVERY_CATALOGUE = sorted(language.FOLDER.glob("*/LC_MESSAGES/**/*.po"))
 LINES = st.sampled_from(
     ["words", "- item", "  more of it", "", "| a | 1 |", "|---|---|", "$$", "$$x$$", "# head",
-     "```", "> said", "3. third", "  ", "$x$"]
+     "```", "```text", "> said", "3. third", "  ", "$x$"]
 )  # fmt: skip
 
 
@@ -50,14 +50,16 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ),
     ]
     (course / "notebooks").mkdir(parents=True)
+    (course / "notebooks" / "own-scans.md").write_text("# Own\n\nAs in [00](00_a.ipynb).\n")
     (course / "exercises").mkdir()
     (course / "fewshot_lib").mkdir()
     notebook = nbformat.v4.new_notebook(cells=cells)
     nbformat.write(notebook, course / "notebooks" / "00_a.ipynb")
-    for part in ("reading", "checker", "exercises", "figures", "grader"):
+    for part in ("reading", "checker", "exercises", "figures", "grader", "data"):
         shutil.copytree(ROOT / "fewshot_lib" / part, course / "fewshot_lib" / part)
     shutil.copytree(ROOT / "fewshot_lib" / "tools", course / "fewshot_lib" / "tools")
-    shutil.copy(ROOT / "fewshot_lib" / "cli.py", course / "fewshot_lib")
+    for name in ("cli.py", "transfer.py"):
+        shutil.copy(ROOT / "fewshot_lib" / name, course / "fewshot_lib")
     yield course
     language._read.cache_clear()
 
@@ -302,7 +304,8 @@ def test_a_term_is_the_glossarys_but_not_in_a_title_or_in_code() -> None:
     assert terms == {"label": ("标注", "标签"), "annotation": ("标注", "标签")}
     assert guards.wrong_terms("Two labels", "两个标签", terms) == []
     assert guards.wrong_terms("Two labels", "两个标记", terms) == ["label is 标注 or 标签"]
-    assert guards.wrong_terms("labelled, `label`, *A label* by X", "X 的 *A label*", terms) == []
+    kept = "labelled, `label`, {label}, *A label* by X"
+    assert guards.wrong_terms(kept, "X 的 *A label*", terms) == []
 
 
 @pytest.mark.parametrize("path", EVERY_CATALOGUE, ids=lambda path: path.stem)
@@ -343,6 +346,8 @@ def test_a_third_language_is_a_folder_of_catalogues_and_no_code(
     assert (made.cells[1].source, made.cells[1].execution_count) == ("1 + 1", 1)
     assert [cell.id for cell in made.cells] == [cell.id for cell in english.cells]
     assert made.metadata["fewshot"] == {"language": "xx_YY"}
+    text = (toy / "notebooks" / "xx" / "own-scans.md").read_text(encoding="utf-8")
+    assert text == "# «Own»\n\n«As in [00](00_a.ipynb).»\n"
 
     made.cells[1].outputs[0].data["text/plain"] = "3"
     wanted = editions.edition(english, "notebooks/00_a", "xx_YY", ["notebooks/00_a"])
@@ -354,23 +359,33 @@ def test_a_third_language_is_a_folder_of_catalogues_and_no_code(
 
     english.cells[0].source = english.cells[0].source.replace("Two", "Three")
     nbformat.write(english, toy / "notebooks" / "00_a.ipynb")
+    (toy / "notebooks" / "own-scans.md").write_text("# Own\n")
     stale = editions.problems(toy, "xx_YY")
     assert any("cell first: not translated: 'Three masks" in line for line in stale)
     assert any("notebooks/xx/00_a.ipynb: it is not what" in line for line in stale)
+    assert any("notebooks/xx/own-scans.md is not what" in line for line in stale)
 
 
 def test_the_catalogues_stay_small() -> None:
     assert sum(path.stat().st_size for path in EVERY_CATALOGUE) < 4_000_000
 
 
-def test_readme_is_what_the_catalogue_makes_of_it() -> None:
+def test_a_page_is_what_the_catalogue_makes_of_it() -> None:
     """Also while a language is under way; the ledger's rows come from the ledger's catalogues."""
     for spoken in language.languages()[1:]:
-        made = editions.readme_file(ROOT, spoken)
-        if made.is_file():
-            assert made.read_text(encoding="utf-8") == editions.readme(ROOT, spoken)
-            for target in paragraphs.LINK.findall(made.read_text(encoding="utf-8")):
-                assert "://" in target or (ROOT / target).exists(), target
+        there = editions.translatable(ROOT, spoken)
+        for name in editions.pages(ROOT, spoken):
+            made = editions.page_file(ROOT, name, spoken)
+            text = made.read_text(encoding="utf-8")
+            assert text == editions.page(ROOT, name, spoken, there)
+            for target in paragraphs.LINK.findall(text):
+                assert "://" in target or (made.parent / target).exists(), target
+
+
+def test_what_a_program_says_on_a_page_is_said_in_the_readers_language() -> None:
+    text = "So:\n\n```bash\nrun it\n```\n\n```text\ndone: 3\n  all\n```\n\n```text\n3\n```\n"
+    assert paragraphs.units(text) == ["So:", "done: 3\n  all"]
+    assert "```text\nDONE: 3\n  ALL\n```" in paragraphs.translate(text, str.upper)
 
 
 def test_what_was_put_together_in_english_is_said_again(marked: str) -> None:
@@ -378,7 +393,8 @@ def test_what_was_put_together_in_english_is_said_again(marked: str) -> None:
     file = language.file(marked, "outcomes")
     file.write_text(
         'msgid "the {end} end is wrong ({name})"\nmsgstr "{name}: {end} 端不对"\n\n'
-        'msgid "lower"\nmsgstr "下"\n\nmsgid "{n} values"\nmsgstr "{n} 个值"\n',
+        'msgid "lower"\nmsgstr "下"\n\nmsgid "{n} values"\nmsgstr "{n} 个值"\n\n'
+        'msgid "{n} is {n}"\nmsgstr "{n} 就是 {n}"\n',
         encoding="utf-8",
     )
     with language.speaking(marked):
@@ -386,7 +402,18 @@ def test_what_was_put_together_in_english_is_said_again(marked: str) -> None:
             "12 个值: 下 端不对"
         )
         assert language.translate_message("something else", "outcomes") == "something else"
+        assert language.translate_message("7 is 7", "outcomes") == "7 就是 7"
+        assert language.translate_message("7 is 8", "outcomes") == "7 is 8"
     assert language.translate_message("lower", "outcomes") == "lower"
+
+
+def test_a_piece_of_json_in_a_sentence_is_no_gap(marked: str) -> None:
+    file = language.file(marked, "outcomes")
+    file.write_text(
+        'msgid "{n}: write {\\"a\\": 1}"\nmsgstr "写 {\\"a\\": 1}：{n}"\n', encoding="utf-8"
+    )
+    with language.speaking(marked):
+        assert language.translate_message('7: write {"a": 1}', "outcomes") == '写 {"a": 1}：7'
 
 
 def test_links_lead_to_the_edition_where_it_has_the_notebook_and_else_to_english() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -239,6 +240,17 @@ def test_without_scans_the_set_up_says_so_and_goes_on(
     (course / "fewshot_lib" / "data" / "scans.py").write_text("")
     setup.fetch_scans(course)  # there is no fewshot_lib.cli in this environment
     assert "synthetic anatomy" in capsys.readouterr().out
+
+
+def test_the_set_up_speaks_the_language_that_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("check_python", "fetch_scans"):
+        monkeypatch.setattr(setup, name, lambda *_: None)
+    monkeypatch.setattr(setup, "set_up_environment", lambda *_: False)
+    monkeypatch.setenv("FEWSHOT_LANGUAGE", "en")
+    setup.main(["--language", "zh_CN"])
+    assert re.fullmatch(r"安装：无事可做（\d+ s）。\n", capsys.readouterr().out)
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:

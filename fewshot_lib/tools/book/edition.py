@@ -18,6 +18,7 @@ import nbformat
 
 from fewshot_lib.checker import language as speech
 from fewshot_lib.reading.moving import translations
+from fewshot_lib.tools.book import paper
 from fewshot_lib.tools.book.prepare import as_script, front_picture, prepare
 from fewshot_lib.tools.language.extract import LISTED
 from fewshot_lib.tools.language.paragraphs import translate
@@ -28,16 +29,21 @@ HERE = resources.files("fewshot_lib.tools.book")
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 #: Lists of pages of the first page that stay in other languages, by the page that they begin with.
 KEPT = ("notebooks/[0-9]*", "exercises/[0-9]*", "glossary")
+#: The page of questions and exercises to be printed.
+PAPER = "exercises/on-paper"
 
 
 def pages(course: Path, language: str) -> list[str]:
     """List the pages that there are in a language: "notebooks/00_start_here"."""
     below = speech.short(language)
-    return ["index", "glossary", "references"] + [
+    found = ["index", "glossary", "references"] + [
         f"{part}/{path.stem}"
         for part in speech.PARTS
-        for path in sorted((course / part / below).glob("*.ipynb"))
+        for ending in ("ipynb", "md")
+        for path in sorted((course / part / below).glob(f"*.{ending}"))
     ]
+    asks = any(one.startswith("exercises/") for one in found)
+    return [*found, PAPER] if asks else found
 
 
 def settings(
@@ -114,15 +120,19 @@ def lay_out(course: Path, source: Path, language: str) -> None:
                     if "text/html" in shown:
                         shown["text/html"] = led_output("".join(shown["text/html"]), part, below)
             nbformat.write(prepare(notebook, path.name), source / part / path.name)
+        for path in sorted((course / part / below).glob("*.md")):
+            text = led(path.read_text("utf-8"), f"{part}/{below}", course, language)
+            (source / part / path.name).write_text(text, encoding="utf-8")
+    there = pages(course, language)
+    if PAPER in there:
+        text = led(paper.on_paper(course, below), f"exercises/{below}", course, language)
+        (source / f"{PAPER}.md").write_text(text, encoding="utf-8")
     cover = course / "notebooks" / "cover.png"
     if cover.is_file():
         shutil.copy(cover, source / "_extra")
     shutil.copy(str(HERE / "pages" / "references.bib"), source)
     for name in ("index", "references"):
-        text = said((HERE / "pages" / f"{name}.md").read_text("utf-8"))
-        if not any((course / "exercises" / below).glob("*.ipynb")):
-            parts = LISTED.split(text)
-            text = "".join(one for one in parts if "\nexercises/[0-9]*\n" not in one)
+        text = said((HERE / "pages" / f"{name}.md").read_text("utf-8"), there)
         text = led(text, "", course, language)
         text = text.replace("<!-- picture -->", front_picture(course))
         (source / f"{name}.md").write_text(text, encoding="utf-8")
@@ -132,15 +142,21 @@ def lay_out(course: Path, source: Path, language: str) -> None:
     shutil.copy(mathjax(), source / "_static" / "mathjax")
 
 
-def said(page: str) -> str:
-    """Say a page of the book in the reader's language; lists of pages that stay English go."""
+def said(page: str, there: Sequence[str]) -> str:
+    """Say a page of the book in the reader's language; pages that stay English are not listed.
+
+    Arguments:
+        page: Markdown.
+        there: pages of that language.
+    """
+    kept = [first for first in KEPT if PAPER in there or not first.startswith("exercises")]
     parts = []
     for part in LISTED.split(page):
         if LISTED.match(part):
-            if not any(f"\n{first}\n" in part for first in KEPT):
+            if not any(f"\n{first}\n" in part for first in kept):
                 continue
             part = re.sub(
-                r"^(exercises/on-paper|notebooks/own-scans|CHANGELOG)\n", "", part, flags=re.M
+                r"^[\w/-]+\n", lambda m: m[0] if m[0][:-1] in there else "", part, flags=re.M
             )
             part = re.sub(r"^(:caption: )(.*)$", lambda m: m[1] + _said(m[2]), part, flags=re.M)
             parts.append(part)

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import nbformat
 
+from fewshot_lib.checker import language as speech
 from fewshot_lib.reading.question import place, questions, words
+
+_ = speech.words("book")
 
 #: The mathematics and what is nearest to it, as it is built up.
 INTERFACES = (
@@ -31,17 +34,21 @@ def glossary(course: Path) -> str:
     raise LookupError("no notebook has a cell that begins with the heading 'Glossary'")
 
 
-def on_paper(course: Path) -> str:
-    """Give the page to be printed: all questions, without answers, and the exercises' tasks."""
-    lines = [
-        "# Questions and exercises on paper",
-        "",
-        "Everything that the course asks, without the answers. "
-        '<button type="button" class="fewshot-print">Print this page</button> '
-        "The browser's print dialogue also saves it as a PDF.",
-        "",
-        "## Questions",
+def on_paper(course: Path, below: str = "") -> str:
+    """Give the page to be printed: all questions, without answers, and the exercises' tasks.
+
+    Arguments:
+        course: the course's folder.
+        below: the folder of the reader's language in ``exercises``; "" for English.
+    """
+    button = f'<button type="button" class="fewshot-print">{_("Print this page")}</button>'
+    intro = [
+        _("Everything that the course asks, without the answers."),
+        button,
+        _("The browser's print dialogue also saves it as a PDF."),
     ]
+    lines = [f"# {_('Questions and exercises on paper')}", "", " ".join(intro), ""]
+    lines.append(f"## {_('Questions')}")
     for word in sorted(words(), key=place):
         number, title = place(word)
         lines += ["", f"### {number:02d} · {title}", ""]
@@ -49,11 +56,12 @@ def on_paper(course: Path) -> str:
             lines += ["", f"**{asked.id.partition('.')[2]}.** {escaped(asked.text)}", ""]
             lines += [f"- ☐ {letter}. {escaped(one.text)}" for letter, one in asked.labelled]
             if asked.names:
-                lines.append(f"(A formula in {', '.join(asked.names)}.)")
+                formula = _("(A formula in {names}.)")
+                lines.append(formula.format(names=", ".join(asked.names)))
             if not asked.options:
                 lines += ["", '<div class="fewshot-lines"></div>']
-    lines += ["", "## Exercises"]
-    for path in sorted((course / "exercises").glob("*.ipynb")):
+    lines += ["", f"## {_('Exercises')}"]
+    for path in sorted((course / "exercises" / below).glob("*.ipynb")):
         for cell in nbformat.read(path, as_version=4).cells:
             if cell.cell_type == "markdown":
                 lines += ["", demoted(cell.source), ""]

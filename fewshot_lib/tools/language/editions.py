@@ -2,6 +2,7 @@
 
 ``notebooks/zh/03_prototypes.ipynb`` has the cells of ``notebooks/03_prototypes.ipynb``: the same
 code, names and tags, the texts from the catalogue, and the outputs of a run in that language.
+``README.zh.md`` and ``notebooks/zh/own-scans.md`` are pages made in the same way.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from fewshot_lib.checker import language as speech
 from fewshot_lib.checker.notebook import source_of
 from fewshot_lib.tools import build
 from fewshot_lib.tools.language import guards
-from fewshot_lib.tools.language.extract import extract, names
+from fewshot_lib.tools.language.extract import PAGES, extract, names
 from fewshot_lib.tools.language.paragraphs import LINK, translate, units
 from fewshot_lib.tools.notebooks import execute, private_cache, save
 
@@ -71,12 +72,32 @@ def edition(
     return made
 
 
-def readme(course: Path, language: str) -> str:
-    """Make README of another language from README.md and the catalogues.
+def pages(course: Path, language: str) -> list[str]:
+    """List the pages that have a catalogue: "readme", "notebooks/own-scans"."""
+    there = [name for name, file in PAGES.items() if (course / file).is_file()]
+    return [name for name in there if speech.file(language, name).is_file()]
+
+
+def page_file(course: Path, name: str, language: str) -> Path:
+    """Name the file of a page in a language."""
+    file, below = Path(PAGES[name]), speech.short(language)
+    if file.parent.name:
+        return course / file.parent / below / file.name
+    return course / f"{file.stem}.{below}{file.suffix}"
+
+
+def page(course: Path, name: str, language: str, there: Sequence[str]) -> str:
+    """Make a page of another language from the English one and the catalogues.
 
     The rows of the ledger are said by the ledger's own catalogues.
+
+    Arguments:
+        course: the course's folder.
+        name: of the page, "readme".
+        language: "zh_CN".
+        there: notebooks of that language; links to others lead to the English ones.
     """
-    known = speech.catalogue(language, "readme")
+    known = speech.catalogue(language, name)
     cells = {**speech.catalogue(language, "claims"), **speech.catalogue(language, "reading")}
 
     def cell(text: str) -> str:
@@ -88,14 +109,15 @@ def readme(course: Path, language: str) -> str:
             return f"| {' | '.join(cell(one.strip()) for one in unit.strip('| ').split(' | '))} |"
         return known.get(unit, unit)
 
-    own = readme_file(course, language).name
-    text = translate((course / "README.md").read_text(encoding="utf-8"), say)
-    return text.replace(f"]({own})", "](README.md)")
-
-
-def readme_file(course: Path, language: str) -> Path:
-    """Name the file of README in a language."""
-    return course / f"README.{speech.short(language)}.md"
+    text = translate((course / PAGES[name]).read_text(encoding="utf-8"), say)
+    others = pages(course, language)
+    if "/" in name:
+        return relinked(text, name, language, [*there, *others])
+    text = text.replace(f"]({page_file(course, name, language).name})", f"]({PAGES[name]})")
+    for other in others:
+        place = page_file(course, other, language).relative_to(course).as_posix()
+        text = text.replace(f"]({PAGES[other]})", f"]({place})") if other != name else text
+    return text
 
 
 def relinked(markdown: str, notebook: str, language: str, there: Sequence[str]) -> str:
@@ -122,7 +144,7 @@ def relinked(markdown: str, notebook: str, language: str, there: Sequence[str]) 
             there_too: Sequence[str] = ()
         else:
             there_too = there
-        if goal.removesuffix(".ipynb") in there_too:
+        if re.sub(r"\.(?:ipynb|md)$", "", goal) in there_too:
             goal = f"{posixpath.dirname(goal)}/{below}/{posixpath.basename(goal)}"
         return f"]({posixpath.relpath(goal, f'{folder}/{below}')}{mark}{anchor})"
 
@@ -137,7 +159,8 @@ def build_edition(
     Arguments:
         course: the course's folder.
         language: "zh_CN".
-        only: "00_start_here", "exercises/01_dice", "README"; all that have a catalogue by default.
+        only: "00_start_here", "exercises/01_dice", "README", "own-scans"; all that have a catalogue
+            by default.
         say: is given one line per notebook.
 
     Returns:
@@ -146,15 +169,16 @@ def build_edition(
     Raises:
         NoSuchNotebook: a named one does not exist, or has no catalogue.
     """
-    every = translatable(course, language)
-    if _has_readme(course, language) and (not only or "README" in only):
-        front = readme_file(course, language)
-        front.write_text(readme(course, language), encoding="utf-8")
-        say(f"{front.name}: built")
-    if list(only) == ["README"]:
-        return 0
-    wanted = _chosen(every, [name for name in only if name != "README"])
+    every, texts = translatable(course, language), pages(course, language)
+    chosen = _chosen([*every, *texts], only)
+    wanted = [name for name in every if name in chosen]
     there = [one for one in every if one in wanted or path_of(course, one, language).is_file()]
+    for name in texts:
+        if name in chosen:
+            file = page_file(course, name, language)
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(page(course, name, language, there), encoding="utf-8")
+            say(f"{name}: built")
     failed = 0
     with tempfile.TemporaryDirectory(prefix="fewshot-edition-") as scratch:
         environment = {
@@ -165,7 +189,7 @@ def build_edition(
         for name in wanted:
             begun = time.monotonic()
             english = nbformat.read(course / f"{name}.ipynb", as_version=4)
-            made = edition(english, name, language, there)
+            made = edition(english, name, language, [*there, *texts])
             target = path_of(course, name, language)
             target.parent.mkdir(exist_ok=True)
             try:
@@ -211,13 +235,15 @@ def problems(course: Path, language: str) -> list[str]:
         for source, said in known.items():
             wrong = guards.differences(source, said) + guards.wrong_terms(source, said, terms)
             found += [f"{name}: {line}: {source[:50]!r}" for line in wrong]
-    if _has_readme(course, language):
-        front = readme_file(course, language)
-        if not front.is_file() or front.read_text(encoding="utf-8") != readme(course, language):
+    there, texts = translatable(course, language), pages(course, language)
+    for name in texts:
+        file = page_file(course, name, language)
+        wanted_text = page(course, name, language, there)
+        if not file.is_file() or file.read_text(encoding="utf-8") != wanted_text:
             found.append(
-                f"{front.name} is not what the catalogue makes of README.md; build it again"
+                f"{file.relative_to(course).as_posix()} is not what the catalogue makes of "
+                f"{PAGES[name]}; build it again"
             )
-    there = translatable(course, language)
     for name in there:
         file = path_of(course, name, language)
         place = file.relative_to(course).as_posix()
@@ -226,7 +252,7 @@ def problems(course: Path, language: str) -> list[str]:
             continue
         english = nbformat.read(course / f"{name}.ipynb", as_version=4)
         saved = nbformat.read(file, as_version=4)
-        wanted = edition(english, name, language, there)
+        wanted = edition(english, name, language, [*there, *texts])
         found += [f"{place}: {line}" for line in unlike(english, saved, wanted)]
     return found
 
@@ -254,10 +280,6 @@ def unlike(
                 differ = sorted((numbers[0] - numbers[1]) + (numbers[1] - numbers[0]))
                 found.append(f"cell {other.id} puts out other numbers: {', '.join(differ[:5])}")
     return found
-
-
-def _has_readme(course: Path, language: str) -> bool:
-    return (course / "README.md").is_file() and speech.file(language, "readme").is_file()
 
 
 def _lasting(cell: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
@@ -295,8 +317,8 @@ def _left(course: Path, name: str, language: str) -> list[str]:
 def _chosen(there: list[str], only: Sequence[str]) -> list[str]:
     chosen = []
     for wanted in only:
-        stem = wanted.replace("\\", "/").removesuffix(".ipynb")
-        found = [name for name in there if stem in (name, name.partition("/")[2])]
+        stem = re.sub(r"\.(?:ipynb|md)$", "", wanted.replace("\\", "/")).lower()
+        found = [name for name in there if stem in (name.lower(), name.partition("/")[2].lower())]
         if not found:
             raise NoSuchNotebook(f"no catalogue for {wanted!r}; there are {', '.join(there)}")
         chosen += found

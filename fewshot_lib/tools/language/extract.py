@@ -46,12 +46,14 @@ def markdown_cells(file: IO[bytes], *_: Any) -> Found:
                 yield number, None, unit, [f"cell {cell['id']}"]
 
 
+#: Pages for readers that are no notebooks: the name of the catalogue, and the file.
+PAGES = {"readme": "README.md", "notebooks/own-scans": "notebooks/own-scans.md"}
 #: The part of README.md that is made of the ledger's rows, which have catalogues of their own.
 LEDGER = re.compile(r"(<!-- claim ledger -->\n.*?<!-- end -->)", re.S)
 
 
-def readme_words(file: IO[bytes], *_: Any) -> Found:
-    """Extract the paragraphs of README.md, without the rows of the ledger."""
+def prose(file: IO[bytes], *_: Any) -> Found:
+    """Extract the paragraphs of a page, without the rows of the ledger."""
     for part in LEDGER.split(file.read().decode()):
         for unit in units(part):
             if not unit.startswith("| §") and not re.fullmatch(r"<!--[^>]*-->", unit):
@@ -196,6 +198,74 @@ def remarks(file: IO[bytes], *_: Any) -> Found:
                 yield part.lineno, None, text, [f"line {part.lineno}"]
 
 
+#: What is raised over a scan that cannot be used, and who else speaks of scans.
+REFUSALS = {"VolumeError", "CannotSegment", "CannotCalibrate", "PretrainedMissing",
+            "ScansUnavailable", "WrongArchive"}  # fmt: skip
+OF_SCANS = {"_distance", "_sliced", "_explain", "__str__"}
+
+
+def scans(file: IO[bytes], *_: Any) -> Found:
+    """Extract what reading and segmenting scans says: errors and remarks."""
+    for node in ast.walk(ast.parse(file.read())):
+        said: list[ast.AST] = []
+        match node:
+            case ast.Call(func=ast.Name(id=name), args=args) if name in REFUSALS:
+                said += args
+            case ast.Call(func=ast.Attribute(attr="add"), args=[_, _, text]):
+                said += [text]
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="said" | "remarks")), args=args):
+                said += args
+            case ast.AugAssign(target=ast.Name(id="remarks")):
+                said += [node.value]
+            case ast.FunctionDef(name=name) if name in OF_SCANS:
+                parts = [one for one in ast.walk(node) if isinstance(one, ast.Return | ast.Assign)]
+                said += [one.value for one in parts if not isinstance(one.value, ast.Tuple)]
+        for part in _texts(said):
+            text = _with_gaps(part)
+            if re.search(r"[^\W\d_]{2}", re.sub(r"\{\w+\}", "", text)):
+                yield part.lineno, None, text, [f"line {part.lineno}"]
+
+
+IN_A_FINDING = {"wanting", "missing", "way", "gpu", "text", "threads", "HEADINGS", "TYPERS"}
+
+
+def findings(file: IO[bytes], *_: Any) -> Found:
+    """Extract what the doctor found, what is wanting, its headings; and what typer says."""
+    for node in ast.walk(ast.parse(file.read())):
+        said: list[ast.AST] = []
+        match node:
+            case ast.Call(func=ast.Name(id="Finding"), args=[_, *args]):
+                said += args[:2]
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in IN_A_FINDING:
+                said += [value]
+        for part in _texts(said):
+            text = _with_gaps(part)
+            if re.search(r"[^\W\d_]{2}", re.sub(r"\{\w+\}", "", text)):
+                yield part.lineno, None, text, [f"line {part.lineno}"]
+
+
+def set_up(file: IO[bytes], *_: Any) -> Found:
+    """Extract what the set-up says, and the sentences that it has for pip's failures."""
+    for node in ast.walk(ast.parse(file.read())):
+        said: list[ast.AST] = []
+        match node:
+            case ast.Call(func=ast.Name(id="say" | "give_up" | "_told"), args=args):
+                said += args
+            case (
+                ast.Yield(value=ast.JoinedStr() as value)
+                | ast.Return(value=ast.JoinedStr() as value)
+            ):
+                said += [value]
+            case ast.Assign(targets=[ast.Name(id="state")], value=value):
+                said += [value]
+            case ast.Assign(targets=[ast.Name(id="PIP_FAILURES")], value=ast.Tuple(elts=pairs)):
+                said += [pair.elts[1] for pair in pairs if isinstance(pair, ast.Tuple)]
+        for part in _texts(said):
+            text = _with_gaps(part)
+            if re.search(r"[^\W\d_]{2}", re.sub(r"\{\w+\}", "", text)):
+                yield part.lineno, None, text, [f"line {part.lineno}"]
+
+
 def template_words(file: IO[bytes], *_: Any) -> Found:
     """Extract what a template of a page says by ``_("…")``."""
     for text in re.findall(r'\b_\("((?:[^"\\]|\\.)*)"\)', file.read().decode()):
@@ -282,8 +352,9 @@ def names(course: Path) -> list[str]:
     asked = [path.stem.partition("_")[2] for path in sorted((course / "exercises").glob("*.ipynb"))]
     words = ["captions", "questions", "predictions", "claims"]
     parts = ["checker", "outcomes", "reading", "figures", "modules", "feedback", "book", "cli"]
-    front = ["readme"] if (course / "README.md").is_file() else []
-    return [*lessons, *(f"exercises/{word}" for word in asked), *words, *parts, *front]
+    parts += ["scans"]
+    pages = [name for name, file in PAGES.items() if (course / file).is_file()]
+    return [*lessons, *(f"exercises/{word}" for word in asked), *words, *parts, *pages]
 
 
 def extract(course: Path, name: str) -> list[Unit]:
@@ -297,7 +368,9 @@ def extract(course: Path, name: str) -> list[Unit]:
     library = course / "fewshot_lib"
     reading = library / "reading"
     files: Sequence[tuple[Any, Sequence[Path]]]
-    if part == "notebooks":
+    if name in PAGES:
+        files = [(prose, [course / PAGES[name]])]
+    elif part == "notebooks":
         files = [(markdown_cells, [course / f"{name}.ipynb"])]
     elif part == "exercises":
         files = [
@@ -322,17 +395,18 @@ def extract(course: Path, name: str) -> list[Unit]:
         said = ("assemble", "attempt", "choice", "marks", "reader", "recognise", "rows")
         files = [
             (template_words, sorted((grader / "templates").glob("*.j2"))),
-            (spoken, [grader / "report.py", grader / "selfcheck.py"]),
+            (spoken, [grader / f"{one}.py" for one in ("marks", "gradebook", "selfcheck")]),
             (remarks, [grader / f"{one}.py" for one in said]),
         ]
-    elif name == "readme":
-        files = [(readme_words, [course / "README.md"])]
+    elif name == "scans":
+        speaking = [reading / "segment.py", library / "transfer.py"]
+        files = [(scans, [*sorted((library / "data").glob("*.py")), *speaking])]
     elif name == "book":
         book = library / "tools/book"
         files = [
             (page_words, sorted((book / "pages").glob("*.md"))),
             (template_words, sorted((book / "templates").glob("*.html"))),
-            (spoken, [book / "edition.py", book / "prepare.py"]),
+            (spoken, [book / "edition.py", book / "prepare.py", book / "paper.py"]),
         ]
     elif name == "claims":
         files = [(toml_words, [reading / "claims.toml"])]
@@ -340,6 +414,10 @@ def extract(course: Path, name: str) -> list[Unit]:
         learners = [library / "cli.py", library / "tools/lab.py", library / "tools/copies.py"]
         sources = learners if name == "cli" else sorted((library / name).glob("*.py"))
         files = [(spoken, sources)]
+        if name == "cli":
+            doctor = [library / "tools/doctor.py"]
+            files = [*files, (spoken, doctor), (findings, [*doctor, library / "cli.py"])]
+            files.append((set_up, [library / "tools/setup.py"]))
     found: dict[str, Unit] = {}
     for extractor, paths in files:
         for path in paths:

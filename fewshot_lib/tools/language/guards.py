@@ -106,7 +106,7 @@ def wrong_terms(source: str, said: str, terms: Mapping[str, Sequence[str]]) -> l
     """
     kept = {m[1] for m in EMPHASIS.finditer(said)}
     source = EMPHASIS.sub(lambda m: " " if m[1] in kept else m.group(), source)
-    source = _without(source, CODE, MATHS, LINK, TAG)
+    source = _without(source, CODE, MATHS, LINK, TAG, PLACEHOLDER)
     return [
         f"{term} is {' or '.join(theirs)}"
         for term, theirs in terms.items()

@@ -1,7 +1,8 @@
 """Take Markdown apart into what is translated, and put it together again.
 
 A unit is what one thinks of as a paragraph: a paragraph, a heading, an item of a list, a row of a
-table. What has no words (a formula, a block of code, the rule of a table) is no unit.
+table, a block of what a program says (```` ```text ````). What has no words (a formula, a block of
+code, the rule of a table) is no unit.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 TAG = re.compile(r"</?[A-Za-z][^>]*>")
 NUMBER = re.compile(r"(?<![\w.])[−-]?\d+(?:[.,]\d+)*(?!\w)")
 LETTER = re.compile(r"[^\W\d_]")
+#: What a program says, which is in the reader's language as well.
+REPLY = re.compile(r"(\s*```text\s*\n)(\S.*?)(\s*\n```\s*)", re.S)
 
 
 def pieces(markdown: str) -> Iterator[tuple[str, str]]:
@@ -29,6 +32,11 @@ def pieces(markdown: str) -> Iterator[tuple[str, str]]:
     """
     kept = ""
     for block in _blocks(markdown):
+        reply = REPLY.fullmatch(block)
+        if reply and _has_words(reply[2]):
+            yield kept + reply[1], reply[2]
+            kept = reply[3]
+            continue
         lead = "" if block.isspace() or _fixed(block) else _lead(block)
         rest = block[len(lead) :]
         said = rest.rstrip()
