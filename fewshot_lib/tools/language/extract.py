@@ -211,15 +211,16 @@ def scans(file: IO[bytes], *_: Any) -> Found:
         match node:
             case ast.Call(func=ast.Name(id=name), args=args) if name in REFUSALS:
                 said += args
-            case ast.Call(func=ast.Attribute(attr="add"), args=[_, _, text]):
-                said += [text]
+            case ast.Call(func=ast.Attribute(attr="add"), args=[_, _, remark]):
+                said += [remark]
             case ast.Call(func=ast.Attribute(value=ast.Name(id="said" | "remarks")), args=args):
                 said += args
             case ast.AugAssign(target=ast.Name(id="remarks")):
                 said += [node.value]
             case ast.FunctionDef(name=name) if name in OF_SCANS:
                 parts = [one for one in ast.walk(node) if isinstance(one, ast.Return | ast.Assign)]
-                said += [one.value for one in parts if not isinstance(one.value, ast.Tuple)]
+                values = [one.value for one in parts if one.value is not None]
+                said += [value for value in values if not isinstance(value, ast.Tuple)]
         for part in _texts(said):
             text = _with_gaps(part)
             if re.search(r"[^\W\d_]{2}", re.sub(r"\{\w+\}", "", text)):
