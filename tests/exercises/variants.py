@@ -95,7 +95,7 @@ def in_other_types(function: Callable[..., Any]) -> list[Variant]:
         print("so far so good", args[:1])
         return function(*args, **kwargs)
 
-    loading = [0.3]
+    loading = [0.05]
 
     def slow(*args: Any, **kwargs: Any) -> Any:
         if loading:
