@@ -164,6 +164,8 @@ def _predictions_in(word: str, spoken: str) -> Mapping[str, Prediction]:
             asked,
             text=say(asked.text),
             options=tuple(say(option) for option in asked.options),
+            xlabel=say(asked.xlabel),
+            ylabel=say(asked.ylabel),
             kept=asked.options,
         )
         for name, asked in _predictions(word).items()
@@ -321,7 +323,8 @@ def _how(asked: Prediction) -> str:
 def _labelled(asked: Prediction) -> list[str]:
     """List what one chooses from, or fills in."""
     if asked.kind == "curve":
-        return [f"{asked.xlabel} {x:g}: {asked.ylabel}" for x in asked.x]
+        point = _("{xlabel} {x}: {ylabel}")
+        return [point.format(xlabel=asked.xlabel, x=f"{x:g}", ylabel=asked.ylabel) for x in asked.x]
     return [
         f"{letter}. {option}"
         for letter, option in zip(string.ascii_uppercase, asked.options, strict=False)

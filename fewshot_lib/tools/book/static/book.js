@@ -17,6 +17,14 @@ for (const arrow of document.querySelectorAll(".bd-sidebar summary")) {
 for (const button of document.querySelectorAll(".fewshot-print")) {
   button.addEventListener("click", () => print());
 }
+// A formula may be broken off from what stands beside it; not from a full-width mark that a line
+// must not begin or end with.
+const JOINER = "\u2060";
+for (const formula of document.querySelectorAll("span.math")) {
+  const [before, after] = [formula.previousSibling, formula.nextSibling];
+  if (after instanceof Text && /^[，。；：、？！）》”]/.test(after.data)) after.data = JOINER + after.data;
+  if (before instanceof Text && /[（《“]$/.test(before.data)) before.data += JOINER;
+}
 if (location.protocol === "file:" && /search\.html$/.test(location.pathname)) {
   const note = document.createElement("p");
   const _ = (text) => (window.fewshotWords ?? {})[text] ?? text;
