@@ -9,7 +9,8 @@ from __future__ import annotations
 import html
 import re
 
-_EMPHASIS = re.compile(r"(?<![\w*])\*(?=\S)([^*\n]+?)(?<=\S)\*(?![\w*])")
+#: Beside a star a letter of ASCII means a product; Chinese has no spaces between words.
+_EMPHASIS = re.compile(r"(?a:(?<![\w*])\*(?=\S)([^*\n]+?)(?<=\S)\*(?![\w*]))")
 #: One letter (or a word that takes an index in formulas), then one letter or digit.
 _INDEX = re.compile(
     r"(?<![^\W\d])([^\W\d_]\u0302?|softmax|max|argmax|Σ)_([^\W_])(?![^\W²³¹⁰])", re.UNICODE
@@ -23,6 +24,8 @@ def inline(text: str) -> str:
 
     >>> inline("*twice*: `a * b * c` < c_k")
     '<em>twice</em>: <code>a * b * c</code> &lt; c<sub>k</sub>'
+    >>> inline("\u5b83*\u6ca1\u6709*\u8bf4")
+    '\u5b83<em>\u6ca1\u6709</em>\u8bf4'
     """
     parts = html.escape(text, quote=False).split("`")
     if len(parts) % 2 == 0:  # a backtick that is not closed is a character like others

@@ -314,7 +314,7 @@ def seen(ids: Sequence[str], folder: Path | str) -> None:
     """
     shown = {row.id: row for row in scan(folder)}
     lines = [[id, _told(shown.get(id)), _find(id).says, _saw(shown.get(id))] for id in ids]
-    columns = ["claim", "shown in", "the note says", "seen there"]
+    columns = [_("claim"), _("shown in"), _("the note says"), _("seen there")]
     cells = "".join(
         "<tr>"
         + "".join(
@@ -325,7 +325,8 @@ def seen(ids: Sequence[str], folder: Path | str) -> None:
         for row in lines
     )
     head = "".join(f"<th>{c}</th>" for c in columns)
-    text = "\n".join(wrap(f"{id}, {where}: {saw}") for id, where, _, saw in lines)
+    line = _("{id}, {where}: {saw}")
+    text = "\n".join(wrap(line.format(id=i, where=at, saw=saw)) for i, at, _says, saw in lines)
     page = f"<table><thead><tr>{head}</tr></thead><tbody>{cells}</tbody></table>"
     emit({"text/html": page, "text/plain": text})
 
@@ -430,18 +431,18 @@ def _truth(holds: Any) -> bool:
 
 def _told(row: Shown | None) -> str:
     """Say where a claim is shown: "03 [41]"."""
-    return "not yet" if row is None else f"{row.notebook} [{row.count}]"
+    return _("not yet") if row is None else f"{row.notebook} [{row.count}]"
 
 
 def _saw(row: Shown | None) -> str:
     """Say what was seen, or why nothing is told."""
     if row is None:
-        return "not yet"
+        return _("not yet")
     if row.printed is None:
-        return "run and save that notebook"
+        return _("run and save that notebook")
     if claims()[row.id].read:
-        return "decided by reading"
-    return row.seen or "nothing that a program can see"
+        return _("decided by reading")
+    return row.seen or _("nothing that a program can see")
 
 
 def _linked(text: str, id: str, shown: Mapping[str, Shown] | None) -> str:
@@ -465,22 +466,28 @@ def _code_cells(path: Path) -> Iterator[tuple[int, Any, dict[str, Any]]]:
 
 
 def _read_text(id: str, text: str) -> tuple[str | None, str]:
-    """Read (status, what was seen) from the text that a claim printed."""
-    first, _, rest = text.partition("\n")
-    signs = "|".join(re.escape(f"{sign} {status}") for status, sign in STATUSES.items())
-    status = re.fullmatch(rf"Claim {re.escape(id)} \(note .*\): ({signs})", first)
-    saw = re.search(
-        r"Seen here: (.*?)\.(?: Evidence supports this verdict: (?:yes|NO)\.|$)",
-        _unwrapped(rest),
-        re.M,
-    )
-    return status and status[1].partition(" ")[2], saw[1] if saw else ""
+    """Read (status, what was seen) from the text that a claim printed, in the reader's language."""
+    first, _rest, rest = text.partition("\n")
+    sentences = _unwrapped(rest)
+    status = None
+    for known, sign in STATUSES.items():
+        title = _("Claim {id} (note {section})").format(id=id, section="\0")
+        shown = _("{title}: {sign}").format(title=title, sign=f"{sign} {_told_status(known)}")
+        if re.fullmatch(re.escape(shown).replace(re.escape("\0"), ".*"), first):
+            status = known
+    supports = [_("Evidence supports this verdict: yes."), _("Evidence supports this verdict: NO.")]
+    begin, end = map(re.escape, _("Seen here: {seen}.").split("{seen}"))
+    after = "|".join(map(re.escape, supports))
+    saw = re.search(rf"{begin}(.*?){end}(?: ?(?:{after})|$)", sentences)
+    return status, saw[1] if saw else ""
 
 
 def _unwrapped(text: str) -> str:
     """Put a wrapped paragraph back into one line; a new one begins with a known word."""
-    lines = [line.strip() for line in text.splitlines()]
-    return re.sub(r"(?<=[^\s-])-\n(?=\S)", "-", "\n".join(lines)).replace("\n", " ")
+    text = "\n".join(line.strip() for line in text.splitlines())
+    wide = "[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]"  # Chinese: no space where a line ends
+    text = re.sub(rf"(?<={wide})\n(?={wide})|(?<=[\u3000-\u303f\uff00-\uffef])\n", "", text)
+    return re.sub(r"(?<=[^\s-])-\n(?=\S)", "-", text).replace("\n", " ")
 
 
 def _calls(source: str) -> Iterator[str]:

@@ -107,7 +107,14 @@ def _read_one(table: dict[str, Any], name: str) -> Prediction:
 
 def _translated(asked: Prediction, say: Callable[[str], str]) -> Prediction:
     options = tuple(say(option) for option in asked.options)
-    return replace(asked, text=say(asked.text), options=options, kept=asked.options)
+    return replace(
+        asked,
+        text=say(asked.text),
+        options=options,
+        xlabel=say(asked.xlabel),
+        ylabel=say(asked.ylabel),
+        kept=asked.options,
+    )
 
 
 _shelf = Shelf("prediction", _read_one, _translated, BadPrediction, NoSuchPrediction)
@@ -243,7 +250,8 @@ def _how(asked: Prediction) -> str:
 def _labelled(asked: Prediction) -> list[str]:
     """List what one chooses from, or fills in."""
     if asked.kind == "curve":
-        return [f"{asked.xlabel} {x:g}: {asked.ylabel}" for x in asked.x]
+        point = _("{xlabel} {x}: {ylabel}")
+        return [point.format(xlabel=asked.xlabel, x=f"{x:g}", ylabel=asked.ylabel) for x in asked.x]
     return [
         f"{letter}. {option}"
         for letter, option in zip(string.ascii_uppercase, asked.options, strict=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import html
+import itertools
 import json
 import re
 import tomllib
@@ -26,8 +27,15 @@ Found = Iterator[tuple[int, str | None, str, list[str]]]
 WORDS = {
     *("title", "section", "hints", "says", "pointer", "rubric", "model"),  # exercises
     *("text", "hint", "reply", "options", "why"),  # questions, predictions, claims
+    *("xlabel", "ylabel"),  # predictions
 }
 FIGCAPTION = re.compile(r"<figcaption[^>]*>(.*?)</figcaption>", re.S)
+#: Of an explorer's caption what the notebook gives is the title; the library says the rest.
+SETTINGS = re.compile(r": (?:\d+ of )?\d+ settings?(?: \(.*|\.)", re.S)
+CLAIMED = re.compile(r"<p>Seen here: ([^<]*?)\.(?: Evidence supports [^<]*)?</p>")
+EXPLORED = re.compile(r"<th>what is seen</th>.*?</table>", re.S)
+SEEN = re.compile(r"<td>([^<]*)</td></tr>")
+NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -77,22 +85,50 @@ def page_words(file: IO[bytes], *_: Any) -> Found:
 
 
 def captions(file: IO[bytes], *_: Any) -> Found:
-    """Extract captions: those that the code cells name, and those that were shown when it ran."""
-    for number, cell in enumerate(json.load(file)["cells"]):
-        if cell["cell_type"] != "code":
-            continue
-        tree = _parsed(source_of(cell))
-        named = [
-            keyword.value.value
-            for keyword in ast.walk(tree)
-            if isinstance(keyword, ast.keyword)
-            and keyword.arg == "caption"
-            and isinstance(keyword.value, ast.Constant)
+    """Extract what code cells give the library to say: captions, titles, what was seen.
+
+    A caption may stand in the code; all else is taken as it was said when the cell ran, because it
+    is put together there. What an explorer's own finding says changes with its controls: its
+    numbers become gaps.
+    """
+    cells = [cell for cell in json.load(file)["cells"] if cell["cell_type"] == "code"]
+    trees = [_parsed(source_of(cell)) for cell in cells]
+    finders = {
+        node.name
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and "finding" in ast.unparse(node)
+    }
+    for number, (cell, tree) in enumerate(zip(cells, trees, strict=True)):
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        said = [
+            word.value.value
+            for call in calls
+            for word in call.keywords
+            if word.arg == "caption" and isinstance(word.value, ast.Constant)
         ]
-        pages = ["".join(o.get("data", {}).get("text/html", "")) for o in cell["outputs"]]
-        shown = [html.unescape(text) for page in pages for text in FIGCAPTION.findall(page)]
-        for text in dict.fromkeys(text for text in (*named, *shown) if isinstance(text, str)):
-            yield number, None, text, [f"cell {cell['id']}"]
+        found = any(
+            getattr(call.func, "id", "") == "explore" and getattr(call.args[0], "id", "") in finders
+            for call in calls
+        )
+        for page in ("".join(o.get("data", {}).get("text/html", "")) for o in cell["outputs"]):
+            said += [SETTINGS.sub("", html.unescape(one)) for one in FIGCAPTION.findall(page)]
+            said += map(html.unescape, CLAIMED.findall(page))
+            rows = [row for table in EXPLORED.findall(page) for row in SEEN.findall(table)]
+            said += [gapped(html.unescape(row)) for row in rows if found]
+        for text in dict.fromkeys(said):
+            if isinstance(text, str) and re.search("[A-Za-z]{2}", text):
+                yield number, None, text, [f"cell {cell['id']}"]
+
+
+def gapped(text: str) -> str:
+    """Put a named gap in the place of every number.
+
+    >>> gapped("For 30 volumes: all 2,400; one shot 0.5.")
+    'For {n0} volumes: all {n1}; one shot {n2}.'
+    """
+    count = itertools.count()
+    return NUMBER.sub(lambda _: f"{{n{next(count)}}}", text)
 
 
 def toml_words(file: IO[bytes], *_: Any) -> Found:

@@ -25,6 +25,23 @@ for (const arrow of document.querySelectorAll(".bd-sidebar summary")) {
 for (const button of document.querySelectorAll(".fewshot-print")) {
   button.addEventListener("click", () => print());
 }
+// A line may break on either side of a formula; not before or after a full-width mark that it must
+// not begin or end with.
+for (const formula of document.querySelectorAll("span.math")) {
+  const [before, after] = [formula.previousSibling, formula.nextSibling];
+  const opens = before instanceof Text && /[（《“]$/.test(before.data);
+  const closes = after instanceof Text && /^[，。；：、？！）》”]/.test(after.data);
+  if (!opens && !closes) continue;
+  const kept = document.createElement("span");
+  kept.style.whiteSpace = "nowrap";
+  formula.before(kept);
+  if (opens) kept.append(before.splitText(before.length - 1));
+  kept.append(formula);
+  if (closes) {
+    after.splitText(1);
+    kept.append(after);
+  }
+}
 if (location.protocol === "file:" && /search\.html$/.test(location.pathname)) {
   const note = document.createElement("p");
   const _ = (text) => (window.fewshotWords ?? {})[text] ?? text;
