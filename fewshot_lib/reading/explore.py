@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from fewshot_lib.checker.frontend import Form, choose_form, emit
-from fewshot_lib.checker.language import translated, words
+from fewshot_lib.checker.language import translate, words
 from fewshot_lib.reading.multiples import small_multiples, small_table
 from fewshot_lib.reading.parameters import Drawing, read_parameters
 
@@ -73,7 +73,7 @@ def explore(
     if _panels < 1:
         raise ValueError(f"_panels must be at least 1, got {_panels}")
     title = _title or getattr(function, "__name__", "picture").replace("_", " ")
-    title = translated(title, "captions")
+    title = translate(title, "captions")
     form = choose_form(_form)
     if form == "live":
         from fewshot_lib.reading.panel import live

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from fewshot_lib.checker.language import retold
+from fewshot_lib.checker.language import translate_message
 from fewshot_lib.checker.language import words as spoken
 from fewshot_lib.reading.parameters import Control, Drawing, Setting
 from fewshot_lib.reading.show import HOLE, card, close, table_html, table_text, wrap
@@ -121,7 +121,7 @@ def look(
             yield Sight(labels, heading, in_a_sentence(error))
             continue
         succeeded = True
-        seen = retold(data.finding, "captions") or data.alt
+        seen = translate_message(data.finding, "captions") or data.alt
         if pictures:
             _halve(figure)
         yield Sight(labels, heading, seen, data.what, picture(figure) if pictures else None)

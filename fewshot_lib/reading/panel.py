@@ -11,7 +11,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from fewshot_lib.checker.frontend import emit_live
-from fewshot_lib.checker.language import retold
+from fewshot_lib.checker.language import translate_message
 from fewshot_lib.checker.language import words as spoken
 from fewshot_lib.reading.multiples import draw, in_a_sentence, small_multiples, words
 from fewshot_lib.reading.parameters import Control, Drawing, Setting
@@ -128,7 +128,7 @@ class Panel:
         self.picture.value = picture
         self.picture.width = str(png_size(picture)[0])
         self.picture.layout.visibility = "visible"
-        seen = retold(data.finding, "captions") or data.what
+        seen = translate_message(data.finding, "captions") or data.what
         finding = html.escape(f"{words(self.controls, self.setting)}. {seen}")
         self.said.value = f'<p role="status">{finding}</p>'
         self.told.value = f"<p>{html.escape(data.alt)}</p>"
