@@ -72,9 +72,9 @@ def test_every_page_is_for_everyone(
 
 #: What answers on which page: its control, what a reader does to it, and where the reply stands.
 FIRST = {
-    "the organ that moves": ("index", ".fsm [role=slider]", "key", ".fsm [role=status]"),
-    "the plane": ("notebooks/03_prototypes", ".fsm [role=slider]", "key", ".fsm"),
-    "the switchboard": ("notebooks/04_mixture", ".fsm select", "next", ".fsm [role=status]"),
+    "the organ that moves": ("index", ".fsm [role=slider]", "key", ".fsm [role=slider]"),
+    "the plane": ("notebooks/03_prototypes", ".fsm [role=slider]", "key", ".fsm [role=slider]"),
+    "the switchboard": ("notebooks/04_mixture", ".fsm select", "next", ".fsm"),
     "a question": (
         "notebooks/03_prototypes", '[data-name="prototypes.learned"] button', "click",
         '[data-name="prototypes.learned"] [role=status]',
@@ -94,22 +94,26 @@ WATCH = """
 (([control, action, reply]) => {
   const acts = {
     click: (found) => found.click(),
-    key: (found) => found.dispatchEvent(
-      new KeyboardEvent("keydown", { key: "ArrowLeft", bubbles: true })),
+    key: (found) => { found.focus(); found.dispatchEvent(
+      new KeyboardEvent("keydown", { key: "ArrowLeft", bubbles: true, cancelable: true })); },
     next: (found) => { found.selectedIndex = 1; found.dispatchEvent(new Event("input",
       { bubbles: true })); found.dispatchEvent(new Event("change", { bubbles: true })); },
     more: (found) => { found.stepUp(); found.dispatchEvent(new Event("input")); },
   };
-  const said = () => document.querySelector(reply)?.innerText;
-  let before;
+  const said = () => {
+    const one = document.querySelector(reply);
+    return one?.getAttribute("aria-valuetext") ?? one?.innerText;
+  };
+  let before, acted;
   const look = () => {
     const found = document.querySelector(control);
-    if (!found) return requestAnimationFrame(look);
-    before ??= said();
-    acts[action](found);
-    requestAnimationFrame(() => {
-      if (said() === before) look(); else window.firstReply = performance.now();
-    });
+    if (acted && said() !== before) { window.firstReply = performance.now(); return; }
+    if (found && !(performance.now() - acted < 500)) {  // nobody listened yet: once more
+      before = said();
+      acts[action](found);
+      acted = performance.now();
+    }
+    requestAnimationFrame(look);
   };
   look();
 })(%s)
