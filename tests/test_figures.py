@@ -95,7 +95,7 @@ GALLERY = {
         {"a": (0.0, -0.1, 0.1)}, baseline=None, reference=("raw pixels", 0.0), limits=(-0.2, 0.2)
     ),
     "lines with a long name": lambda: figures.lines(
-        [0, 5, 10, 20, 40, 150], {"a": [0.1, 0.4, 0.5, 0.6, 0.7, 0.8], "b": [0.3] * 6},
+        [0, 5, 10, 20, 40, 300], {"a": [0.1, 0.4, 0.5, 0.6, 0.7, 0.8], "b": [0.3] * 6},
         xlabel="episodes", ylabel="Dice", references={"another person, mean of the three": 0.41},
     ),
     "ranks that cross": lambda: figures.ranks(

@@ -132,7 +132,7 @@ def ranks(scores: Mapping[str, Mapping[str, float]], *, what: str = "") -> tuple
     )
 
 
-def _clear_of(places: Any, j: int) -> tuple[tuple[int, int], dict[str, str]]:
+def _clear_of(places: Any, j: int) -> tuple[tuple[int, int], dict[str, Any]]:
     """Return where the j-th number of a line goes, so that the line does not run through it."""
     steps = [int(np.sign(places[n] - places[j])) for n in (j - 1, j + 1) if 0 <= n < len(places)]
     if -1 not in steps:
