@@ -22,13 +22,9 @@ from fewshot_lib.checker import language as speech
 from fewshot_lib.checker.notebook import source_of
 from fewshot_lib.tools import build
 from fewshot_lib.tools.language import guards
-from fewshot_lib.tools.language.extract import extract, names
+from fewshot_lib.tools.language.extract import chosen, extract, names
 from fewshot_lib.tools.language.paragraphs import LINK, translate, units
 from fewshot_lib.tools.notebooks import execute, private_cache, save
-
-
-class NoSuchNotebook(LookupError):
-    """There is no notebook of that name with a catalogue; the message lists what there is."""
 
 
 def translatable(course: Path, language: str) -> list[str]:
@@ -137,14 +133,14 @@ def build_edition(
     Arguments:
         course: the course's folder.
         language: "zh_CN".
-        only: "00_start_here", "exercises/01_dice", "README"; all that have a catalogue by default.
+        only: "00_start_here", "exercises/01_dice", "dice", "README"; all by default.
         say: is given one line per notebook.
 
     Returns:
         The exit status: 0 all right, 1 a notebook failed.
 
     Raises:
-        NoSuchNotebook: a named one does not exist, or has no catalogue.
+        NoSuchCatalogue: a named one does not exist, or has no catalogue.
     """
     every = translatable(course, language)
     if _has_readme(course, language) and (not only or "README" in only):
@@ -153,7 +149,7 @@ def build_edition(
         say(f"{front.name}: built")
     if list(only) == ["README"]:
         return 0
-    wanted = _chosen(every, [name for name in only if name != "README"])
+    wanted = chosen(every, [name for name in only if name != "README"])
     there = [one for one in every if one in wanted or path_of(course, one, language).is_file()]
     failed = 0
     with tempfile.TemporaryDirectory(prefix="fewshot-edition-") as scratch:
@@ -290,14 +286,3 @@ def terms_of(course: Path, language: str) -> dict[str, tuple[str, ...]]:
 def _left(course: Path, name: str, language: str) -> list[str]:
     known = speech.catalogue(language, name)
     return [unit.text for unit in guards.untranslated(extract(course, name), known)]
-
-
-def _chosen(there: list[str], only: Sequence[str]) -> list[str]:
-    chosen = []
-    for wanted in only:
-        stem = wanted.replace("\\", "/").removesuffix(".ipynb")
-        found = [name for name in there if stem in (name, name.partition("/")[2])]
-        if not found:
-            raise NoSuchNotebook(f"no catalogue for {wanted!r}; there are {', '.join(there)}")
-        chosen += found
-    return chosen or there

@@ -30,6 +30,10 @@ WORDS = {
 FIGCAPTION = re.compile(r"<figcaption[^>]*>(.*?)</figcaption>", re.S)
 
 
+class NoSuchCatalogue(LookupError):
+    """Nothing that is translated has that name; the message lists what there is."""
+
+
 @dataclass(frozen=True)
 class Unit:
     """One thing to translate: the words, and where they stand ("cell moved-read")."""
@@ -275,6 +279,22 @@ def names(course: Path) -> list[str]:
     parts = ["checker", "outcomes", "reading", "figures", "modules", "feedback", "book", "cli"]
     front = ["readme"] if (course / "README.md").is_file() else []
     return [*lessons, *(f"exercises/{word}" for word in asked), *words, *parts, *front]
+
+
+def chosen(there: Sequence[str], only: Sequence[str]) -> list[str]:
+    """Choose names by what people call them: "exercises/01_dice", "01_dice", "dice"; all by default.
+
+    Raises:
+        NoSuchCatalogue: one fits nothing.
+    """
+    found = []
+    for wanted in only:
+        stem = wanted.replace("\\", "/").removesuffix(".ipynb")
+        fit = [n for n in there if stem in (n, n.partition("/")[2], n.partition("_")[2])]
+        if not fit:
+            raise NoSuchCatalogue(f"nothing is called {wanted!r}; there are {', '.join(there)}")
+        found += fit
+    return found or list(there)
 
 
 def extract(course: Path, name: str) -> list[Unit]:
