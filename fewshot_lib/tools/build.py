@@ -1,11 +1,10 @@
 """Build the exercises from the solutions: ``fewshot build``.
 
 The prose of an exercise is edited in ``solutions/NN_name.ipynb``, the code of its answers in
-``fewshot_lib/exercises/name.py``. Building copies the answers into their cells, which it makes where
-they are missing, runs the notebook, takes the solutions out, runs what is left, and saves both with
-their outputs. A digest of sources
-and outputs is saved with each, so that ``--check`` can say in a moment whether anything was touched
-since.
+``fewshot_lib/exercises/name.py``. Building copies the answers into their cells, which it makes
+where they are missing, runs the notebook, takes the solutions out, runs what is left, and saves
+both with their outputs. A digest of sources and outputs is saved with each, so that ``--check`` can
+say in a moment whether anything was touched since.
 """
 
 from __future__ import annotations

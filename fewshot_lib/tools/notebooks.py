@@ -7,10 +7,10 @@ print truth values hold the notebook to its words; they are folded when it is sa
 installs the course is written before the run.
 
 A lesson begins with what you will be able to do, your minutes and the machine's seconds, and ends
-with *What we saw*, *What the note claimed*, *Questions*, *References*. A cell has one idea, in about
-12 lines. Figures come from ``fewshot_lib.figures``, with an alternative text computed from their
-data. A cell whose output varies is tagged ``nbval-ignore-output``, and the next one prints a fact
-that does not. One that only prints such facts (``…: True``) is tagged ``check`` by saving it;
+with *What we saw*, *What the note claimed*, *Questions*, *References*. A cell has one idea, in
+about 12 lines. Figures come from ``fewshot_lib.figures``, with an alternative text computed from
+their data. A cell whose output varies is tagged ``nbval-ignore-output``, and the next one prints a
+fact that does not. One that only prints such facts (``…: True``) is tagged ``check`` by saving it;
 ``--fold`` does that without running anything. A file stays under 1 MB.
 """
 

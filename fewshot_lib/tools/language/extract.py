@@ -282,7 +282,7 @@ def names(course: Path) -> list[str]:
 
 
 def chosen(there: Sequence[str], only: Sequence[str]) -> list[str]:
-    """Choose names by what people call them: "exercises/01_dice", "01_dice", "dice"; all by default.
+    """Choose by what people call things: "exercises/01_dice", "01_dice", "dice"; all by default.
 
     Raises:
         NoSuchCatalogue: one fits nothing.
