@@ -328,7 +328,7 @@ def build(
     catalogues, run and save them. --check also holds every complete language to the English text.
     """
     from fewshot_lib.tools import build as building
-    from fewshot_lib.tools.language import editions
+    from fewshot_lib.tools.language import editions, extract
 
     folder = course()
     if language:
@@ -336,7 +336,7 @@ def build(
             end(WRONG_USE, "--check takes no --language: it looks at every complete language.")
         try:
             status = editions.build_edition(folder, chosen_language(language), names or [])
-        except editions.NoSuchNotebook as error:
+        except extract.NoSuchCatalogue as error:
             end(WRONG_USE, str(error))
         raise typer.Exit(status)
     if not (folder / "solutions").is_dir():

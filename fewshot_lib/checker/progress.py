@@ -1,7 +1,8 @@
 """What a reader has done so far: one local file, one row per answer or question.
 
 Nothing leaves the machine. The file survives two notebooks that write at once (a lock, and a new
-file put in place of the old one), and a damaged file is kept aside and said so.
+file put in place of the old one), and a damaged file is kept aside and said so. It is JSON that a
+reader can open; SQLite would need the same code for damaged and newer files.
 """
 
 from __future__ import annotations

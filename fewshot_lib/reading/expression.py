@@ -2,7 +2,8 @@
 
 What people type is read as they mean it where there is one meaning: 2n, 0,5, π, ÷, full-width
 digits. Where there are two (1,000 or 1/2n), they are asked. No Python is executed: the expression
-is parsed, and every node is looked at.
+is parsed, and every node is looked at. No expression library reads ``2n``, ``３h`` or ``×``, or
+says what to type instead.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Predictions: ``predict(id)`` asks for one before a cell runs, ``prediction(id)`` gives it back.
 
 A prediction is a number, a choice or a curve. It is never right or wrong, nobody has to make one,
-and no result depends on it: it is drawn into the figure that follows, and that is all. The words
+and no result depends on it: the figure that follows gets ``predicted=prediction(id)`` and draws it,
+and that is all. The words
 are in ``predictions/*.toml``; what a reader entered is kept in the progress file.
 """
 

@@ -1,10 +1,10 @@
 """Build the exercises from the solutions: ``fewshot build``.
 
 The prose of an exercise is edited in ``solutions/NN_name.ipynb``, the code of its answers in
-``fewshot_lib/exercises/name.py``. Building copies the answers into their cells, runs the notebook,
-takes the solutions out, runs what is left, and saves both with their outputs. A digest of sources
-and outputs is saved with each, so that ``--check`` can say in a moment whether anything was touched
-since.
+``fewshot_lib/exercises/name.py``. Building copies the answers into their cells, which it makes
+where they are missing, runs the notebook, takes the solutions out, runs what is left, and saves
+both with their outputs. A digest of sources and outputs is saved with each, so that ``--check`` can
+say in a moment whether anything was touched since.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from fewshot_lib.checker.notebook import (
     stub,
     without_markers,
 )
-from fewshot_lib.checker.spec import Exercise
+from fewshot_lib.checker.spec import Answer, Exercise
 from fewshot_lib.checker.specification import cell as cell_of
 from fewshot_lib.tools import install_cell
 from fewshot_lib.tools.notebooks import execute, save
@@ -106,22 +106,50 @@ def _flat(output: Any) -> Any:
 
 
 def write_answers(solution: nbformat.NotebookNode, exercise: Exercise) -> list[str]:
-    """Copy the answers' code from their module into the cells of a notebook.
+    """Write into a notebook what the module of its exercise says: code of answers, and points.
+
+    An answer that has no cells is given its two, behind those of the answer before it: no notebook
+    editor shows all that is in them. What is written around them is the author's.
 
     Returns:
-        The names of the answers whose cells were changed.
+        The names of the answers whose cells were changed or made.
     """
-    changed = []
-    for cell in solution.cells:
-        name = grading(cell).get("grade_id") if grading(cell).get("solution") else None
-        answer = next((one for one in exercise.answers if one.name == name), None)
-        if answer is None or answer.solution is None or cell.cell_type != "code":
+    changed, end = [], len(solution.cells)
+    for answer in exercise.answers:
+        if answer.solution is None:
             continue
-        source = cell_of(answer.solution)
-        if cell.source != source:
-            cell.source = source
+        place = {grading(cell).get("grade_id"): n for n, cell in enumerate(solution.cells)}
+        own, check = place.get(answer.name), place.get(f"check-{answer.name}")
+        if own is None and check is None:
+            own, check = end, end + 1
+            solution.cells[own:own] = _new_cells(exercise, answer)
             changed.append(answer.name)
-    return changed
+        if own is not None and solution.cells[own].cell_type == "code":
+            source = cell_of(answer.solution)
+            if solution.cells[own].source != source:
+                solution.cells[own].source = source
+                changed.append(answer.name)
+        if check is not None:
+            meta = solution.cells[check].metadata.get("nbgrader", {})
+            if meta.get("points") != answer.points:
+                meta["points"] = int(answer.points) if answer.points % 1 == 0 else answer.points
+                changed.append(answer.name)
+            end = check + 1
+    return list(dict.fromkeys(changed))
+
+
+def _new_cells(exercise: Exercise, answer: Answer) -> list[nbformat.NotebookNode]:
+    """Make an answer's cell, still empty, and the locked cell that checks it."""
+    kept = {"schema_version": 3, "task": False, "cell_type": "code"}
+    own = {"grade_id": answer.name, "solution": True, "grade": False, "locked": False}
+    check = {"grade_id": f"check-{answer.name}", "solution": False, "grade": True, "locked": True}
+    return [
+        nbformat.v4.new_code_cell(source, id=name, metadata={"nbgrader": {**kept, **meta}})
+        for name, source, meta in (
+            (f"answer-{answer.name}", "", own),
+            (f"check-{answer.name}", f'check("{exercise.name}", {answer.name})', check),
+        )
+    ]
 
 
 def make_stub(solution: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -200,9 +228,15 @@ def problems_of(solution: nbformat.NotebookNode, exercise: Exercise) -> list[str
 def _answer_problems(name: str, points: float, by_id: dict[str, Any]) -> list[str]:
     cell, check = by_id.get(name), by_id.get(f"check-{name}")
     if cell is None or cell.cell_type != "code" or not grading(cell)["solution"]:
-        return [f"no answer cell with the grade_id {name!r}"]
+        return [
+            f"no answer cell with the grade_id {name!r}; delete its check cell as well, and the "
+            "build writes both"
+        ]
     if check is None or check.cell_type != "code":
-        return [f"no check cell with the grade_id 'check-{name}'"]
+        return [
+            f"no check cell with the grade_id 'check-{name}'; delete the answer cell as well, and "
+            "the build writes both"
+        ]
     found = []
     if grading(cell)["grade"] or grading(cell)["locked"]:
         found.append(f"the answer cell {name!r} must be neither graded nor locked")
@@ -373,7 +407,7 @@ def _check_one(path: Path, course: Path) -> list[str]:
     changed = write_answers(copy.deepcopy(solution), exercise)
     if changed:
         return [
-            f"the code of {', '.join(changed)} is not what exercises/{exercise.name}.py says: "
+            f"the cells of {', '.join(changed)} are not what exercises/{exercise.name}.py says: "
             f"run fewshot build {exercise.name}"
         ]
     found = problems_of(solution, exercise)

@@ -5,7 +5,9 @@ course from its repository, whose address stands in one place: ``[project.urls]`
 in ``pyproject.toml``. While no address stands there, the cell says in one sentence what to do
 instead. Where the course is installed, the cell does nothing.
 
-``make notebooks`` and ``fewshot build`` write the cell, so that it is the same everywhere.
+``make notebooks`` and ``fewshot build`` write the cell, so that it is the same everywhere: repeat
+both when the address is there or changed, and give ``CITATION.cff`` the same one as
+``repository-code``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Serve the course: JupyterLab on this machine only, opened at the first notebook."""
+"""Serve the course: JupyterLab on this machine only, opened at the first notebook.
+
+``jupyter lab PATH`` would put the token on the command line, show its whole log, and not say why it
+ended. The browser tests use the same server.
+"""
 
 from __future__ import annotations
 

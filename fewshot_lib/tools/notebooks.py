@@ -5,6 +5,13 @@ earlier run. So checkpoints of earlier runs are set aside, and what changes from
 meaning anything (times of execution, the interpreter's patch version) is not saved. Cells that only
 print truth values hold the notebook to its words; they are folded when it is saved. The cell that
 installs the course is written before the run.
+
+A lesson begins with what you will be able to do, your minutes and the machine's seconds, and ends
+with *What we saw*, *What the note claimed*, *Questions*, *References*. A cell has one idea, in
+about 12 lines. Figures come from ``fewshot_lib.figures``, with an alternative text computed from
+their data. A cell whose output varies is tagged ``nbval-ignore-output``, and the next one prints a
+fact that does not. One that only prints such facts (``…: True``) is tagged ``check`` by saving it;
+``--fold`` does that without running anything. A file stays under 1 MB.
 """
 
 from __future__ import annotations
@@ -60,6 +67,7 @@ def execute(
     client = NotebookClient(
         notebook,
         timeout=int(timeout),
+        startup_timeout=300,  # a busy machine takes longer than nbclient's minute
         kernel_name="python3",
         record_timing=False,
         resources={"metadata": {"path": str(folder)}},

@@ -10,7 +10,7 @@ import proof
 import pytest
 
 from fewshot_lib.checker import catalogue
-from fewshot_lib.checker.notebook import read
+from fewshot_lib.checker.notebook import answer_cells, read
 
 SOLUTIONS = Path(__file__).resolve().parents[2] / "solutions"
 EVERY = [(exercise, answer) for exercise in catalogue.exercises() for answer in exercise.answers]
@@ -27,6 +27,8 @@ def notebook(stem: str):
 
 @pytest.fixture
 def entry(proofs, exercise, answer):
+    if answer.name not in answer_cells(notebook(exercise.stem)):
+        pytest.fail(f"no cell has {answer.name} yet: run fewshot build {exercise.name}", False)
     found = proofs.setdefault(
         f"{exercise.stem}.{answer.name}",
         proof.Proof(

@@ -9,9 +9,9 @@ import nbformat
 import pytest
 
 from fewshot_lib.checker import catalogue
-from fewshot_lib.checker.notebook import WIDE, BadSolution, answer_cells, read, stub
+from fewshot_lib.checker.notebook import WIDE, BadSolution, answer_cells, grading, read, stub
 from fewshot_lib.tools import build as building
-from fewshot_lib.tools.build import build, digest, make_stub, problems_of, solutions
+from fewshot_lib.tools.build import build, digest, make_stub, problems_of, solutions, write_answers
 
 STEM = "03_prototypes"
 
@@ -56,7 +56,7 @@ def test_one_character_in_a_solution_makes_its_exercise_stale(course):
     change(course / "solutions" / f"{STEM}.ipynb", touch)
     status, text = said(course)
     assert status == 1
-    assert "the code of class_prototypes is not what" in text
+    assert "the cells of class_prototypes are not what" in text
 
 
 def test_one_character_in_the_text_around_makes_the_exercise_stale(course):
@@ -239,6 +239,19 @@ def test_an_answer_cell_that_was_edited_is_written_anew_from_the_module(course):
     assert said(course)[0] == 1
     assert build(course, [STEM], say=lambda line: None) == 0
     assert answer_cell(nbformat.read(course / "solutions" / f"{STEM}.ipynb", 4)).source == before
+
+
+def test_an_answer_without_cells_is_given_both_behind_those_of_the_answer_before(solution):
+    exercise, new = catalogue.exercise("prototypes"), {"log_posterior", "check-log_posterior"}
+    solution.cells = [c for c in solution.cells if grading(c).get("grade_id") not in new]
+    by_id(solution, "check-class_prototypes").metadata.nbgrader.points = 4
+    assert set(write_answers(solution, exercise)) == {"class_prototypes", "log_posterior"}
+    assert problems_of(solution, exercise) == []
+    assert write_answers(solution, exercise) == []
+    names = [grading(c).get("grade_id") for c in solution.cells]
+    before = exercise.answers[[a.name for a in exercise.answers].index("log_posterior") - 1].name
+    place = names.index(f"check-{before}") + 1
+    assert names[place : place + 2] == ["log_posterior", "check-log_posterior"]
 
 
 def test_words_with_quotes_and_backslashes_survive():

@@ -21,7 +21,7 @@ from markdown_it import MarkdownIt
 from fewshot_lib.checker import catalogue, language
 from fewshot_lib.tools import copies
 from fewshot_lib.tools.language import catalogues, editions, guards, paragraphs
-from fewshot_lib.tools.language.extract import Unit, extract, names
+from fewshot_lib.tools.language.extract import NoSuchCatalogue, Unit, chosen, extract, names
 
 question = importlib.import_module("fewshot_lib.reading.question")
 predict = importlib.import_module("fewshot_lib.reading.predict")
@@ -110,6 +110,15 @@ def test_every_text_survives_being_written_by_babel_and_read_by_the_library(
     out = BytesIO()
     catalogues.write_po(out, made, width=96)
     assert language.read(out.getvalue().decode()) == {k: v for k, v in said.items() if k in kept}
+
+
+def test_a_notebook_is_chosen_by_what_people_call_it_and_an_unknown_name_is_refused() -> None:
+    there = ["notebooks/02_episodes", "exercises/episodes", "captions"]
+    assert chosen(there, ["02_episodes"]) == there[:1]
+    assert chosen(there, ["episodes"]) == there[:2]
+    assert chosen(there, []) == there
+    with pytest.raises(NoSuchCatalogue, match=r"'coverage'.*captions"):
+        chosen(there, ["coverage"])
 
 
 def test_a_changed_sentence_is_fuzzy_a_new_one_empty_and_one_that_is_gone_is_gone() -> None:

@@ -4,6 +4,7 @@ import sys
 
 from fewshot_lib.checker import language as speech
 from fewshot_lib.tools.language import catalogues
+from fewshot_lib.tools.language.extract import NoSuchCatalogue
 from fewshot_lib.tools.machine import course_folder
 
 folder = course_folder()
@@ -12,7 +13,6 @@ if folder is None or len(sys.argv) < 2:
         "In the course's folder: python -m fewshot_lib.tools.language LANGUAGE [NAME …]"
     )
 try:
-    language = speech.known(sys.argv[1])
-except speech.NoSuchLanguage as error:
+    print("\n".join(catalogues.update(folder, speech.known(sys.argv[1]), sys.argv[2:])))
+except (speech.NoSuchLanguage, NoSuchCatalogue) as error:
     raise SystemExit(str(error)) from None
-print("\n".join(catalogues.update(folder, language, sys.argv[2:])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from babel.messages import Catalog
 from babel.messages.pofile import read_po, write_po
 
 from fewshot_lib.checker import language as speech
-from fewshot_lib.tools.language.extract import Unit, extract, names
+from fewshot_lib.tools.language.extract import Unit, chosen, extract, names
 
 #: Lines of a catalogue's head that would change at every run, or say nothing.
 NOISE = re.compile(r'^"(?:POT-Creation-Date|PO-Revision-Date|Last-Translator|Generated-By|'
@@ -46,10 +47,14 @@ def merged(text: str, units: list[Unit], language: str) -> str:
     return NOISE.sub("", out.getvalue().decode())
 
 
-def update(course: Path, language: str, only: list[str] | None = None) -> list[str]:
-    """Bring the catalogues of a language up to date; say what changed, a line each."""
+def update(course: Path, language: str, only: Sequence[str] = ()) -> list[str]:
+    """Bring the catalogues of a language up to date; say how much of each is translated.
+
+    Raises:
+        NoSuchCatalogue: a named one does not exist.
+    """
     said = []
-    for name in only or names(course):
+    for name in chosen(names(course), only):
         file = speech.file(language, name)
         before = file.read_text(encoding="utf-8") if file.is_file() else ""
         units = extract(course, name)

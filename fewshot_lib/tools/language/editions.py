@@ -23,13 +23,9 @@ from fewshot_lib.checker import language as speech
 from fewshot_lib.checker.notebook import source_of
 from fewshot_lib.tools import build
 from fewshot_lib.tools.language import guards
-from fewshot_lib.tools.language.extract import PAGES, extract, names
+from fewshot_lib.tools.language.extract import PAGES, chosen, extract, names
 from fewshot_lib.tools.language.paragraphs import LINK, translate, units
 from fewshot_lib.tools.notebooks import execute, private_cache, save
-
-
-class NoSuchNotebook(LookupError):
-    """There is no notebook of that name with a catalogue; the message lists what there is."""
 
 
 def translatable(course: Path, language: str) -> list[str]:
@@ -159,22 +155,22 @@ def build_edition(
     Arguments:
         course: the course's folder.
         language: "zh_CN".
-        only: "00_start_here", "exercises/01_dice", "README", "own-scans"; all that have a catalogue
-            by default.
+        only: "00_start_here", "exercises/01_dice", "dice", "README", "own-scans"; all that have a
+            catalogue by default.
         say: is given one line per notebook.
 
     Returns:
         The exit status: 0 all right, 1 a notebook failed.
 
     Raises:
-        NoSuchNotebook: a named one does not exist, or has no catalogue.
+        NoSuchCatalogue: a named one does not exist, or has no catalogue.
     """
     every, texts = translatable(course, language), pages(course, language)
-    chosen = _chosen([*every, *texts], only)
-    wanted = [name for name in every if name in chosen]
+    asked = chosen([*every, *texts], only)
+    wanted = [name for name in every if name in asked]
     there = [one for one in every if one in wanted or path_of(course, one, language).is_file()]
     for name in texts:
-        if name in chosen:
+        if name in asked:
             file = page_file(course, name, language)
             file.parent.mkdir(exist_ok=True)
             file.write_text(page(course, name, language, there), encoding="utf-8")
@@ -312,14 +308,3 @@ def terms_of(course: Path, language: str) -> dict[str, tuple[str, ...]]:
 def _left(course: Path, name: str, language: str) -> list[str]:
     known = speech.catalogue(language, name)
     return [unit.text for unit in guards.untranslated(extract(course, name), known)]
-
-
-def _chosen(there: list[str], only: Sequence[str]) -> list[str]:
-    chosen = []
-    for wanted in only:
-        stem = re.sub(r"\.(?:ipynb|md)$", "", wanted.replace("\\", "/")).lower()
-        found = [name for name in there if stem in (name.lower(), name.partition("/")[2].lower())]
-        if not found:
-            raise NoSuchNotebook(f"no catalogue for {wanted!r}; there are {', '.join(there)}")
-        chosen += found
-    return chosen or there

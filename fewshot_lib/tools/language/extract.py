@@ -38,6 +38,10 @@ SEEN = re.compile(r"<td>([^<]*)</td></tr>")
 NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
 
 
+class NoSuchCatalogue(LookupError):
+    """Nothing that is translated has that name; the message lists what there is."""
+
+
 @dataclass(frozen=True)
 class Unit:
     """One thing to translate: the words, and where they stand ("cell moved-read")."""
@@ -392,6 +396,23 @@ def names(course: Path) -> list[str]:
     parts += ["scans"]
     pages = [name for name, file in PAGES.items() if (course / file).is_file()]
     return [*lessons, *(f"exercises/{word}" for word in asked), *words, *parts, *pages]
+
+
+def chosen(there: Sequence[str], only: Sequence[str]) -> list[str]:
+    """Choose by what people call things: "exercises/01_dice", "01_dice", "dice"; all by default.
+
+    Raises:
+        NoSuchCatalogue: one fits nothing.
+    """
+    found = []
+    for wanted in only:
+        stem = wanted.replace("\\", "/").removesuffix(".ipynb").removesuffix(".md").lower()
+        called = {name: (name, name.partition("/")[2], name.partition("_")[2]) for name in there}
+        fit = [name for name in there if stem in map(str.lower, called[name])]
+        if not fit:
+            raise NoSuchCatalogue(f"nothing is called {wanted!r}; there are {', '.join(there)}")
+        found += fit
+    return found or list(there)
 
 
 def extract(course: Path, name: str) -> list[Unit]:
