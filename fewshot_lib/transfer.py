@@ -297,7 +297,7 @@ class TransferSegmenter:
 
     logit_k(p) = largest α·cos(f(p), f(e)) − λ·‖x(p) − x(e)‖² over the exemplars e of class k (the
     mean of the ``top_k`` largest, if that is more than 1), − γ·log n_k. This is
-    ``FewShotSegmentationNet`` with prototypes="exemplars" on each scan's ``View``, a *soft* prior on
+    ``FewShotSegmentationNet`` with prototypes="exemplars" on each ``View``, a *soft* prior on
     place, and a correction for support size. Log-posteriors are smoothed within the slice and
     brought to the scan's own grid (bilinear) before the arg-max.
     Memory grows with one batch of slices, not with their number.
