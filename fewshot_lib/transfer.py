@@ -295,10 +295,12 @@ def _view(
 class TransferSegmenter:
     """Segment scans by the labelled slices of other scans, without training.
 
-    logit_k(p) = max over the exemplars e of class k of α·cos(f(p), f(e)) − λ·‖x(p) − x(e)‖². This
-    is ``FewShotSegmentationNet`` with prototypes="exemplars" on each scan's ``View``, and a *soft*
-    prior on place. Log-posteriors are smoothed within the slice and brought to the scan's own grid
-    (bilinear) before the arg-max. Memory grows with one batch of slices, not with their number.
+    logit_k(p) = largest α·cos(f(p), f(e)) − λ·‖x(p) − x(e)‖² over the exemplars e of class k (the
+    mean of the ``top_k`` largest, if that is more than 1), − γ·log n_k. This is
+    ``FewShotSegmentationNet`` with prototypes="exemplars" on each ``View``, a *soft* prior on
+    place, and a correction for support size. Log-posteriors are smoothed within the slice and
+    brought to the scan's own grid (bilinear) before the arg-max.
+    Memory grows with one batch of slices, not with their number.
 
     The defaults of α, λ, ``top_k``, γ and the smoothing were chosen on synthetic people of many
     scanners (``tests/benchmarks/bench_recipe.py``); real scans only checked them.
@@ -311,16 +313,13 @@ class TransferSegmenter:
         location_weight: λ, how much a far place counts against an exemplar, for coordinates −1 … 1
             across the body; 0: no prior on place.
         top_k: how many of the best exemplars are averaged; 1: the nearest alone.
-        size_correction: γ ≥ 0, takes γ·log n_k from a class of n_k kept exemplars, another remedy
-            against classes with many exemplars; 0: none.
+        size_correction: γ ≥ 0, takes γ·log n_k from a class of n_k kept exemplars, because the best
+            of many is better than the best of few; 0: no correction.
         smoothing_mm: standard deviation of the Gaussian that smooths log-posteriors, so that a
             pixel listens to its neighbours; 0: none.
         prototypes: "exemplars", or "mean": each exemplar keeps its place, but its features are
             replaced by the mean direction of its class. With λ = 0 that is one prototype per class.
-        max_exemplars: kept pixels per class; None: all.
-        least_background: no more pixels of the background are kept than of an organ in the mean,
-            but at least so many, for the best of many is better than the best of few; None: as
-            many as of any class.
+        max_exemplars: kept pixels per class.
         dimensions: cosines are taken in the span of so many leading directions of the exemplars,
             which leaves them nearly as they are and costs a fraction; None: in all of them.
         max_slices: labelled slices used, evenly spread, when ``fit`` is not told which.
@@ -349,11 +348,10 @@ class TransferSegmenter:
         scale: float = 60.0,
         location_weight: float = 80.0,
         top_k: int = 1,
-        size_correction: float = 0.0,
+        size_correction: float = 0.4,
         smoothing_mm: float = 10.0,
         prototypes: Literal["exemplars", "mean"] = "exemplars",
         max_exemplars: int | None = 6144,
-        least_background: int | None = 1024,
         dimensions: int | None = 64,
         max_slices: int = 16,
         batch_size: int = 4,
@@ -378,15 +376,11 @@ class TransferSegmenter:
             encoder=ImageNetEncoder() if encoder is None else encoder,
         ).eval()
         self.size, self.field_of_view_mm = size, field_of_view_mm
-        for name, number in {
-            "dimensions": dimensions,
-            "least_background": least_background,
-        }.items():
-            if number is not None and number < 1:
-                raise ValueError(f"{name} must be at least 1, got {number}")
+        if dimensions is not None and dimensions < 1:
+            raise ValueError(f"dimensions must be at least 1, got {dimensions}")
         self.location_weight = location_weight
         self.size_correction, self.smoothing_mm = size_correction, smoothing_mm
-        self.dimensions, self.least_background = dimensions, least_background
+        self.dimensions = dimensions
         self.max_slices, self.batch_size, self.intensities = max_slices, batch_size, intensities
         self.names: tuple[str, ...] = ()
         self._known: _Exemplars | None = None
@@ -440,10 +434,6 @@ class TransferSegmenter:
             masks.append(channels)
         known = self.network.compute_prototypes(torch.cat(features), torch.cat(masks))
         assert isinstance(known, Prototypes)
-        if self.least_background is not None:  # the kept are drawn at random, so the first are too
-            mean = int(known.valid[1:].sum()) // (len(names) - 1)
-            most = max(mean, self.least_background)
-            known.valid[0, most:] = False
         self.names, self._known = names, self._packed(known)
         return self
 

@@ -70,7 +70,7 @@ def test_a_person_who_lies_elsewhere_on_the_table_gets_the_same_answer(people):
 def test_logits_match_a_specification_of_best_exemplars_with_place_and_size_correction(people):
     one, other = people
     settings = {"scale": 30.0, "top_k": 5, "size_correction": 0.3, "location_weight": 7.0}
-    segmenter = small(max_exemplars=None, least_background=None, dimensions=None, **settings)
+    segmenter = small(max_exemplars=None, dimensions=None, **settings)
     segmenter.fit(one, ORGANS, slices=torch.tensor([6, 7]))
     answer = segmenter.predict(other).log_posterior
     seen, asked = segmenter.view(one), segmenter.view(other)
@@ -96,7 +96,7 @@ def test_logits_match_a_specification_of_best_exemplars_with_place_and_size_corr
 @pytest.mark.parametrize("weight", [0.0, 7.0])
 def test_with_the_mean_each_class_has_one_direction_and_keeps_its_places(people, weight):
     one, other = people
-    settings = {"dimensions": None, "max_exemplars": None, "least_background": None}
+    settings = {"dimensions": None, "max_exemplars": None, "size_correction": 0.0}
     settings |= {"scale": 30.0, "top_k": 5}
     segmenter = small(prototypes="mean", location_weight=weight, **settings)
     answer = segmenter.fit(one, ["liver"], slices=torch.tensor([6, 7])).predict(other).log_posterior
@@ -175,18 +175,6 @@ def test_progress_counts_the_slices(people):
     heard = []
     small(batch_size=5).fit(people[0]).predict(people[1], lambda *n: heard.append(n))
     assert heard == [(5, 12), (10, 12), (12, 12)]
-
-
-def test_the_background_has_no_more_exemplars_than_an_organ_in_the_mean_or_the_least_of_it(people):
-    one, index = people[0], torch.tensor([6, 7])
-    seen = small().view(one)
-    sizes = [int((seen.labels[index] == one.names.index(name)).sum()) for name in ORGANS]
-    for least, expected in ((1, sum(sizes) // 2), (10**6, None)):
-        segmenter = small(max_exemplars=None, least_background=least).fit(one, ORGANS, index)
-        assert segmenter._known is not None
-        kept = int((segmenter._known.penalty == 0).sum())
-        everything = int(seen.body[index].sum())
-        assert kept == (everything if expected is None else sum(sizes) + expected)
 
 
 def test_few_dimensions_nearly_keep_the_answer(people):
