@@ -302,8 +302,8 @@ class TransferSegmenter:
     brought to the scan's own grid (bilinear) before the arg-max.
     Memory grows with one batch of slices, not with their number.
 
-    The defaults of α, λ, ``top_k``, γ and the smoothing were chosen on synthetic people of many
-    scanners (``tests/benchmarks/bench_recipe.py``); real scans only checked them.
+    The defaults were chosen on synthetic people of many scanners, where γ hardly matters: there a
+    pair of real scans decided (``tests/benchmarks/bench_recipe.py``, notebook 08).
 
     Arguments:
         encoder: images (B, 1, N, N) in 0 … 1 → features (B, D, N', N'); None: ``ImageNetEncoder``.
@@ -346,12 +346,12 @@ class TransferSegmenter:
         size: int = 80,
         field_of_view_mm: float = 400.0,
         scale: float = 60.0,
-        location_weight: float = 80.0,
+        location_weight: float = 40.0,
         top_k: int = 1,
         size_correction: float = 0.4,
         smoothing_mm: float = 10.0,
         prototypes: Literal["exemplars", "mean"] = "exemplars",
-        max_exemplars: int | None = 6144,
+        max_exemplars: int | None = 2048,
         dimensions: int | None = 64,
         max_slices: int = 16,
         batch_size: int = 4,

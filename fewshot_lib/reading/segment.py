@@ -250,7 +250,7 @@ def _predict(
     labelled = [int(v.labels.flatten(1).any(1).sum()) for v in known]
 
     try:
-        segmenter = TransferSegmenter(max_exemplars=min(6144, MAX_EXEMPLARS // (1 + n_labels)))
+        segmenter = TransferSegmenter(max_exemplars=min(2048, MAX_EXEMPLARS // (1 + n_labels)))
     except PretrainedMissing as error:
         raise CannotSegment(str(error)) from error
     try:

@@ -6,8 +6,8 @@ and its own field of view along the body. Six pairs choose, the other four test:
 both. A support is either wholly labelled (sixteen slices of it), or has one labelled slice per
 organ, the one where the organ is largest. All slices of the query are segmented; scored is the mean
 volume Dice over five organs, on a grid of 64 × 64, with at most 1024 exemplars per class for speed.
-The library keeps up to 6144. There the background outnumbers the organs, and the correction for
-class size has something to do: γ is chosen by rows of their own, on two pairs.
+How many exemplars, and how much correction for class size goes with them, is chosen by rows of
+their own.
 
 Each row of the table of choice differs from ``CHOSEN`` in one thing; its gain is paired, with an
 interval over pairs of people. ``ideas`` scores, on one pair, what was left out. The last rows check
@@ -75,6 +75,7 @@ class Settings:
 
 
 CHOSEN = Settings()
+EXEMPLARS = {2048: (0.0, 0.2, 0.4), 6144: (0.0,)}  # at most so many per class, and γ
 BEFORE = Settings(4 / 3, 5, 30.0, 0.2, 5.0)
 ROWS = {
     "before (chosen on A → B)": BEFORE,
@@ -396,14 +397,14 @@ def measured(
                     raw = posterior(found[settings.place], known.counts, query, settings)
                     labels = smoothed(raw, query, settings).argmax(1)
                     answer[name] = dice(labels, query, known.counts)
-                if how == "slices" and i in pairs[: 2 * some_ideas]:
-                    many = fit(support, index, 6144)
+                for most, corrections in EXEMPLARS.items() if some_ideas else ():
+                    many = fit(support, index, most)
                     near = alike(query, many, CHOSEN.place)
-                    for correction in (0.0, 0.2, 0.4):
+                    for correction in corrections:
                         settings = replace(CHOSEN, correction=correction)
                         raw = posterior(near, many.counts, query, settings)
                         labels = smoothed(raw, query, settings).argmax(1)
-                        name = f"6144 exemplars per class, γ = {correction}"
+                        name = f"{most} exemplars per class, γ = {correction}"
                         answer[name] = dice(labels, query, known.counts)
                 if i in pairs[:some_ideas]:
                     turned = pixels(scan["query", other], encoder, turned=True)
@@ -501,7 +502,10 @@ def test_the_real_scans_check_the_choice(bench: Callable[..., None]) -> None:
     for _ in range(3):
         for way, target, organs in (("A → B", b, THREE), ("A → C", c, (*THREE, *ORGANS[2:4]))):
             index = drawn(showing(a, organs), chance)
-            for name, options in {"chosen": {}, "before": BEFORE.options()}.items():
+            before = {"max_exemplars": 6144, **BEFORE.options()}
+            uncorrected = {"size_correction": 0.0}
+            rows = {"chosen": {}, "chosen, γ = 0": uncorrected, "before": before}
+            for name, options in rows.items():
                 segmenter = TransferSegmenter(encoder, **options)
                 answer = segmenter.fit(a, organs, index).predict(target)
                 found = scored(answer, target, torch.arange(len(target.images)))

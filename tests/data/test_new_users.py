@@ -49,7 +49,7 @@ NUMBERS = {
 OWN = {organ: n for n, organ in enumerate(ORGANS, 1)}
 #: Some layouts number the organs otherwise, and of two labels that share a pixel of the working
 #: grid equally the lower one gets it: the found masks then differ in a few pixels at borders.
-ALMOST = 0.06
+ALMOST = 0.08
 
 needs_encoder = pytest.mark.skipif(
     not pretrained_available(), reason="the extra `pretrained` is not installed"
