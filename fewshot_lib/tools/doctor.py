@@ -146,8 +146,8 @@ def data() -> Iterator[Finding]:
     held = sum(entry.size for entry in status()) / 1e6
     missing = "less than 1 GB is free there" if free < 1 else None
     yield Finding("cache", f"{folder} (holds {held:.1f} MB, {free:.0f} GB free)", missing)
-    absent = "not here; lessons show synthetic anatomy instead (fewshot data fetch: 38 MB)"
-    yield Finding("scans", "here" if scans.available() else absent)
+    text = "not here; lessons show synthetic anatomy instead (fewshot data fetch: 38 MB)"
+    yield Finding("scans", "here" if scans.available() else text)
 
 
 def course() -> Iterator[Finding]:

@@ -267,7 +267,7 @@ def scans(file: IO[bytes], *_: Any) -> Found:
                 yield part.lineno, None, text, [f"line {part.lineno}"]
 
 
-IN_A_FINDING = {"absent", "missing", "way", "gpu", "text", "threads", "HEADINGS", "TYPERS"}
+IN_A_FINDING = {"missing", "way", "gpu", "text", "threads", "HEADINGS", "TYPERS"}
 
 
 def findings(file: IO[bytes], *_: Any) -> Found:
