@@ -56,6 +56,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[lab.Serve
         for name in ("JUPYTER_CONFIG_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR"):
             patch.setenv(name, str(settings / name.lower()))
         patch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "2"))
+        patch.delenv("FEWSHOT_LANGUAGE", raising=False)  # a notebook speaks its folder's language
+        patch.setenv("LANGUAGE", "en")
         with (
             (settings / "jupyterlab.log").open("wb") as log,
             lab.serving(folder, random.randint(20_000, 40_000), log) as server,
