@@ -297,6 +297,8 @@ def _picture(path: Path, report: Report) -> tuple[NDArray, NDArray]:
     report.add(
         "assumed",
         path,
-        "a picture says neither size nor side; pixels of 1 mm, and the patient's right on its left",
+        "a picture says neither size nor side; 400 mm along its longer edge, and the patient's "
+        "right on its left",
     )
-    return array.T[..., None], np.diag([-1.0, -1, 1, 1])
+    pixel = 400 / max(array.shape)  # mm; a scan's usual field of view
+    return array.T[..., None], np.diag([-pixel, -pixel, 1, 1])

@@ -86,7 +86,7 @@ def cut_to_fit(row: Mapping[str, Any]) -> dict[str, Any]:
     row is still larger than ``MAX_ROW``, its strings are cut shorter until it fits. A row that was
     cut for its size says so in its notes.
 
-    >>> len(fitting({"notes": ["x" * 10**6]})["notes"][0])
+    >>> len(cut_to_fit({"notes": ["x" * 10**6]})["notes"][0])
     4000
     """
     for shorter in (1, 4, 20, 100):
