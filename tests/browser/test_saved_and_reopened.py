@@ -22,7 +22,7 @@ from fewshot_lib.tools import copies
 from fewshot_lib.tools.lab import Server
 
 pytestmark = pytest.mark.browser
-ask = sys.modules[find.__module__]  # in its package the module's name is the function's
+ask = sys.modules["fewshot_lib.reading.question"]  # the package's `question` is its function
 
 SINGLE, MULTIPLE, TYPED = "prototypes.learned", "prototypes.unsquared", "prototypes.shift"
 IMPORTS = """
