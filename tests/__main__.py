@@ -54,9 +54,10 @@ STAGES: dict[str, list[str]] = {
     "book": [*PYTEST, *BOOK],
     "times": [*PYTEST, *LAST],
 }  # fmt: skip
-#: Two of these run at any time, one thread each: small work, on which a second thread is lost. The
-#: longest come first; the browser's come after nbval, which has trained for them.
-TWO_AT_A_TIME = ("nbval", "grader", "unit", "browser", "strangers", "book")
+#: Two of these run at any time, one thread each: small work, on which a second thread is lost.
+#: The longest come first. JupyterLab in a browser runs alone, as a reader has it, and after nbval,
+#: which has trained for it.
+TWO_AT_A_TIME = ("nbval", "grader", "unit", "book", "strangers")
 
 
 def environment(scratch: Path) -> dict[str, str]:

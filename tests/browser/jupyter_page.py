@@ -110,9 +110,10 @@ class NotebookPage:
     def save(self) -> None:
         """Save through the keyboard and wait until the server has it."""
         before = self.contents()["last_modified"]
-        self.page.locator(".jp-Notebook").first.click(position={"x": 3, "y": 3})
-        self.page.keyboard.press("Control+s")
-        for _ in range(100):
+        for trial in range(300):
+            if trial % 50 == 0:  # a page that is still busy swallows the key
+                self.page.locator(".jp-Notebook").first.click(position={"x": 3, "y": 3})
+                self.page.keyboard.press("Control+s")
             if self.contents()["last_modified"] != before:
                 return
             self.page.wait_for_timeout(100)
