@@ -61,9 +61,8 @@ def as_array(value: Any) -> np.ndarray | None:
 
 def _of_numbers(value: Any) -> np.ndarray | None:
     array = np.asarray(value)
-    return (
-        array if array.dtype.kind in "biufc" else None
-    )  # ints beyond 64 bits are not numbers here
+    # integers beyond 64 bits are not numbers here
+    return array if array.dtype.kind in "biufc" else None
 
 
 def size(value: Any) -> int:

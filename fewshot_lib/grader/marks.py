@@ -52,7 +52,7 @@ def check_name(row: Mapping[str, Any], check: Mapping[str, Any]) -> str:
     try:
         exercise = catalogue.exercise(row["exercise"])
         words = words_of(exercise[check["answer"]], exercise.name)
-    except (LookupError, ValueError):  # a row of an exercise that there is no more
+    except (LookupError, ValueError):  # a row of an exercise that was removed
         return name
     return speech.translate(name, f"exercises/{words}")
 

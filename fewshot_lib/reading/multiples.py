@@ -133,10 +133,16 @@ def look(
 
 
 def _halve(figure: Figure) -> None:
-    """Make room for two charts in a row: a chart is laid out anew, its type stays as it is."""
+    """Make room for two charts in a row: a chart is laid out anew, its type stays as it is.
+
+    Images keep their size: what lies at fixed places, as titles above tiles, would be cut.
+    """
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     from fewshot_lib.figures import SIZES
 
-    if figure.get_layout_engine() is not None and figure.get_size_inches()[0] < SIZES["wide"][0]:
+    laid_out = isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine)
+    if laid_out and figure.get_size_inches()[0] < SIZES["wide"][0]:
         figure.set_size_inches(*SIZES["small"])
 
 

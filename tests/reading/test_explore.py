@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -228,6 +229,18 @@ def test_every_saved_picture_stands_under_its_setting_and_says_what_it_shows() -
         assert f">shots = {shots}</div>" in panel
         assert f'alt="shots = {shots}: {data.finding}"' in panel
         assert base64.b64encode(figures.picture(figure).content).decode() in panel
+
+
+def test_a_small_picture_of_images_keeps_its_height_and_so_the_titles_above_them() -> None:
+    def one(height: int) -> Any:
+        return figures.strip(
+            torch.rand(1, 32, 32), {"truth": torch.ones(32, 32).long()}, ["", "liver"]
+        )
+
+    own = one(0)[0].get_size_inches()[1] * 96
+    bundle, _ = small_multiples(one, controls_of(height=[1, 2]), "t", 2)
+    shown = [int(tall) for tall in re.findall(r'height="(\d+)"', bundle["text/html"])]
+    assert shown == [round(own)] * 2
 
 
 def test_the_same_call_says_the_same_twice(outputs) -> None:
