@@ -113,8 +113,6 @@ GALLERY = {
     "episode": lambda: figures.episode(
         IMAGE, LABELS, IMAGE, SHIFTED, {"copy": LABELS, "truth": SHIFTED}, NAMES
     ),
-    "target_and_yours": lambda: figures.target_and_yours(np.eye(4), np.ones((4, 4))),
-    "target_and_yours of labels": lambda: figures.target_and_yours(LABELS, SHIFTED, names=NAMES),
     "embedding": lambda: figures.embedding(POINTS, CLASSES, prototypes=CENTRES),
     "embedding with support": lambda: figures.embedding(
         POINTS, CLASSES, prototypes=CENTRES, support=CENTRES, support_labels=[0, 1, 2],
@@ -505,12 +503,6 @@ def test_a_window_decides_what_is_black_and_white() -> None:
         pixels = rgb(figures.png(figure))
         middle[window] = int(pixels[pixels.shape[0] // 2, 100].mean())
     assert middle[(100, 200)] < 10 < 245 < middle[(0, 100)]
-
-
-def test_a_difference_is_counted_place_by_place() -> None:
-    _, data = figures.target_and_yours([[1.0, np.nan, 3.0]], [[1.0, np.nan, 3.5]])
-    assert data.numbers["differs"].tolist() == [[False, False, True]]
-    assert "by 0.50 at most" in data.finding
 
 
 # ---- pictures of images -------------------------------------------------------------------------

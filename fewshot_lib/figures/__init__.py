@@ -6,7 +6,7 @@ finding in one sentence. ``fewshot_lib.reading.show(figure, data)`` puts both be
     curves     lines, accuracy_against_shots, dice_against_grid, dice_against_shift,
                learning_curve, softmax_ceiling, mask_shrinking, loss_curve
     charts     methods, dots, reliability, score_histogram, heat_map
-    images     examples, overlay, strip, montage, episode, target_and_yours
+    images     examples, overlay, strip, montage, episode
     spaces     embedding
     regions    compare_regions, of two Readings; mixtures, of three Mixtures
     protocols  ranks, folds
@@ -40,7 +40,6 @@ from fewshot_lib.figures.images import (
     montage,
     overlay,
     strip,
-    target_and_yours,
 )
 from fewshot_lib.figures.protocols import folds, ranks
 from fewshot_lib.figures.regions import Mixture, Reading, compare_regions, mixtures
@@ -100,5 +99,4 @@ __all__ = [
     "softmax_ceiling",
     "strip",
     "svg",
-    "target_and_yours",
 ]

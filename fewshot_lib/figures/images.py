@@ -465,67 +465,6 @@ def episode(
     )
 
 
-def target_and_yours(
-    target: Image, yours: Image, *, names: Sequence[str] | None = None, what: str = "result"
-) -> tuple[Figure, PlotData]:
-    """Draw the wanted and the given result side by side, and where they differ.
-
-    Arguments:
-        target: (H, W) wanted; integer labels when ``names`` are given, else any numbers.
-        yours: (H, W) given.
-        names: class names, for label maps.
-        what: names the result.
-
-    Returns:
-        figure, and data with how many places differ and by how much. Exercises.
-
-    Raises:
-        ValueError: shapes that differ: say so in words instead of drawing them.
-
-    >>> target_and_yours([[0.0, 1.0]], [[0.0, 0.5]], what="logits")[1].finding
-    'logits differ at 1 of 2 places (50.0 %), by 0.50 at most.'
-    """
-    wanted, given = _image(target).astype(float), _image(yours).astype(float)
-    _same_shape(wanted, given)
-    differs = ~np.isclose(wanted, given, rtol=1e-4, atol=1e-5, equal_nan=True)
-    finite = np.concatenate([a[np.isfinite(a)] for a in (wanted, given)])
-    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
-    placed = layout(
-        3, 3, aspect=min(1.0, wanted.shape[0] / wanted.shape[1]), right=0.6, least=SMALL
-    )
-    with drawing(placed.size, placed.height) as figure:
-        grid = tiles(figure, placed.boxes)
-        for i, (title, array) in enumerate((("target", wanted), ("yours", given))):
-            if names is None:
-                drawn = grid.image(i, array, title, cmap="cividis", vmin=low, vmax=high)
-            else:
-                grid.image(i, np.zeros_like(array), title, cmap="gray", vmin=0, vmax=1)
-                grid.organs(i, _labels(array.astype(int), names), names, organ_looks(names))
-        grid.image(2, differs, "where they differ", cmap="gray_r", vmin=0, vmax=1)
-        if names is None:
-            figure.colorbar(drawn, cax=figure.add_axes((0.9, 0.1, 0.015, 0.75)))
-    gap = np.abs(wanted - given)[differs]
-    share = percent(float(differs.mean()), 1)
-    finding = _("{what} differ at {int} of {size} places ({share})").format(
-        what=what, int=int(differs.sum()), size=differs.size, share=share
-    )
-    if names is None and differs.any() and np.isfinite(gap).any():
-        finding += _(", by {number} at most").format(number=number(gap[np.isfinite(gap)].max()))
-    if not differs.any():
-        finding = _("{what} agree at all {size} places").format(what=what, size=differs.size)
-    rows = (("places", differs.size), ("different", int(differs.sum())))
-    return figure, PlotData(
-        what=_("{what}: target and yours").format(what=what),
-        alt=_(
-            "Three panels of {shape}×{shape2}: target, yours, and where they differ. {finding}."
-        ).format(shape=wanted.shape[0], shape2=wanted.shape[1], finding=finding),
-        columns=("", _("count")),
-        rows=rows,
-        finding=finding + _("."),
-        numbers={"differs": differs},
-    )
-
-
 def _image(values: Image) -> NDArray[Any]:
     """Bring an image to (H, W)."""
     array = numpy_of(values, "image")
