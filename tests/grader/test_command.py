@@ -15,6 +15,7 @@ import nbformat
 import pytest
 from test_grade import COURSE, NAME, SOLUTION, STUB, changed, prefixed
 
+from fewshot_lib import cli
 from fewshot_lib.checker.course import course as used
 from fewshot_lib.grader import results
 from fewshot_lib.grader.command import CANNOT, DONE, WRONG_USE
@@ -55,6 +56,20 @@ def fewshot(*words: object, **settings) -> subprocess.CompletedProcess[str]:
         timeout=300,
         **settings,
     )
+
+
+@pytest.fixture
+def refused(monkeypatch, capsys):
+    """Type a command line that is wrong, within this process; give its exit status and words."""
+
+    def run(*words: object) -> tuple[object, str]:
+        monkeypatch.setattr(sys, "argv", ["fewshot", *map(str, words)])
+        monkeypatch.chdir(COURSE)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code, one_sentence(capsys.readouterr().err)
+
+    return run
 
 
 def hand_in(folder: Path, **notebooks: dict) -> Path:
@@ -155,7 +170,7 @@ def test_without_bubblewrap_it_is_exit_3_and_the_way_out(tmp_path):
 
 @pytest.mark.hostile
 @pytest.mark.parametrize("kind", ["nowhere", "empty", "no exercise", "no zip", "half a zip"])
-def test_bad_input_is_one_sentence_and_exit_2(kind, tmp_path):
+def test_bad_input_is_one_sentence_and_exit_2(kind, tmp_path, refused):
     place, more = tmp_path / "submitted", []
     if kind == "empty":
         place.mkdir()
@@ -170,10 +185,10 @@ def test_bad_input_is_one_sentence_and_exit_2(kind, tmp_path):
         whole = Path(shutil.make_archive(str(tmp_path / "whole"), "zip", place)).read_bytes()
         place = tmp_path / "half.zip"
         place.write_bytes(whole[: len(whole) // 2])
-    done = fewshot("grade", place, "--results", tmp_path / "marks", *more)
-    assert done.returncode == WRONG_USE, done.stderr
+    status, said = refused("grade", place, "--results", tmp_path / "marks", *more)
+    assert status == WRONG_USE, said
     wanted = {"nowhere": "no such file", "empty": "no submission", "no exercise": "no exercise"}
-    assert wanted.get(kind, "not a readable zip") in one_sentence(done.stderr)
+    assert wanted.get(kind, "not a readable zip") in said
     assert not (tmp_path / "marks" / "results.jsonl").exists()
 
 
@@ -264,12 +279,11 @@ BAD_OPTIONS = {
 
 @pytest.mark.hostile
 @pytest.mark.parametrize("kind", BAD_OPTIONS)
-def test_a_bad_option_is_one_sentence_and_exit_2(kind, marked, tmp_path):
+def test_a_bad_option_is_one_sentence_and_exit_2(kind, marked, tmp_path, refused):
     folder, _ = marked
     options, wanted = BAD_OPTIONS[kind]
-    done = fewshot("grade", folder / "submitted", "--results", tmp_path / "marks", *options)
-    assert done.returncode == WRONG_USE, done.stderr
-    assert wanted in one_sentence(done.stderr)
+    status, said = refused("grade", folder / "submitted", "--results", tmp_path / "marks", *options)
+    assert (status, wanted in said) == (WRONG_USE, True), said
     assert not (tmp_path / "marks" / "results.jsonl").exists()
 
 
@@ -280,10 +294,10 @@ def test_a_bad_option_is_one_sentence_and_exit_2(kind, marked, tmp_path):
         *(["--late-per-day", "5"], ["--roster", "x.csv"], ["--results", "x"], ["--seed", "1"]),
     ],
 )
-def test_verify_takes_nothing_that_it_would_not_obey(more, tmp_path):
-    done = fewshot("grade", "--verify", tmp_path, *more)
-    assert done.returncode == WRONG_USE
-    assert "--verify repeats a results folder as it was graded" in one_sentence(done.stderr)
+def test_verify_takes_nothing_that_it_would_not_obey(more, tmp_path, refused):
+    status, said = refused("grade", "--verify", tmp_path, *more)
+    assert status == WRONG_USE
+    assert "--verify repeats a results folder as it was graded" in said
 
 
 @pytest.mark.hostile

@@ -20,6 +20,7 @@ GUIDE = (ROOT / "notebooks" / "instructor-guide.md").read_text(encoding="utf-8")
 
 @pytest.mark.hostile
 def test_the_lines_from_release_to_marks_run_as_they_stand(tmp_path: Path) -> None:
+    """Every solution has full marks and every stub none, by the commands that teachers type."""
     section = GUIDE.split("## From release to marks")[1].split("\n## ")[0]
     lines = re.search(r"```bash\n(.*?)```", section, re.S)
     assert lines is not None
@@ -42,6 +43,7 @@ def test_the_lines_from_release_to_marks_run_as_they_stand(tmp_path: Path) -> No
     exercises = len(list((ROOT / "exercises").glob("*.ipynb")))
     ada, bob = ([row for row in rows if row["student"] == name] for name in ("ada", "bob"))
     assert len(ada) == len(bob) == exercises
+    assert {row["status"] for row in rows} == {"graded"}
     assert all(row["points"] == row["max_points"] > 0 for row in ada)
     assert all(row["points"] == 0 for row in bob)
     for made in ("marks/report.html", "marks/grades.csv", "gradebook.db"):
