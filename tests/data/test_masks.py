@@ -70,7 +70,7 @@ def test_255_and_minus_1_of_a_binary_mask_are_its_foreground(
     [
         ((1, 255), "255 beside other labels"),
         ((1, 2, 255), "255 beside other labels"),
-        ((1, -1), "negative label -1 beside others"),
+        ((1, -1), "negative label -1"),
         ((-2,), "negative label -2"),
         ((0.5,), r"fractions \(such as 0.5\)"),
         ((1.01,), "fractions"),

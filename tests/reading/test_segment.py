@@ -325,10 +325,10 @@ MISHAPS: dict[str, tuple[Spoil, str]] = {
     "moved mask": (header(1, srow_x=[5.7, 0, 0, -60]), r"lie up to 40\.0 mm apart"),
     "an empty folder as query": (folder(2), "is empty; put the series' DICOM files into it"),
     "a folder as out": (folder(3), "is a folder; name the file"),
-    "wrong ending": (replaced(3, "mask.png"), r"must end in \.nii\.gz or \.nii"),
-    "only an ending": (replaced(3, ".nii.gz"), r"must end in \.nii\.gz or \.nii"),
+    "wrong ending": (replaced(3, "mask.png"), r"must end in \.nii\.gz / \.nii"),
+    "only an ending": (replaced(3, ".nii.gz"), r"must end in \.nii\.gz / \.nii"),
     "no such folder": (replaced(3, "new/mask.nii.gz"), "there is no folder .*new"),
-    "the query itself": (the_query_itself, "is the query itself"),
+    "the query itself": (the_query_itself, "is the file of --query itself"),
 }
 
 
