@@ -335,8 +335,11 @@ def _picture(path: Path, report: Report, numbers: bool) -> tuple[NDArray, NDArra
         with Image.open(path) as opened:
             if getattr(opened, "n_frames", 1) > 1:
                 raise VolumeError(f"{path} holds several pictures; save one of them")
+            orientation = opened.getexif().get(0x0112, 1)
+            if opened.format == "TIFF" and orientation != 1:  # Pillow's versions do not agree
+                raise VolumeError(f"{path} is a TIFF that is stored turned; save it upright")
             turned = ImageOps.exif_transpose(opened)
-            if opened.getexif().get(0x0112, 1) != 1:
+            if orientation != 1:
                 report.add("changed", path, "turned as its EXIF orientation says")
             lossy = opened.format == "JPEG"
             as_numbers = turned.mode == "P" and numbers and _numbered(turned)

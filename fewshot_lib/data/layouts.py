@@ -73,10 +73,14 @@ def find_pairs(folder: Path, report: Report | None = None) -> list[Pair]:
         images, masks = _own(folder, entries, report)
     if not images and not masks:
         inside = next((p for p in entries if p.is_dir() and _holds_pairs(p)), None)
-        hint = f"; the folder {inside} in it does: name that" if inside else ""
+        what = (
+            f"the folder {inside} in it does: name that"
+            if inside
+            else "name files <subject>_image.nii.gz and <subject>_mask.nii.gz"
+        )
         raise VolumeError(
-            f"{folder} holds no pair that this course understands (it has {entries[0].name!r}, …)"
-            + (hint or "; name files <subject>_image.nii.gz and <subject>_mask.nii.gz")
+            f"{folder} holds no pair that this course understands (it has {entries[0].name!r}, …); "
+            f"{what}"
         )
     lonely = sorted(set(images) ^ set(masks))
     if lonely:
