@@ -52,19 +52,19 @@ def read_dicom_mask(
     first = _first_of(image)
     meant, own = _series_meant(dataset), text(first, "SeriesInstanceUID")
     frames, frame = _frames_meant(dataset), text(first, "FrameOfReferenceUID")
-    if frames and frame and frame not in frames:
-        report.add(
-            "beware",
-            path,
-            f"it names another frame of reference than that of {image}, so their places may not be "
-            "comparable; make sure that both show one person at one time",
-        )
-    elif meant and own and own not in meant:
+    if meant and own and own not in meant:
         report.add(
             "beware",
             path,
             f"it names another series than that of {image} and lies on it by its place alone; make "
             "sure that both show one person at one time",
+        )
+    elif frames and frame and frame not in frames:
+        report.add(
+            "beware",
+            path,
+            f"it names another frame of reference than that of {image}, so their places may not be "
+            "comparable; make sure that both show one person at one time",
         )
     if kind in SEGMENTATION:
         return _segmentation(path, dataset, report)

@@ -451,6 +451,10 @@ def test_a_picture_with_a_png_mask_gives_a_png_mask(files: Scans, people: tuple)
     got = np.asarray(Image.open(paths[3]))
     assert got.shape == numbered(asked)[middle].shape
     assert dice(got[None], numbered(asked)[middle][None], NUMBERS["liver"]) > 0.3
+    image = nib.load(files[1])  # of a kind of number that PNG has not
+    save(files[1], np.asarray(image.dataobj).astype(np.int16), image.affine)
+    done = fewshot((files[0], files[1], paths[2], paths[3].with_name("c.png")))
+    assert done.exit_code == 0, done.output
 
 
 def test_another_field_of_view_is_told(files: Scans) -> None:
