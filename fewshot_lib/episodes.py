@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -50,7 +51,7 @@ class Volume:
             raise TypeError(f"labels must be int64 class indices, got {self.labels.dtype}")
         if not self.names or self.names[0] != "background":
             raise ValueError(f'names[0] must be "background", got {self.names[:1]}')
-        repeated = sorted({name for name in self.names if self.names.count(name) > 1})
+        repeated = sorted(name for name, n in Counter(self.names).items() if n > 1)
         if repeated:
             raise ValueError(f"each class is named once, got {repeated} more than once")
         if len(self.spacing) != 3 or not all(side > 0 for side in self.spacing):

@@ -263,7 +263,7 @@ def _view(
     body = body_mask(volume)
     inside = body.any(0)
     if not inside.any():
-        raise ValueError(
+        raise NoBody(
             f"no body was found in {volume.subject or 'the scan'}: nothing bright is wide enough; "
             "check its intensities and the spacing in its header"
         )
@@ -533,6 +533,10 @@ class TransferSegmenter:
             return shown
         steps = (torch.arange(self.max_slices) + 0.5) * len(shown) / self.max_slices
         return shown[steps.long()]
+
+
+class NoBody(ValueError):
+    """A scan shows nothing that could be a body; the message says which one."""
 
 
 class CannotCalibrate(ValueError):

@@ -25,6 +25,10 @@ SEGMENTATION = {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"}
 STRUCTURES = "1.2.840.10008.5.1.4.1.1.481.3"
 #: Kinds whose numbers mean something, whichever way a screen shows them.
 PHYSICAL = ("CT", "PT", "NM")
+#: What all slices of a scan share, where they say it.
+ALIKE = ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID", "Modality", "Units", "RescaleType",
+         "PhotometricInterpretation")  # fmt: skip
+INDEX = "1.2.840.10008.1.3.10"
 
 Dataset = Any  # pydicom's, which has no types
 
@@ -90,6 +94,12 @@ def read_series(
             f"{_where(list(datasets))}: {len(uids)} DICOM series lie in one folder ({found}); "
             "put each series into a folder of its own"
         )
+    for tag in ALIKE:
+        if len({text(d, tag) for d in datasets.values()} - {""}) > 1:
+            raise VolumeError(
+                f"{_where(list(datasets))}: the slices differ in {tag}; they are no single scan, "
+                "keep only the slices of one"
+            )
     frames = [f for name, dataset in datasets.items() for f in frames_of(name, dataset)]
     frames, affine = stack(frames, report)
     slices = _rescaled(frames, report, padding)
@@ -235,12 +245,12 @@ def stack(frames: list[Frame], report: Report, gaps: bool = False) -> tuple[list
     spacing = np.mean([f.spacing for f in frames], axis=0)
     turned = max(float(np.abs(f.directions - directions).max()) for f in frames)
     scaled = max(float(np.abs(f.spacing / spacing - 1).max()) for f in frames)
-    for apart, what in ((turned, "orientation"), (scaled, "pixel spacing")):
-        if apart > ROUNDING:
-            raise VolumeError(
-                f"{where}: the slices differ in {what}; this is a scout or a mixed "
-                "series, keep only the slices of one scan"
-            )
+    if max(turned, scaled) > ROUNDING:
+        what = "orientation" if turned > ROUNDING else "pixel spacing"
+        raise VolumeError(
+            f"{where}: the slices differ in {what}; this is a scout or a mixed series, keep only "
+            "the slices of one scan"
+        )
     if turned > 1e-5:
         report.add("changed", where, f"directions differ by {turned:.1e}; their mean is used")
     shapes = {
@@ -287,6 +297,9 @@ def pixels(name: str, dataset: Dataset) -> NDArray:
             f"{name}: its pixels cannot be decoded ({error}); convert the series to an "
             "uncompressed transfer syntax or to NIfTI"
         ) from error
+    high, bits = (numbers(name, (dataset,), tag, 1) for tag in ("HighBit", "BitsStored"))
+    if high is not None and bits is not None and high[0] >= bits[0]:
+        raise VolumeError(f"{name}: its pixels' bits do not begin at 0 (HighBit); export it again")
     grey = text(dataset, "PhotometricInterpretation").startswith("MONOCHROME")
     if count(name, dataset, "SamplesPerPixel") > 1 or not grey:
         raise VolumeError(f"{name} is a colour image; scans are grey, export the original series")
@@ -307,6 +320,10 @@ def _images(datasets: dict[str, Dataset], report: Report) -> dict[str, Dataset]:
             images[name] = dataset
         elif len(datasets) > 1 and kind and not is_image:
             report.add("ignored", name, f"{UID(kind).name}: no image of the series, left out")
+        elif kind == INDEX:
+            raise VolumeError(
+                f"{name} is the index of a disc (DICOMDIR); name the folder with the series"
+            )
         else:
             what = "is a segmentation" if kind in SEGMENTATION else "has no pixel data"
             raise VolumeError(
@@ -331,7 +348,7 @@ def _frame(name: str, dataset: Dataset, index: int, groups: tuple[Dataset, ...])
         missing = ", ".join(tag for tag, value in values.items() if value is None)
         raise VolumeError(
             f"{name} does not say where its slice lies ({missing} missing); "
-            "export the original series, not screenshots of it"
+            "export the original series, not screenshots of it (a radiograph: as a PNG picture)"
         )
     directions = directions.reshape(2, 3)
     lengths = np.linalg.norm(directions, axis=1)
@@ -388,7 +405,7 @@ def _step(
         )
     if gaps:
         return normal * _stated_step(frames, float(steps.min()))
-    step = float(np.median(steps))
+    step = float(np.sort(steps)[(len(steps) - 1) // 2])  # the lower median
     missing = np.flatnonzero(steps > 1.5 * step)
     if len(missing):
         i = int(missing[0])
@@ -409,6 +426,14 @@ def _step(
             where,
             f"slices are {steps.min():.3f} to {steps.max():.3f} mm apart; read as even, "
             f"{step:.3f} mm",
+        )
+    stated = numbers(names[0], frames[0].groups, "SliceThickness", 1)
+    if stated is not None and 0 < 1.5 * stated[0] < step:
+        report.add(
+            "beware",
+            where,
+            f"slices are {stated[0]:g} mm thick and lie {step:.1f} mm apart; look whether some are "
+            "missing",
         )
     origins = np.array([f.origin for f in frames])
     drift = (origins[-1] - origins[0]) @ directions.T / len(steps)  # along a row, along a column

@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.affines import apply_affine
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 from skimage.draw import polygon
 
 from fewshot_lib.data.dicom import (
@@ -48,13 +49,22 @@ def read_dicom_mask(
     """
     dataset = open_dicom(str(path), path)
     kind = text(dataset, "SOPClassUID") or text(dataset.file_meta, "MediaStorageSOPClassUID")
-    meant, own = _series_meant(dataset), _series_of(image)
+    first = _first_of(image)
+    meant, own = _series_meant(dataset), text(first, "SeriesInstanceUID")
+    frames, frame = _frames_meant(dataset), text(first, "FrameOfReferenceUID")
     if meant and own and own not in meant:
         report.add(
             "beware",
             path,
             f"it names another series than that of {image} and lies on it by its place alone; make "
             "sure that both show one person at one time",
+        )
+    elif frames and frame and frame not in frames:
+        report.add(
+            "beware",
+            path,
+            f"it names another frame of reference than that of {image}, so their places may not be "
+            "comparable; make sure that both show one person at one time",
         )
     if kind in SEGMENTATION:
         return _segmentation(path, dataset, report)
@@ -75,12 +85,20 @@ def _series_meant(dataset: Any) -> set[str]:
     return {text(group, "SeriesInstanceUID") for group in groups} - {""}
 
 
-def _series_of(image: Path) -> str:
-    """Give the series of an image; "" if it is no DICOM."""
+def _frames_meant(dataset: Any) -> set[str]:
+    """Give the frames of reference in which a mask was drawn, as far as it says."""
+    groups = [dataset, *(dataset.get("ReferencedFrameOfReferenceSequence") or [])]
+    rois = dataset.get("StructureSetROISequence") or []
+    found = {text(group, "FrameOfReferenceUID") for group in groups}
+    return (found | {text(roi, "ReferencedFrameOfReferenceUID") for roi in rois}) - {""}
+
+
+def _first_of(image: Path) -> Any:
+    """Give a slice of an image; an empty data set if it is no DICOM."""
     inside = sorted(image.rglob("*")) if image.is_dir() else [image]
     slices = (p for p in inside if p.is_file() and p.name.upper() != "DICOMDIR")
     first = next((p for p in slices if p.stat().st_size and is_dicom(p)), None)
-    return "" if first is None else text(open_dicom(str(first), first), "SeriesInstanceUID")
+    return Dataset() if first is None else open_dicom(str(first), first)
 
 
 def _segmentation(path: Path, dataset: Any, report: Report) -> nib.Nifti1Image:
@@ -154,6 +172,8 @@ def _structures(
         mask = _filled(path, name, roi, picture, report)
         if mask.any():
             drawn[int(where[0])] = mask
+        else:
+            report.add("ignored", path, f"{name}: holds no voxel's middle, left out")
     if not drawn:
         raise VolumeError(f"{path} has no closed contour; export the structures with contours")
     labels = np.zeros(picture.shape, np.int32)

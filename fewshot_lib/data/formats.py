@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,21 @@ from numpy.typing import NDArray
 from fewshot_lib.data.dicom import INSTALL, is_dicom, read_series
 from fewshot_lib.data.report import Report, VolumeError
 
-NIFTI = (".nii.gz", ".nii", ".hdr", ".img", ".hdr.gz", ".img.gz", ".mgz", ".mgh")
+PAIRS = (".hdr", ".img", ".hdr.gz", ".img.gz")
 ITK = (".mha", ".mhd", ".seg.nrrd", ".nrrd", ".nhdr")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+NIFTI = (".nii.gz", ".nii", *PAIRS, ".mgz", ".mgh")
 SUFFIXES = (*NIFTI, *ITK, *PICTURES)
 LARGEST = 2**28  # voxels; beyond that a header lies more often than a scan is so large
-MM = {"meter": 1000.0, "micron": 0.001}
+#: NIfTI's codes of lengths (0: not said), and NRRD's words for them.
+UNITS = {0: ("mm", 1.0), 1: ("meter", 1000.0), 2: ("mm", 1.0), 3: ("micron", 0.001)}
+WORDS = {"m": UNITS[1], "cm": ("centimeter", 10.0), "um": UNITS[3], "µm": UNITS[3]}
+#: NRRD's spaces that say where the patient's left is.
+SIDES = r"[RL][AP]S(T|-TIME)?|(left|right)-(anterior|posterior)-superior(-time)?"
 TOLERANCE_MM = 0.1  # two statements of one place may differ this much
+
+
+nib.imageglobals.logger.setLevel(logging.CRITICAL)  # what it mends, the report says
 
 
 def suffix_of(path: Path) -> str:
@@ -62,8 +72,17 @@ def read_file(path: Path, report: Report, channels: bool = False) -> nib.Nifti1I
     suffix = suffix_of(path)
     if path.stat().st_size and is_dicom(path):
         return _one_dicom(path, report)
-    read = _itk if suffix in ITK else _picture if suffix in PICTURES else _nibabel
-    array, affine = read(path, report)
+    if path.suffix.lower() == ".dcm":
+        raise VolumeError(f"{path} is empty or no DICOM file; copy it again, or remove it")
+    if not suffix:
+        raise VolumeError(
+            f"{path}: the end of its name is none of a format that this course reads "
+            f"({', '.join(SUFFIXES)}); rename it if it is one of them, else unpack or convert it"
+        )
+    if suffix in PICTURES:
+        array, affine = _picture(path, report, numbers=channels)
+    else:
+        array, affine = (_itk if suffix in ITK else _nibabel)(path, report)
     return _checked(path, array, affine, channels)
 
 
@@ -131,7 +150,6 @@ def _nibabel(path: Path, report: Report) -> tuple[NDArray, NDArray]:
                 f"{path} has {n:,} voxels by its header, more than this course can hold "
                 f"({LARGEST:,}); crop or resample it"
             )
-        _require_no_rest(path, image, report)
         array = np.asanyarray(image.dataobj)
     except VolumeError:
         raise
@@ -147,40 +165,52 @@ def _open(path: Path, report: Report) -> Any:
     """Open by what the file is, not by what its name says; say what nibabel mends in a header."""
     with path.open("rb") as stream:
         zipped = stream.read(2) == b"\x1f\x8b"
-    fits = zipped == path.name.lower().endswith("gz")
-    if not fits:
+    suffix = suffix_of(path)
+    if zipped != suffix.endswith(("gz", ".mgz")):
         kind = "compressed" if zipped else "not compressed"
         report.add("ignored", path, f"the end of its name; the file is {kind}")
     image: Any
-    if suffix_of(path) in (".nii", ".nii.gz") and (zipped or not path.name.endswith(".nii")):
-        # whole, so that the checksum of the compression is looked at
-        raw = gzip.decompress(path.read_bytes()) if zipped else path.read_bytes()
-        newer = 540 in (int.from_bytes(raw[:4], order) for order in ("little", "big"))
-        image = (nib.Nifti2Image if newer else nib.Nifti1Image).from_bytes(raw)
-    else:
+    if suffix in PAIRS:
+        _require_both(path)
         image = nib.load(path)
         if not isinstance(image, nib.Nifti1Pair):
             return image
-        first = str(image.file_map.get("header", image.file_map["image"]).filename)
+        first, second = (str(image.file_map[part].filename) for part in ("header", "image"))
         with nib.openers.ImageOpener(first, "rb") as stream:
             raw = stream.read(type(image.header).sizeof_hdr)
+        length = None if second.lower().endswith("gz") else Path(second).stat().st_size
+    else:
+        # whole, so that the checksum of the compression is looked at
+        raw = gzip.decompress(path.read_bytes()) if zipped else path.read_bytes()
+        if suffix in (".mgz", ".mgh"):
+            return nib.MGHImage.from_bytes(raw)
+        newer = 540 in (int.from_bytes(raw[:4], order) for order in ("little", "big"))
+        image = (nib.Nifti2Image if newer else nib.Nifti1Image).from_bytes(raw)
+        length = len(raw)
     header = type(image.header)
     faults = header.diagnose_binaryblock(raw[: header.sizeof_hdr]).strip()
     if faults:
         told = "; ".join(line for line in faults.splitlines() if line)
         report.add("header", path, f"the header has faults that were mended: {told}")
+    if "non-zero" in faults and int(image.header["sform_code"]) == 0:
+        raise VolumeError(f"{path} does not say how large its voxels are; export it again")
+    if suffix not in PAIRS and image.dataobj.offset < header.single_vox_offset:
+        raise VolumeError(f"{path}: the image would begin inside its header; export it again")
+    end = int(image.dataobj.offset) + int(np.prod(image.shape)) * image.dataobj.dtype.itemsize
+    if length is not None and length > end:
+        report.add(
+            "ignored", path, f"{length - end} bytes after the image; the header may be wrong"
+        )
     return image
 
 
-def _require_no_rest(path: Path, image: Any, report: Report) -> None:
-    """Say when a plain file is longer than its header explains."""
-    if not path.name.lower().endswith((".nii", ".img")) or not hasattr(image.dataobj, "offset"):
-        return
-    data = image.dataobj
-    end = int(data.offset) + int(np.prod(image.shape)) * data.dtype.itemsize
-    rest = path.stat().st_size - end
-    if rest > 0:
-        report.add("ignored", path, f"{rest} bytes after the image; the header may be wrong")
+def _require_both(path: Path) -> None:
+    """Refuse one half of a pair; nibabel would look for the other by the same ending."""
+    suffix = suffix_of(path)
+    other = {".hdr": ".img", ".img": ".hdr"}[suffix[:4]] + suffix[4:]
+    beside = {p.name.lower() for p in path.parent.iterdir()}
+    if stem(path).lower() + other not in beside:
+        raise VolumeError(f"{path} is one half of a pair; put {stem(path)}{other} beside it")
 
 
 def _nifti_affine(path: Path, header: nib.Nifti1Header, report: Report) -> NDArray:
@@ -216,11 +246,16 @@ def _nifti_affine(path: Path, header: nib.Nifti1Header, report: Report) -> NDArr
     if apart > 0.01 * max(sides):
         shown = [" × ".join(f"{v:.3g}" for v in values) for values in (zooms, sides)]
         report.add("header", path, f"pixdim says {shown[0]} mm, sform {shown[1]} mm; sform is used")
-    unit = header.get_xyzt_units()[0]
-    if unit in MM:
-        report.add("header", path, f"lengths are in {unit}s; converted to mm")
-        affine = np.diag([MM[unit]] * 3 + [1]) @ affine
-    return np.asarray(affine, float)
+    return _in_mm(path, np.asarray(affine, float), UNITS.get(int(header["xyzt_units"]) & 7), report)
+
+
+def _in_mm(path: Path, affine: NDArray, unit: tuple[str, float] | None, report: Report) -> NDArray:
+    name, mm = ("", 1.0) if unit is None else unit
+    if unit is None:
+        report.add("assumed", path, "its unit of length is unknown; mm is assumed")
+    elif mm != 1:
+        report.add("header", path, f"lengths are in {name}s; converted to mm")
+    return np.diag([mm] * 3 + [1]) @ affine
 
 
 # --- MetaImage, NRRD
@@ -232,19 +267,37 @@ def _itk(path: Path, report: Report) -> tuple[NDArray, NDArray]:
         raise VolumeError(f"{path}: to read {suffix_of(path)} needs one more package; {INSTALL}")
     import SimpleITK as sitk
 
+    meta = suffix_of(path) in (".mha", ".mhd")
     with path.open("rb") as stream:
-        head = stream.read(65536).split(b"\n\n" if suffix_of(path)[1] == "n" else b"ElementData")[0]
-    keys = {line.split(b"=" if b"=" in line else b":")[0].strip() for line in head.splitlines()}
-    known = {b"TransformMatrix", b"Rotation", b"Orientation", b"space", b"space directions"}
-    if not keys & known:
+        last = rb"(?<=ElementDataFile)([^\r\n]*)" if meta else rb"\r?\n\r?\n"
+        head = b"".join(re.split(last, stream.read(65536), maxsplit=1)[: 1 + meta])
+    pairs = [re.split("=" if meta else ":", line, maxsplit=1) for line in _lines(head)]
+    keys = {pair[0].strip(): pair[-1].strip() for pair in pairs}
+    if not ("NDims" in keys if meta else head.startswith(b"NRRD")):
+        kind = "MetaImage" if meta else "NRRD"
+        raise VolumeError(f"{path} is no {kind}, whatever the end of its name says; convert it")
+    known = (
+        {"TransformMatrix", "Rotation", "Orientation"} & keys.keys()
+        if meta
+        else ("space directions" in keys and re.fullmatch(SIDES, keys.get("space", ""), re.I))
+    )
+    if not known:
         raise VolumeError(
             f"{path} does not say how the patient lies (no direction in its header); export it "
             "again with its orientation"
         )
+    data = keys.get("ElementDataFile", keys.get("data file", keys.get("datafile", "LOCAL")))
+    if not re.match("LOCAL|LIST|.*%", data) and not (path.parent / data).is_file():
+        raise VolumeError(f"{path} names the file {data} with its data; put that beside it")
+    if meta and not {"ElementSpacing", "ElementSize"} & keys.keys():
+        report.add("assumed", path, "no size of its voxels; 1 mm is assumed")
+    if meta and keys.keys() & {f"ElementToIntensityFunction{end}" for end in ("Slope", "Offset")}:
+        report.add("ignored", path, "ElementToIntensityFunction; the stored numbers are read")
     try:
         sitk.ProcessObject.SetGlobalWarningDisplay(False)
-        kind = "MetaImageIO" if suffix_of(path) in (".mha", ".mhd") else "NrrdImageIO"
-        image = sitk.ReadImage(str(path), imageIO=kind)  # by name: it wants small letters else
+        image = sitk.ReadImage(  # by name: it wants small letters else
+            str(path), imageIO="MetaImageIO" if meta else "NrrdImageIO"
+        )
         array = sitk.GetArrayFromImage(image)
     except RuntimeError as error:
         said = str(error).strip().splitlines()[-1]
@@ -262,24 +315,38 @@ def _itk(path: Path, report: Report) -> tuple[NDArray, NDArray]:
         affine[:3, :3] = direction[:3, :3] * np.array(image.GetSpacing())[:3]
         affine[:3, 3] = image.GetOrigin()[:3]
     affine[:2] *= -1  # left-posterior to RAS
-    return array, affine
+    units = set(re.findall(r'"([^"]*)"', keys.get("space units", ""))) or {"mm"}
+    unit = ("mm", 1.0) if units == {"mm"} else WORDS.get(units.pop()) if len(units) == 1 else None
+    return array, _in_mm(path, affine, unit, report)
+
+
+def _lines(head: bytes) -> list[str]:
+    return head.decode("utf-8", "replace").splitlines()
 
 
 # --- pictures
 
 
-def _picture(path: Path, report: Report) -> tuple[NDArray, NDArray]:
-    """Read a grey picture as one axial slice; the numbers of a palette are its labels."""
+def _picture(path: Path, report: Report, numbers: bool) -> tuple[NDArray, NDArray]:
+    """Read a grey picture as one axial slice; of a mask, a palette's numbers are the labels."""
     from PIL import Image, ImageOps
 
     try:
         with Image.open(path) as opened:
             if getattr(opened, "n_frames", 1) > 1:
                 raise VolumeError(f"{path} holds several pictures; save one of them")
+            orientation = opened.getexif().get(0x0112, 1)
+            if opened.format == "TIFF" and orientation != 1:  # Pillow's versions do not agree
+                raise VolumeError(f"{path} is a TIFF that is stored turned; save it upright")
             turned = ImageOps.exif_transpose(opened)
-            if opened.getexif().get(0x0112, 1) != 1:
+            if orientation != 1:
                 report.add("changed", path, "turned as its EXIF orientation says")
             lossy = opened.format == "JPEG"
+            as_numbers = turned.mode == "P" and numbers and _numbered(turned)
+            if turned.mode in ("P", "CMYK", "YCbCr", "LAB") and not as_numbers:
+                turned = turned.convert("RGB")  # as it is seen
+            elif turned.mode == "P":
+                report.add("header", path, "its palette's numbers are the labels, not its colours")
             array = np.asarray(turned)
     except VolumeError:
         raise
@@ -302,3 +369,10 @@ def _picture(path: Path, report: Report) -> tuple[NDArray, NDArray]:
     )
     pixel = 400 / max(array.shape)  # mm; a scan's usual field of view
     return array.T[..., None], np.diag([-pixel, -pixel, 1, 1])
+
+
+def _numbered(picture: Any) -> bool:
+    """Tell whether the numbers of a palette may be labels: colours, or greys from black on."""
+    used = [number for _, number in picture.getcolors()]
+    colours = np.array(picture.getpalette()).reshape(-1, 3)[used]
+    return bool(np.ptp(colours, axis=1).any() or colours[np.argmin(used)].sum() == 0)

@@ -70,20 +70,23 @@ def find_pairs(folder: Path, report: Report | None = None) -> list[Pair]:
             return found
     images, masks = _neighbours(folder, report)
     if not images and not masks:
-        images, masks = _own(folder, entries)
+        images, masks = _own(folder, entries, report)
     if not images and not masks:
         inside = next((p for p in entries if p.is_dir() and _holds_pairs(p)), None)
-        hint = f"; the folder {inside} in it does: name that" if inside else ""
+        what = (
+            f"the folder {inside} in it does: name that"
+            if inside
+            else "name files <subject>_image.nii.gz and <subject>_mask.nii.gz"
+        )
         raise VolumeError(
-            f"{folder} holds no pair that this course understands (it has {entries[0].name!r}, …)"
-            + (hint or "; name files <subject>_image.nii.gz and <subject>_mask.nii.gz")
+            f"{folder} holds no pair that this course understands (it has {entries[0].name!r}, …); "
+            f"{what}"
         )
     lonely = sorted(set(images) ^ set(masks))
     if lonely:
-        has, lacks = ("an image", "mask") if lonely[0] in images else ("a mask", "image")
+        what = "has an image but no mask" if lonely[0] in images else "has a mask but no image"
         raise VolumeError(
-            f"{lonely[0]} has {has} but no {lacks} in {folder}; add the {lacks} or move the file "
-            "away"
+            f"{lonely[0]} {what} in {folder}; add what it lacks or move the file away"
         )
     return [Pair(subject, images[subject], masks[subject]) for subject in sorted(images)]
 
@@ -118,13 +121,17 @@ def files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _own(folder: Path, entries: list[Path]) -> tuple[dict[str, Path], dict[str, Path]]:
+def _own(
+    folder: Path, entries: list[Path], report: Report
+) -> tuple[dict[str, Path], dict[str, Path]]:
     images: dict[str, Path] = {}
     masks: dict[str, Path] = {}
     for name, path in files(folder).items():
         for ending, found in (("_image", images), ("_mask", masks)):
             if name.lower().endswith(ending):
                 found[name[: -len(ending)]] = path
+        if not name.lower().endswith(("_image", "_mask")):
+            report.add("ignored", path, "no image or mask by its name, left out")
     for sub in (p for p in entries if p.is_dir()):
         inside = {name.lower(): path for name, path in files(sub).items()}
         inside |= {p.name.lower(): p for p in sub.iterdir() if p.is_dir()}
@@ -143,63 +150,90 @@ def _neighbours(folder: Path, report: Report) -> tuple[dict[str, Path], dict[str
         if (one is None and two is None) or (first != "imagesTr" and not (one and two)):
             continue
         images: dict[str, Path] = {}
+        masks = {_subject(name): path for name, path in files(two).items()} if two else {}
         for name, path in files(one).items() if one else ():
             channel = re.search(r"_(\d{4})$", name)
-            if first == "imagesTr" and channel and channel[1] != "0000":
+            if name in masks:  # AMOS numbers its subjects like channels
+                images[name] = path
+            elif first == "imagesTr" and channel and channel[1] != "0000":
                 report.add("ignored", path, "a further channel; channel 0000 is read")
             else:
                 images[_subject(name)] = path
-        return images, {_subject(name): path for name, path in files(two).items()} if two else {}
+        for name in masks.keys() - images.keys():
+            plain = re.sub("[_-](mask|seg|segmentation|labels?|gt)$", "", name, flags=re.I)
+            masks[plain if plain in images.keys() - masks.keys() else name] = masks.pop(name)
+        return images, masks
     return {}, {}
 
 
 def _subject(name: str) -> str:
     """Take away what BTCV and nnU-Net add to a subject's number."""
-    plain = re.fullmatch(r"(?:img|label)_?(\d+)", name)
+    plain = re.fullmatch(r"(?:img|label)_?(\d+)", name, re.I)
     return plain[1] if plain else name.removesuffix("_0000")
 
 
 def _chaos(folder: Path, report: Report) -> list[Pair]:
     """CHAOS: DICOM_anon beside Ground; of a person's MR sequences one is read, T2SPIR first."""
-    pairs = []
+    pairs, skipped = [], []
     for person in sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: p.name):
-        options = [person / name for name in ("T2SPIR", "T1DUAL")] + [person]
-        options = [o for o in options if (o / "DICOM_anon").is_dir() and (o / "Ground").is_dir()]
+        options = [_below(person, name) for name in ("T2SPIR", "T1DUAL")] + [person]
+        options = [
+            o
+            for o in options
+            if o.is_dir() and all(_below(o, name).is_dir() for name in ("DICOM_anon", "Ground"))
+        ]
         if not options:
+            skipped.append(person)
             continue
         chosen, *rest = options
         for other in rest:
             report.add("ignored", other, f"a second sequence of the person; {chosen.name} is read")
-        image = chosen / "DICOM_anon"
-        if (image / "InPhase").is_dir():
-            image = image / "InPhase"
+        image = _below(chosen, "DICOM_anon")
+        if _below(image, "InPhase").is_dir():
+            image = _below(image, "InPhase")
             report.add("ignored", image.parent / "OutPhase", "InPhase is read")
         names = {1: "liver"} if chosen == person else CHAOS_NAMES
-        pairs.append(Pair(person.name, image, chosen / "Ground", names=names))
+        pairs.append(Pair(person.name, image, _below(chosen, "Ground"), names=names))
+    for other in skipped if pairs else ():
+        report.add("ignored", other, "neither DICOM_anon nor Ground in it, left out")
     return pairs
+
+
+def _below(folder: Path, name: str) -> Path:
+    """Name a folder in another one, in capitals or not."""
+    found = (p for p in sorted(folder.iterdir()) if p.name.lower() == name.lower())
+    return next(found, folder / name)
 
 
 def _totalsegmentator(folder: Path, report: Report) -> list[Pair]:
     """TotalSegmentator: a mask per organ in ``segmentations``."""
     pairs = []
-    for person in sorted(p for p in folder.iterdir() if (p / "segmentations").is_dir()):
-        inside = files(person)
+    people = sorted(p for p in folder.iterdir() if p.is_dir())
+    if not any(_below(p, "segmentations").is_dir() for p in people):
+        return []
+    for person in people:
+        if not _below(person, "segmentations").is_dir():
+            report.add("ignored", person, "no segmentations in it, left out")
+            continue
+        inside = {name.lower(): path for name, path in files(person).items()}
         image = next(
             (inside[name] for name in ("ct", "mri", "mr", "image") if name in inside), None
         )
         if image is None:
             raise VolumeError(f"{person.name} has masks but no ct.nii.gz or mri.nii.gz; add it")
-        organs = files(person / "segmentations")
+        masks = _below(person, "segmentations")
+        organs = files(masks)
         if not organs:
-            raise VolumeError(f"{person / 'segmentations'} is empty; put its masks into it")
-        pairs.append(Pair(person.name, image, person / "segmentations", organs))
+            raise VolumeError(f"{masks} is empty; put its masks into it")
+        pairs.append(Pair(person.name, image, masks, organs))
     return pairs
 
 
 def _bids(folder: Path, report: Report) -> list[Pair]:
     """BIDS: the mask (``dseg``, else ``mask``) lies beside the image or under ``derivatives``."""
     pairs = []
-    for person in sorted(p for p in folder.glob("sub-*") if p.is_dir()):
+    people = (p for p in folder.iterdir() if p.is_dir() and p.name.lower().startswith("sub-"))
+    for person in sorted(people):
         roots = [person, *sorted(folder.glob(f"derivatives/**/{person.name}"))]
         scans = [
             path
@@ -207,13 +241,13 @@ def _bids(folder: Path, report: Report) -> list[Pair]:
             for path in sorted(root.rglob("*"))
             if path.is_file() and suffix_of(path) in NIFTI and path.name.startswith(person.name)
         ]
-        masks = [p for p in scans if stem(p).endswith("_dseg")] or [
-            p for p in scans if stem(p).endswith("_mask")
+        masks = [p for p in scans if stem(p).lower().endswith("_dseg")] or [
+            p for p in scans if stem(p).lower().endswith("_mask")
         ]
         images = [
             p
             for p in scans
-            if p.is_relative_to(person) and not stem(p).endswith(("_dseg", "_mask"))
+            if p.is_relative_to(person) and not stem(p).lower().endswith(("_dseg", "_mask"))
         ]
         for mask in masks:
             own = (
@@ -227,7 +261,7 @@ def _bids(folder: Path, report: Report) -> list[Pair]:
                 told = ", ".join(p.name for p in own or images) or "none"
                 raise VolumeError(f"{mask} fits not just one image ({told}); keep one of them")
             parts = stem(own[0]).split("_")
-            session = "_".join(p for p in parts if p.startswith(("sub-", "ses-")))
+            session = "_".join(p for p in parts if p.lower().startswith(("sub-", "ses-")))
             pairs.append(Pair(session, own[0], mask, names=_dseg_table(mask)))
         if images and not masks:
             raise VolumeError(f"{person.name} has an image but no mask in {folder}; add the mask")
@@ -241,7 +275,7 @@ def _bids(folder: Path, report: Report) -> list[Pair]:
 
 def _entities(path: Path) -> set[str]:
     parts = stem(path).split("_")
-    return {p for p in parts if p.startswith(("sub-", "ses-", "run-", "acq-"))}
+    return {p for p in parts if p.lower().startswith(("sub-", "ses-", "run-", "acq-"))}
 
 
 def _dseg_table(mask: Path) -> dict[int, str]:

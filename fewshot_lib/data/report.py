@@ -67,6 +67,26 @@ class Report:
 
 
 @contextmanager
+def reading() -> Iterator[None]:
+    """Say in a sentence that the system does not let a file be read.
+
+    Raises:
+        VolumeError: no right to it, a name that is too long, …
+
+    >>> with reading():
+    ...     text = "what is read"
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise VolumeError(
+            f"{error.filename} cannot be read ({error.strerror}); look at its name and rights"
+        ) from error
+
+
+@contextmanager
 def reporting(report: Report | None) -> Iterator[Report]:
     """Collect in the caller's report; without one, warn of every remark at the end.
 
@@ -77,7 +97,8 @@ def reporting(report: Report | None) -> Iterator[Report]:
     ...     report.add("ignored", "README", "no scan")
     """
     found = Report() if report is None else report
-    yield found
+    with reading():
+        yield found
     if report is None:
         for remark in found.remarks:
             warnings.warn(str(remark), UserWarning, stacklevel=4)

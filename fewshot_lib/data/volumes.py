@@ -33,6 +33,7 @@ from fewshot_lib.episodes import Volume
 __all__ = ["Report", "VolumeError", "read_folder", "read_image", "read_pair"]
 
 ANISOTROPY = 3.0  # warn when slices are this many times thicker than pixels are wide
+OBLIQUE = 20.0  # degrees; slices turned by more are worth a remark
 ROUNDING = 1e-3  # a label may be this far from a whole number
 CHAOS_VALUES = {1: (55, 70), 2: (110, 135), 3: (175, 200), 4: (240, 255)}
 
@@ -218,7 +219,28 @@ def _volume(
     upright = float(abs(np.linalg.det(picture.affine[:3, :3]))) / (row_mm * column_mm)
     if upright < 0.999 * slice_mm:  # sheared: what counts is how thick a slice is
         slice_mm = upright
-    intensities = _without_padding(intensities.astype(np.float32), image, report)
+    if min(intensities.shape[1:]) == 1:
+        raise VolumeError(
+            f"{image} is one slice that is not axial; this course looks at axial slices, give the "
+            "whole volume"
+        )
+    turned = float(np.degrees(np.arccos(_along_axes(picture.affine).clip(-1, 1))).max())
+    if turned > OBLIQUE:
+        report.add(
+            "beware",
+            image,
+            f"its axes are turned by {turned:.0f}° against the patient's; slices follow its axes",
+        )
+    if not all(0.01 <= mm <= 100 for mm in (slice_mm, row_mm, column_mm)):
+        report.add(
+            "beware",
+            image,
+            f"a voxel is {slice_mm:.3g} × {row_mm:.3g} × {column_mm:.3g} mm large by its header; "
+            "look whether its unit is right",
+        )
+    with np.errstate(over="ignore"):  # what is too large is infinite, and refused
+        intensities = intensities.astype(np.float32)
+    intensities = _without_padding(intensities, image, report)
     if intensities.min() == intensities.max():
         raise VolumeError(
             f"{image} has the intensity {intensities.flat[0]:g} everywhere, so there is nothing to "
@@ -241,6 +263,12 @@ def _volume(
         spacing=(slice_mm, row_mm, column_mm),
         site=image.parent.name,
     )
+
+
+def _along_axes(affine: NDArray) -> NDArray:
+    """Give the cosine between each axis of voxels and the patient's axis nearest to it."""
+    sides = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return np.abs(sides[nib.io_orientation(affine)[:, 0].astype(int), range(3)])
 
 
 def _without_padding(intensities: NDArray, image: Path, report: Report) -> NDArray:
@@ -286,6 +314,8 @@ def _dicom_folder(folder: Path, report: Report) -> nib.Nifti1Image:
     inside = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
     dicoms = [p for p in inside if is_dicom(p)]
     for other in inside:
+        if dicoms and other not in dicoms and other.suffix.lower() == ".dcm":
+            raise VolumeError(f"{other} is empty or no DICOM file; copy it again, or remove it")
         if other not in dicoms and dicoms:
             report.add("ignored", other, "no DICOM file, left out")
     if not dicoms:
@@ -332,7 +362,7 @@ def _png_slices(
     labels = np.zeros(picture.shape, np.int64)
     for mask, path in zip(masks, slices, strict=True):
         own = Report()  # that a picture says neither size nor side does not matter here
-        array = np.asarray(read_file(mask, own).dataobj)[..., 0]
+        array = np.asarray(read_file(mask, own, channels=True).dataobj)[..., 0]
         origin = np.array(open_dicom(str(path), path).ImagePositionPatient, float) * (-1, -1, 1)
         place = round(float((to_voxels @ [*origin, 1])[2]))
         if array.shape != labels.shape[:2]:
@@ -524,16 +554,39 @@ def _renumbered(
     labels: NDArray[np.int64], path: Path, report: Report, names: dict[int, str]
 ) -> NDArray[np.int64]:
     """Read 255 or −1 of a binary mask as its foreground; refuse what cannot be a label."""
-    values = set(np.unique(labels).tolist()) - {0}
+    found, counts = np.unique(labels, return_counts=True)
+    values = set(found.tolist()) - {0}
     if not values:
         raise VolumeError(f"{path} marks nothing (all 0); label at least one organ")
-    if values in ({255}, {-1}) and not values & set(names):
+    common = found[counts.argmax()]
+    beside = (labels[..., 1:] != common) & (labels[..., :-1] != common)
+    if len(found) > 20 and (labels[..., 1:] != labels[..., :-1])[beside].mean() > 0.5:
+        raise VolumeError(f"{path} is an image: {len(found)} numbers in no patches; give the mask")
+    ignored = next((n for n in values if names.get(n) == "ignore"), None)
+    if ignored is not None:
+        raise VolumeError(
+            f"{path} holds the label {ignored} 'ignore', of what nobody labelled; set it to 0, or "
+            "leave the subject out"
+        )
+    if 0 not in found:
+        raise VolumeError(f"{path} marks every voxel; 0 must be the background, set it there")
+    marked = 1 - counts[found == 0].sum() / counts.sum()
+    if marked > 0.5:
+        report.add("beware", path, f"it marks {marked:.0%} of the voxels; is 0 the background?")
+    if values in ({255}, {65535}, {-1}) and not values & set(names):
         report.add("changed", path, f"{values.pop()} is the foreground of a binary mask, label 1")
         return (labels != 0).astype(np.int64)
     if min(values) < 0:
         raise VolumeError(
-            f"{path} holds the negative label {min(values)} beside others, which often means "
-            "'do not look here'; use 0, 1, 2, …"
+            f"{path} holds the negative label {min(values)}, which often means 'do not look "
+            "here'; use 0, 1, 2, …"
+        )
+    between = counts[(found > 0) & (found < 255)].sum()
+    smooth = len(values) > 8 or 20 < min(values) < 200
+    if smooth and max(values) == 255 and 255 not in names and between < counts[found == 255]:
+        raise VolumeError(
+            f"{path} holds greys between 0 and 255 (such as {min(values)}), as smoothing does; set "
+            "them to 0 or 255, or name the labels in labels.json"
         )
     if 255 in values and 255 not in names and max(values - {255}) < 200:
         raise VolumeError(
@@ -562,7 +615,7 @@ def _label_names(folder: Path) -> dict[int, str] | None:
             ]
         except (ValueError, TypeError, AttributeError) as error:
             raise VolumeError(
-                f'{path} is no label table ({error}); write {{"liver": 1, "spleen": 2}}'
+                f'{path} is no label table ({error}); write {{"liver": 1, "spleen": 2}} in UTF-8'
             ) from error
         table = {number: label for number, label in pairs if number != 0}
         if len(set(table.values())) < len(table) or "background" in table.values():

@@ -22,7 +22,7 @@ from fewshot_lib.checker.language import translate_message
 from fewshot_lib.data.formats import NIFTI, PICTURES, suffix_of
 from fewshot_lib.data.grid import as_stored
 from fewshot_lib.data.prepare import modality, scale_intensities
-from fewshot_lib.data.report import Report, VolumeError
+from fewshot_lib.data.report import Report, VolumeError, reading
 from fewshot_lib.data.volumes import load_image, mask_type, read_image, read_pair
 from fewshot_lib.episodes import Volume
 
@@ -65,6 +65,7 @@ class Outcome:
         return "\n".join(translate_message(line, "scans") for line in (*lines, *self.remarks))
 
 
+@reading()
 def segment_files(
     support: Path | Sequence[Path],
     mask: Path | Sequence[Path],
@@ -120,9 +121,10 @@ def segment_files(
             "--mask equally often, in the same order"
         )
     endings = (".png", *WRITTEN) if suffix_of(query) in PICTURES else WRITTEN
-    inputs = [*(("support", p) for p in supports), *(("mask", p) for p in masks), ("query", query)]
+    inputs = [*(("--support", p) for p in supports), *(("--mask", p) for p in masks)]
+    inputs.append(("--query", query))
     _require_writable(out, inputs, overwrite, endings)
-    inputs.append(("mask to write", out))
+    inputs.append(("--out", out))
     if overlay is not None:
         overlay = Path(overlay).expanduser()
         _require_writable(overlay, inputs, overwrite, (".png",))
@@ -282,11 +284,11 @@ def _require_writable(
     out: Path, inputs: list[tuple[str, Path]], overwrite: bool, endings: tuple[str, ...]
 ) -> None:
     if not out.name.endswith(endings) or out.name in endings:
-        told = " or ".join(sorted(endings, key=len, reverse=True))
+        told = " / ".join(sorted(endings, key=len, reverse=True))
         raise VolumeError(f"{out} must end in {told}; that says how it is written")
     for name, path in inputs:
         if out == path or (out.exists() and path.exists() and out.samefile(path)):
-            raise VolumeError(f"{out} is the {name} itself; write the new mask somewhere else")
+            raise VolumeError(f"{out} is the file of {name} itself; write it somewhere else")
     if out.is_dir():
         raise VolumeError(f"{out} is a folder; name the file to write")
     if out.exists() and not overwrite:
@@ -308,7 +310,8 @@ def _write(array: NDArray, picture: nib.Nifti1Image, query: Path, out: Path) -> 
     if out.name.endswith(".png"):
         from PIL import Image
 
-        _replace(out, ".png", lambda name: Image.fromarray(array[..., 0].T).save(name))
+        flat = array[..., 0].T.astype(np.min_scalar_type(int(array.max())))  # PNG has no int16
+        _replace(out, ".png", lambda name: Image.fromarray(flat).save(name))
         return
     image: Any = picture
     if suffix_of(query) in NIFTI:

@@ -112,11 +112,13 @@ def test_a_direction_that_the_file_lacks_is_not_made_up(
     refused(tmp_path / name, "does not say how the patient lies")
 
 
-def test_a_header_without_its_data_file_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a.mhd", "a.nhdr"])
+def test_a_header_without_its_data_file_is_named(tmp_path: Path, name: str) -> None:
     sitk = pytest.importorskip("SimpleITK")
-    sitk.WriteImage(sitk.GetImageFromArray(picture()), str(tmp_path / "a.mhd"))
-    (tmp_path / "a.raw").unlink()
-    refused(tmp_path / "a.mhd", "a.mhd cannot be read")
+    sitk.WriteImage(sitk.GetImageFromArray(picture()), str(tmp_path / name))
+    [data] = tmp_path.glob("a.raw*")
+    data.unlink()
+    refused(tmp_path / name, f"{name} names the file {data.name} with its data")
 
 
 def test_without_the_extra_the_sentence_says_how_to_install_it(
@@ -128,10 +130,13 @@ def test_without_the_extra_the_sentence_says_how_to_install_it(
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_name_that_belies_the_compression_is_noticed(tmp_path: Path, zipped: bool) -> None:
-    nib.save(nib.Nifti1Image(picture(), AFFINE), tmp_path / "b.nii")
-    raw = (tmp_path / "b.nii").read_bytes()
-    path = tmp_path / ("a.nii" if zipped else "a.nii.gz")
+@pytest.mark.parametrize("names", [("a.nii", "a.nii.gz"), ("a.mgh", "a.mgz")])
+def test_a_name_that_belies_the_compression_is_noticed(
+    tmp_path: Path, zipped: bool, names: tuple[str, str]
+) -> None:
+    kind = nib.MGHImage if "mg" in names[0] else nib.Nifti1Image
+    raw = kind(picture(), AFFINE).to_bytes()
+    path = tmp_path / names[not zipped]
     path.write_bytes(gzip.compress(raw) if zipped else raw)
     got, report = read(path)
     assert np.array_equal(got, truth(tmp_path))
@@ -146,6 +151,69 @@ def test_a_damaged_compressed_file_is_one_sentence(tmp_path: Path, where: int) -
     raw[where : where + 4] = bytes(b ^ 0xFF for b in raw[where : where + 4])
     (tmp_path / "a.nii.gz").write_bytes(raw)
     refused(tmp_path / "a.nii.gz", "a.nii.gz cannot be read")
+
+
+NRRD = (
+    "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 2 2 2\nencoding: raw\n"
+    "{}\nspace directions: (2,0,0) (0,2,0) (0,0,3)\n\n01234567"
+)
+META = (
+    "NDims = 3\nDimSize = 2 2 2\nTransformMatrix = 1 0 0 0 1 0 0 0 1\n{}"
+    "ElementType = MET_UCHAR\nElementDataFile = LOCAL\n01234567"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("a.nrrd", NRRD.format("space: scanner-xyz"), "does not say how the patient lies"),
+        ("a.nrrd", NRRD.format("space dimension: 3"), "does not say how the patient lies"),
+        ("a.nrrd", "a page that says 404, not found", "is no NRRD, whatever"),
+        ("a.mha", "a page that says 404, not found", "is no MetaImage, whatever"),
+        ("a.dcm", "", "is empty or no DICOM file"),
+        ("a.nii.gz.download", "x", "the end of its name is none of a format"),
+        ("a.img", "x", "is one half of a pair; put a.hdr beside it"),
+        ("a.hdr", "x", "is one half of a pair; put a.img beside it"),
+    ],
+)
+def test_what_a_file_is_not_or_lacks_is_said(
+    tmp_path: Path, name: str, content: str, sentence: str
+) -> None:
+    pytest.importorskip("SimpleITK")
+    (tmp_path / name).write_text(content)
+    refused(tmp_path / name, sentence)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "side", "remark"),
+    [
+        ("a.nrrd", NRRD.format('space: LPS\nspace units: "cm" "cm" "cm"'), 20.0, "converted to mm"),
+        ("a.nrrd", NRRD.format('space: RAS\nspace units: "in" "in" "in"'), 2.0, "mm is assumed"),
+        ("a.mha", META.format(""), 1.0, "1 mm is assumed"),
+        ("a.mha", META.format("ElementToIntensityFunctionSlope = 2\n"), 1.0, "stored numbers"),
+    ],
+)
+def test_units_and_sizes_that_are_not_millimetres_are_told(
+    tmp_path: Path, name: str, content: str, side: float, remark: str
+) -> None:
+    pytest.importorskip("SimpleITK")
+    (tmp_path / name).write_text(content)
+    report = Report()
+    assert read_image(tmp_path / name, report=report).spacing[2] == side
+    assert remark in str(report)
+
+
+def test_a_file_that_may_not_be_read_and_a_name_that_is_too_long_are_sentences(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused(tmp_path / ("x" * 300 + ".nii"), "cannot be read .*look at its name and rights")
+
+    def forbidden(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / "a.nii").write_bytes(b"x")
+    monkeypatch.setattr("fewshot_lib.data.formats.is_dicom", forbidden)
+    refused(tmp_path / "a.nii", r"a.nii cannot be read \(Permission denied\)")
 
 
 def test_analyze_files_do_not_say_which_side_is_left(tmp_path: Path) -> None:
@@ -184,6 +252,19 @@ def test_colour_transparency_and_several_pictures_are_refused(tmp_path: Path) ->
     refused(tmp_path / "m.tif", "several pictures")
     (tmp_path / "x.jpg").write_bytes(b"no picture")
     refused(tmp_path / "x.jpg", "cannot be read as a picture")
+
+
+def test_a_palette_and_inks_are_read_as_they_are_seen(tmp_path: Path) -> None:
+    from PIL import Image
+
+    grey = (np.arange(48 * 64).reshape(48, 64) % 251).astype(np.uint8)
+    seen = Image.fromarray(grey)
+    seen.convert("RGB").quantize(256).save(tmp_path / "a.png")
+    assert np.array_equal(read(tmp_path / "a.png")[0][0, 0], grey)
+    seen.convert("CMYK").save(tmp_path / "a.jpg", quality=95)
+    assert np.abs(read(tmp_path / "a.jpg")[0][0, 0] - grey).mean() < 5
+    seen.save(tmp_path / "a.tif", tiffinfo={0x0112: 6})
+    refused(tmp_path / "a.tif", "stored turned")
 
 
 def test_a_jpeg_of_grey_in_colours_is_grey_and_turned_as_it_says(tmp_path: Path) -> None:
@@ -263,6 +344,23 @@ def test_bytes_after_the_image_and_mended_headers_are_told(tmp_path: Path) -> No
     assert "120 bytes after the image" in str(read(path)[1])
     path = spoiled(tmp_path, bitpix=8)
     assert "faults that were mended" in str(read(path)[1])
+    assert "unit of length is unknown" in str(read(spoiled(tmp_path, xyzt_units=7))[1])
+    turn = nib.eulerangles.euler2mat(z=0.5) @ AFFINE[:3, :3]
+    nib.save(nib.Nifti1Image(picture(), nib.affines.from_matvec(turn)), tmp_path / "a.nii")
+    assert "turned by 29°" in str(read(tmp_path / "a.nii")[1])
+    nib.save(nib.Nifti1Image(picture(), np.diag([2e-3, 2e-3, 3e-3, 1])), tmp_path / "a.nii")
+    assert "look whether its unit is right" in str(read(tmp_path / "a.nii")[1])
+
+
+def test_a_header_that_hides_sizes_or_the_image_and_a_coronal_slice_are_refused(
+    tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    nothing = {"pixdim": [1, 0, 0, 0, 1, 1, 1, 1]}
+    refused(spoiled(tmp_path, **nothing, sform_code=0, qform_code=1), "how large its voxels are")
+    refused(spoiled(tmp_path, vox_offset=0), "would begin inside its header")
+    nib.save(nib.Nifti1Image(picture()[:, :1], AFFINE), tmp_path / "a.nii")
+    refused(tmp_path / "a.nii", "one slice that is not axial")
+    assert capfd.readouterr().err == ""  # nibabel, too, tells what it mends
 
 
 def test_complex_numbers_are_refused(tmp_path: Path) -> None:
@@ -468,6 +566,32 @@ def test_two_series_in_one_folder_are_listed(tmp_path: Path) -> None:
     folder = series(tmp_path / "s", SeriesDescription="venous")
     slice_file(folder / "x.dcm", 50, np.ones((5, 6)), SeriesInstanceUID="9.9")
     refused(folder, "2 DICOM series lie in one folder .*'venous' with 4 files, 'CT' with 1")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"PatientID": lambda i: f"p{i // 2}"}, "differ in PatientID"),
+        ({"FrameOfReferenceUID": lambda i: f"1.{i // 2 + 1}"}, "differ in FrameOfReferenceUID"),
+        ({"Modality": lambda i: "CT" if i else "PT"}, "differ in Modality"),
+        ({"PhotometricInterpretation": lambda i: f"MONOCHROME{1 + i // 2}"}, "differ in Photo"),
+        ({"BitsStored": 12, "HighBit": 15}, "bits do not begin at 0"),
+        ({"n": 3, "z": lambda i: [0, 3, 9][i]}, "slices are missing between"),
+    ],
+)
+def test_slices_that_cannot_be_one_scan_are_refused(
+    tmp_path: Path, changes: dict, sentence: str
+) -> None:
+    refused(series(tmp_path / "s", **changes), sentence)
+
+
+def test_thin_slices_far_apart_a_discs_index_and_an_empty_file(tmp_path: Path) -> None:
+    folder = series(tmp_path / "s", SliceThickness=1)
+    assert "are 1 mm thick and lie 3.0 mm apart" in str(read(folder)[1])
+    (folder / "05.dcm").write_bytes(b"")
+    refused(folder, "05.dcm is empty or no DICOM file")
+    shutil.copy(str(get_testdata_file("DICOMDIR")), tmp_path / "DICOMDIR")
+    refused(tmp_path / "DICOMDIR", "is the index of a disc")
 
 
 def test_a_single_slice_of_a_folder_names_the_folder(tmp_path: Path) -> None:

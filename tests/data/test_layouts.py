@@ -119,14 +119,17 @@ def test_a_layout_is_found_and_its_voxel_lies_where_it_was_marked(
         assert volume.mask(organ).nonzero().tolist() == [[2, 1, 1]]
 
 
-@pytest.mark.parametrize("write", [course, own_folders, totalsegmentator, bids])
+@pytest.mark.parametrize("write", [course, own_folders, totalsegmentator, bids, btcv, chaos])
 def test_names_in_capitals_are_the_same_layout(
     tmp_path: Path, write: Callable[[Path], None]
 ) -> None:
     write(tmp_path)
     for path in sorted(tmp_path.rglob("*.nii*")):
         stem, suffix = path.name.split(".", 1)
-        path.rename(path.with_name(f"{stem}.{suffix.upper()}"))
+        path.rename(path.with_name(f"{stem.upper()}.{suffix.upper()}"))
+    for path in sorted((p for p in tmp_path.rglob("*") if p.is_dir()), reverse=True):
+        if path.name != "derivatives":
+            path.rename(path.with_name(path.name.upper()))
     assert len(read_folder(tmp_path, report=Report())) == 2
 
 
@@ -139,6 +142,39 @@ def test_chaos_is_read_by_its_grey_levels_slice_by_slice(tmp_path: Path) -> None
     assert first.mask("liver").nonzero().tolist() == [[0, 2, 1], [1, 1, 1], [2, 0, 1]]
     assert first.mask("spleen").nonzero().tolist() == [[0, 2, 2], [1, 1, 2], [2, 0, 2]]
     assert "T1DUAL: a second sequence of the person; T2SPIR is read" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("imagesTr/amos_0001", "labelsTr/amos_0001"),  # no channel 1
+        ("images/a", "masks/a_mask"),
+        ("images/a", "labels/a-seg"),
+        ("images/a_seg", "labels/a_seg"),
+    ],
+)
+def test_masks_are_found_by_the_names_that_people_give(
+    tmp_path: Path, image: str, mask: str
+) -> None:
+    picture(tmp_path / f"{image}.nii.gz")
+    marks(tmp_path / f"{mask}.nii.gz", 1)
+    [volume] = read_folder(tmp_path, report=Report())
+    assert volume.subject == Path(image).name
+
+
+def test_what_has_no_partner_by_its_name_is_told_and_ignore_is_no_organ(tmp_path: Path) -> None:
+    report = Report()
+    course(tmp_path)
+    picture(tmp_path / "bert.nii.gz")
+    read_folder(tmp_path, report=report)
+    assert "bert.nii.gz: no image or mask by its name" in str(report)
+    totalsegmentator(tmp_path / "t")
+    picture(tmp_path / "t" / "s0003" / "ct.nii.gz")
+    read_folder(tmp_path / "t", report=report)
+    assert "s0003: no segmentations in it" in str(report)
+    (tmp_path / "labels.json").write_text('{"liver": 2, "ignore": 1}')
+    with pytest.raises(VolumeError, match="holds the label 1 'ignore'"):
+        read_folder(tmp_path, report=Report())
 
 
 def test_a_png_mask_too_few_is_refused(tmp_path: Path) -> None:

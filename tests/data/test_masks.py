@@ -55,7 +55,8 @@ def refused(tmp_path: Path, mask: Path, sentence: str, **how: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "dtype"), [(255, np.uint8), (-1, np.int8), (-1, np.int16), (255, np.float32)]
+    ("number", "dtype"),
+    [(255, np.uint8), (-1, np.int8), (-1, np.int16), (255, np.float32), (65535, np.uint16)],
 )
 def test_255_and_minus_1_of_a_binary_mask_are_its_foreground(
     tmp_path: Path, number: int, dtype: object
@@ -70,18 +71,26 @@ def test_255_and_minus_1_of_a_binary_mask_are_its_foreground(
     [
         ((1, 255), "255 beside other labels"),
         ((1, 2, 255), "255 beside other labels"),
-        ((1, -1), "negative label -1 beside others"),
+        ((1, -1), "negative label -1"),
         ((-2,), "negative label -2"),
         ((0.5,), r"fractions \(such as 0.5\)"),
         ((1.01,), "fractions"),
         ((70000,), "an image instead of a mask"),
         ((np.inf,), r"fractions \(such as inf\)"),
+        ((128, 255), r"greys between 0 and 255 \(such as 128\)"),
     ],
 )
 def test_numbers_that_cannot_be_labels_are_refused(
     tmp_path: Path, numbers: tuple[float, ...], sentence: str
 ) -> None:
     refused(tmp_path, save(tmp_path / "m.nii", marks(*numbers, dtype=np.float32)), sentence)
+
+
+def test_an_image_and_a_mask_without_background_are_no_mask(tmp_path: Path) -> None:
+    refused(tmp_path, save(tmp_path / "m.nii", picture().astype(np.int16)), "is an image: 120|192")
+    refused(tmp_path, save(tmp_path / "m.nii", marks(1) + np.int16(1)), "marks every voxel")
+    _, report = read(tmp_path, save(tmp_path / "m.nii", 255 * (1 - marks(1, dtype=np.uint8))))
+    assert "of the voxels; is 0 the background?" in str(report)
 
 
 def test_255_is_a_label_where_a_table_or_its_neighbours_say_so(tmp_path: Path) -> None:
@@ -315,6 +324,22 @@ def test_contours_of_another_series_are_refused(
         read_pair(folder, path, report=Report())
 
 
+def test_contours_of_another_frame_and_those_that_hold_no_voxel_are_told(tmp_path: Path) -> None:
+    import pydicom
+
+    folder = scan(tmp_path / "s")
+    small = [box((3.1, 3.3), (3.1, 3.3), 3.0)]
+    rois = {(1, "Liver", "ORGAN"): [box((1, 3), (1, 3), 3.0)], (2, "Node", "GTV"): small}
+    path = structures(tmp_path / "rt.dcm", rois)
+    dataset = pydicom.dcmread(path)
+    dataset.FrameOfReferenceUID = "1.2.77"
+    dataset.save_as(path)
+    report = Report()
+    read_pair(folder, path, report=report)
+    assert "another frame of reference" in str(report)
+    assert "Node: holds no voxel's middle" in str(report)
+
+
 def test_a_dicom_image_and_a_strangers_structures_are_no_mask(tmp_path: Path) -> None:
     folder = scan(tmp_path / "s")
     with pytest.raises(VolumeError, match="is a DICOM image, not a mask"):
@@ -326,7 +351,7 @@ def test_a_dicom_image_and_a_strangers_structures_are_no_mask(tmp_path: Path) ->
 # --- pictures
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "1", "I;16"])
+@pytest.mark.parametrize("mode", ["L", "P", "P white first", "1", "I;16"])
 def test_a_png_mask_lies_on_its_picture(tmp_path: Path, mode: str) -> None:
     from PIL import Image
 
@@ -339,6 +364,9 @@ def test_a_png_mask_lies_on_its_picture(tmp_path: Path, mode: str) -> None:
         image.putpalette([0, 0, 0, 200, 30, 30])
     elif mode == "I;16":
         image = Image.fromarray(labels.astype(np.uint16))
+    elif mode == "P white first":  # as a program that saves few colours does
+        image = Image.fromarray(1 - labels, mode="P")
+        image.putpalette([255, 255, 255, 0, 0, 0])
     else:
         image = Image.fromarray(labels * 255).convert(mode)
     image.save(tmp_path / "m.png")

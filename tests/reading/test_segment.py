@@ -325,10 +325,10 @@ MISHAPS: dict[str, tuple[Spoil, str]] = {
     "moved mask": (header(1, srow_x=[5.7, 0, 0, -60]), r"lie up to 40\.0 mm apart"),
     "an empty folder as query": (folder(2), "is empty; put the series' DICOM files into it"),
     "a folder as out": (folder(3), "is a folder; name the file"),
-    "wrong ending": (replaced(3, "mask.png"), r"must end in \.nii\.gz or \.nii"),
-    "only an ending": (replaced(3, ".nii.gz"), r"must end in \.nii\.gz or \.nii"),
+    "wrong ending": (replaced(3, "mask.png"), r"must end in \.nii\.gz / \.nii"),
+    "only an ending": (replaced(3, ".nii.gz"), r"must end in \.nii\.gz / \.nii"),
     "no such folder": (replaced(3, "new/mask.nii.gz"), "there is no folder .*new"),
-    "the query itself": (the_query_itself, "is the query itself"),
+    "the query itself": (the_query_itself, "is the file of --query itself"),
 }
 
 
@@ -451,6 +451,10 @@ def test_a_picture_with_a_png_mask_gives_a_png_mask(files: Scans, people: tuple)
     got = np.asarray(Image.open(paths[3]))
     assert got.shape == numbered(asked)[middle].shape
     assert dice(got[None], numbered(asked)[middle][None], NUMBERS["liver"]) > 0.3
+    image = nib.load(files[1])  # of a kind of number that PNG has not
+    save(files[1], np.asarray(image.dataobj).astype(np.int16), image.affine)
+    done = fewshot((files[0], files[1], paths[2], paths[3].with_name("c.png")))
+    assert done.exit_code == 0, done.output
 
 
 def test_another_field_of_view_is_told(files: Scans) -> None:

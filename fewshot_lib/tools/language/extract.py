@@ -239,7 +239,7 @@ def remarks(file: IO[bytes], *_: Any) -> Found:
 
 
 #: What is raised over a scan that cannot be used, and who else speaks of scans.
-REFUSALS = {"VolumeError", "CannotSegment", "CannotCalibrate", "PretrainedMissing",
+REFUSALS = {"VolumeError", "NoBody", "CannotSegment", "CannotCalibrate", "PretrainedMissing",
             "ScansUnavailable", "WrongArchive"}  # fmt: skip
 OF_SCANS = {"_distance", "_sliced", "_explain", "__str__"}
 
@@ -257,6 +257,8 @@ def scans(file: IO[bytes], *_: Any) -> Found:
                 said += args
             case ast.AugAssign(target=ast.Name(id="remarks")):
                 said += [node.value]
+            case ast.Assign(targets=[ast.Name(id="what" | "kind")], value=ast.IfExp() as value):
+                said += [value]
             case ast.FunctionDef(name=name) if name in OF_SCANS:
                 parts = [one for one in ast.walk(node) if isinstance(one, ast.Return | ast.Assign)]
                 values = [one.value for one in parts if one.value is not None]
