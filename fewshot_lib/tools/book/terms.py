@@ -13,6 +13,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 
 PAGES = ("notebooks/", "exercises/")
+PAPER = "exercises/on-paper"
 HEADS = {"glossary": ("Glossary", "术语表"), "references": ("References", "参考文献")}
 #: In these nothing is explained: code and formulas, links, tables, and what is quoted.
 LEFT = (nodes.literal, nodes.math, nodes.reference, nodes.raw, nodes.table, nodes.block_quote)
@@ -89,7 +90,7 @@ def explain(app: Sphinx, page: nodes.document, name: str) -> None:
         for number, row in enumerate(page.findall(nodes.row)):
             row["ids"].append(f"term-{number}")
         return
-    if not name.startswith(PAGES):
+    if not name.startswith(PAGES) or name == PAPER:
         return
     there = f"{app.builder.get_relative_uri(name, 'glossary')}#"
     said = {}
