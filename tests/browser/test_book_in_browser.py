@@ -310,6 +310,24 @@ def test_a_term_and_a_paper_say_what_they_are(
         assert meaning in tip.inner_text()
 
 
+@pytest.mark.parametrize(
+    "name", ["notebooks/05b_pooling", "notebooks/09_review", "exercises/05_segmentation"]
+)
+def test_on_paper_nothing_is_cut_off(name: str, pages: Path, page: Page) -> None:
+    page.set_viewport_size({"width": 718, "height": 1000})  # A4 with the browser's margins
+    visit(page, pages / f"{name}.html")
+    page.emulate_media(media="print")
+    cut = page.evaluate(
+        "[...document.querySelectorAll('.bd-article *')].filter(one => one.offsetParent"
+        " && !one.closest('mjx-container, details:not([open])')"
+        " && (one.getBoundingClientRect().right > innerWidth + 1"
+        " || getComputedStyle(one).overflowX !== 'visible' && one.scrollWidth > one.clientWidth + 1"
+        ")).map(one => one.outerHTML.slice(0, 120))"
+    )
+    assert cut == []
+    assert page.locator(".fewshot-folded").filter(visible=True).count() == 0
+
+
 def test_answers_cannot_be_read_at_a_glance(pages: Path) -> None:
     text = "".join(path.read_text("utf-8") for path in pages.glob("notebooks/*.html"))
     text += (pages / "exercises" / "on-paper.html").read_text("utf-8")
