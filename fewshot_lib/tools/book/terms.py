@@ -128,18 +128,16 @@ def _prose(page: nodes.document) -> Iterator[nodes.Text]:
 
 def _replace(text: nodes.Text, said: dict[str, tuple[str, str]]) -> None:
     """Cut a text at what is named in it for the first time on the page."""
-    rest, parts = str(text), []
-    while said:
-        shapes = list(said)
-        first = re.search("|".join(f"({shape})" for shape in sorted(shapes, key=len)[::-1]), rest)
-        if first is None:
-            break
-        shape = sorted(shapes, key=len)[::-1][first.lastindex - 1]
+    rest = str(text)
+    parts: list[nodes.Node] = []
+    while hits := [(*hit.span(), shape) for shape in said if (hit := re.search(shape, rest))]:
+        start, end, shape = min(hits, key=lambda hit: (hit[0], -hit[1]))  # the longest of the first
         address, meaning = said.pop(shape)
         link = nodes.reference(
-            "", first[0], internal=True, refuri=address, reftitle=meaning, classes=["fewshot-term"]
-        )
-        parts += [nodes.Text(rest[: first.start()]), link]
-        rest = rest[first.end() :]
+            "", rest[start:end], internal=True, refuri=address, reftitle=meaning,
+            classes=["fewshot-term"],
+        )  # fmt: skip
+        parts += [nodes.Text(rest[:start]), link]
+        rest = rest[end:]
     if parts:
         text.parent.replace(text, [*parts, nodes.Text(rest)])
