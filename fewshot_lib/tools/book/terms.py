@@ -32,6 +32,8 @@ def terms(page: str, chinese: bool) -> dict[str, tuple[str, str]]:
     found = {}
     rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
     for number, row in enumerate(rows[1:], 1):
+        if len(row) < 3:
+            continue
         words = list(zip(row[0].split(" / "), row[1].split(" / "), strict=True))
         meanings = row[2].split(" / ")
         if len(meanings) != len(words):
