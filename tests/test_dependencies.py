@@ -47,6 +47,7 @@ BROUGHT = {
     "packaging": "pytest",
     "yaml": "myst-nb",
     "markupsafe": "jinja2",
+    "docutils": "sphinx",
     "sqlalchemy": "nbgrader",
 }
 

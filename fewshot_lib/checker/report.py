@@ -70,7 +70,7 @@ class Report:
         )
 
     def name_of(self, check: CheckVerdict) -> str:
-        """Say what a check looks at, in the reader's language."""
+        """Say what a check looks at, in the reader's language; `code` in backticks."""
         return translate(check.name, f"exercises/{words_of(self.answer, self.verdict.exercise)}")
 
     @property
@@ -131,7 +131,8 @@ class Report:
                 _("{kind}: {sentence}").format(kind=kind, sentence=sentence), arrow, width
             )
         for check in self.verdict.checks:
-            lines.append(f"  {marks[check.status]} {self.name_of(check)}  ({_score(check)})")
+            name = self.name_of(check).replace("`", "")
+            lines.append(f"  {marks[check.status]} {name}  ({_score(check)})")
             if check.status == FAILED:
                 lines += _wrapped(f"{check.sentence}{_in_case(check)}", "      ", width)
         for kind, sentence in self.advice:
@@ -246,7 +247,7 @@ def _html_row(check: CheckVerdict, name: str) -> str:
         f'<tr style="background:none"><td style="vertical-align:top;text-align:center;'
         f'padding:.1em .6em .1em 0">{badge(MARKS[check.status], colour)}</td>'
         f'<td style="text-align:left;padding:.1em 1.2em .1em 0;white-space:normal">'
-        f"{html.escape(name)}{below}</td>"
+        f"{inline(name)}{below}</td>"
         f'<td style="vertical-align:top;text-align:right;padding:.1em 0;white-space:nowrap">'
         f"{_score(check)}</td></tr>"
     )

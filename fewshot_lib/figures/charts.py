@@ -308,7 +308,7 @@ def dots(
         limits: of the axis; by default the values' with a margin.
 
     Returns:
-        figure, and data with ``values``. Notebooks 01 and 04.
+        figure, and data with ``values``. Notebooks 01, 04 and 08.
 
     Raises:
         ValueError: names that do not match the matrix, or a value that is not finite.

@@ -7,7 +7,6 @@ Nothing here changes matplotlib for others: the style applies inside ``drawing``
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from fewshot_lib.checker import language
+from fewshot_lib.figures import strokes
 
 _ = language.words("figures")
 
@@ -192,9 +192,9 @@ def picture(figure: Figure, *, quick: bool = False) -> Picture:
     width, height = (round(inches * DPI) for inches in figure.get_size_inches())
     dots = png(figure, quick=quick)
     if not quick and not _is_of_images(figure):
-        strokes = svg(figure)
-        if len(strokes) <= max(len(dots), WELCOME):
-            return Picture(strokes, "image/svg+xml", dots, width, height)
+        lines = svg(figure)
+        if len(lines) <= max(len(dots), WELCOME):
+            return Picture(lines, "image/svg+xml", dots, width, height)
     return Picture(dots, "image/png", dots, width, height)
 
 
@@ -215,7 +215,7 @@ def _is_of_images(figure: Figure) -> bool:
 
 
 def svg(figure: Figure) -> bytes:
-    """Draw a figure as an SVG: letters as paths, coordinates rounded to a hundredth of a point.
+    """Draw a figure as an SVG: letters as paths, coordinates to a hundredth of a point.
 
     Arguments:
         figure: any matplotlib figure.
@@ -233,28 +233,7 @@ def svg(figure: Figure) -> bytes:
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
     with mpl.rc_context(dict[Any, Any](STYLE)):
         FigureCanvasSVG(figure).print_svg(file, metadata=nothing)
-    text = file.getvalue()
-    for pattern, shorter in SHORTER:
-        text = re.sub(pattern, shorter, text, flags=re.DOTALL)
-    return re.sub(r"(scale\([^)]*\))|-?\d+\.\d+", _rounded, text).encode("utf-8")
-
-
-#: What an SVG of matplotlib says at length, and the same in short.
-SHORTER = (
-    (r"^.*?(?=<svg)", ""),  # prolog
-    (r"<!--.*?-->|<metadata>.*?</metadata>", ""),
-    (r'<g id="[\w.]+">', "<g>"),  # names to which nothing refers
-    (r"\bDejaVuSans-", "g"),  # glyphs
-    (r' transform="translate\(([-\d.]+) 0\)"/>', r' x="\1"/>'),  # of glyphs in a row
-    (r"\s*\n\s*", "\n"),
-    (r"(?<=[\d\w])\n(?=[A-Za-z\d])(?!\w+=)", " "),  # within a path
-    (r"(?<=[:;,]) (?=[\w#])|(?<=[MLCQz]) (?=[-\d])", ""),
-)
-
-
-def _rounded(found: re.Match[str]) -> str:
-    """Shorten a coordinate; factors of scale stay."""
-    return found[1] or f"{float(found[0]):.2f}".rstrip("0").rstrip(".")
+    return strokes.shortened(file.getvalue()).encode("utf-8")
 
 
 def png(figure: Figure, *, quick: bool = False) -> bytes:

@@ -15,8 +15,10 @@ from typing import Any
 from urllib.parse import quote
 
 import jinja2
+from markupsafe import Markup
 
 from fewshot_lib.checker import language as speech
+from fewshot_lib.checker.markup import inline
 from fewshot_lib.grader import marks
 from fewshot_lib.grader.item_analysis import analyse
 from fewshot_lib.grader.labels import safe_file_name
@@ -49,6 +51,7 @@ def _templates() -> jinja2.Environment:
     )
     environment.filters["number"] = marks.number
     environment.filters["markdown"] = rendered
+    environment.filters["inline"] = lambda text: Markup(inline(visible(text)))
     environment.filters["page"] = lambda row: quote(feedback_file(row))
     environment.filters["told"] = marks.told
     environment.filters["language"] = language_of

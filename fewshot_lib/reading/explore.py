@@ -40,8 +40,8 @@ def explore(
             ``fewshot_lib.figures``. A ValueError of its own (a setting that cannot be) stands as a
             sentence in the picture's place; live, every exception does.
         _form: "live", "static" or "text"; by default what the front end can show.
-        _panels: how many small multiples at most, ≥ 1. Of more settings a spread selection is
-            shown, and the caption says so.
+        _panels: how many small multiples at most, ≥ 1; of more than six, four stand open. Of more
+            settings a spread selection is shown, and the caption says so.
         _title: what is explored; by default the function's name.
         _varies: True when what is seen differs from machine to machine (something was trained):
             the text that nbval compares then leaves it out, the saved page keeps it.

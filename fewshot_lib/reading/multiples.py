@@ -1,4 +1,8 @@
-"""Small multiples: pictures of a selection of settings, as many in a row as fit, with a table."""
+"""Small multiples: pictures of a selection of settings, as many in a row as fit, with a table.
+
+Of many pictures a few stand open and the others are folded below them; the book makes them one
+picture with a slider.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +27,19 @@ if TYPE_CHECKING:
 
 _ = spoken("reading")
 
+OPEN = 4  # pictures that stand open where others are folded
+MOST_OPEN = 6  # pictures that stand open where none is folded
+
 
 @dataclass(frozen=True)
 class Sight:
-    """What one setting shows: its values as they read, the finding, and the picture if drawn."""
+    """What one setting shows: its values as they read, the finding, and the picture if drawn.
 
+    ``place`` counts the settings in their order, ``first`` is said of those that stand open.
+    """
+
+    place: int
+    first: bool
     labels: tuple[str, ...]
     heading: str
     seen: str
@@ -53,7 +65,8 @@ def small_multiples(
         forgive: exceptions of ``function`` that become a sentence in the picture's place.
         around: HTML around the figure, with ``HOLE`` where it goes.
     """
-    sights = list(look(function, controls, panels, seconds=seconds, forgive=forgive))
+    seen = look(function, controls, panels, seconds=seconds, forgive=forgive)
+    sights = sorted(seen, key=lambda sight: sight.place)
     caption, table = summary(controls, sights, title)
     text = f"{wrap(caption)}\n{table_text(*table)}"
     drawn = [sight for sight in sights if sight.picture]
@@ -62,10 +75,13 @@ def small_multiples(
         page = around.replace(HOLE, f"<p>{html.escape(caption)}</p>{unfolded}")
         return {"text/plain": text, "text/html": page}, {}
     told = " ".join(f"{sight.heading}: {sight.seen}" for sight in sights)
+    folded = [sight for sight in drawn if not sight.first]
+    more = _("{n} more settings") if len(folded) > 1 else _("{n} more setting")
+    more = f"<summary>{html.escape(more.format(n=len(folded)))}</summary>{_row(folded)}"
     page = (
         '<figure class="fewshot-figure" style="margin:0">'
-        '<div style="display:flex;flex-wrap:wrap;gap:8px 10px">'
-        f"{''.join(map(_panel, drawn))}</div>"
+        f"{_row([sight for sight in drawn if sight.first])}"
+        f"{f'<details>{more}</details>' if folded else ''}"
         f'<figcaption style="max-width:44em">{html.escape(caption)}</figcaption>'
         f"{table_html(*table)}</figure>"
     )
@@ -74,18 +90,24 @@ def small_multiples(
     return data, {"alt": alt.format(n=len(drawn), what=drawn[0].what, told=told)}
 
 
+def _row(sights: Sequence[Sight]) -> str:
+    """Return pictures side by side, as many in a row as fit."""
+    row = '<div style="display:flex;flex-wrap:wrap;gap:8px 10px">'
+    return f"{row}{''.join(map(_panel, sights))}</div>"
+
+
 def _panel(sight: Sight) -> str:
     """Return one picture under its setting."""
     if sight.picture is None:
         return ""
     heading = f'<div style="font-weight:bold;line-height:1.4">{html.escape(sight.heading)}</div>'
     seen = card(sight.picture, f"{sight.heading}: {sight.seen}")
-    return f'<div style="max-width:100%">{heading}{seen}</div>'
+    return f'<div data-place="{sight.place}" style="max-width:100%">{heading}{seen}</div>'
 
 
 def small_table(function: Drawing, controls: Sequence[Control], title: str, panels: int) -> str:
     """Return the text form: one line a setting with what is seen in its picture."""
-    sights = list(look(function, controls, panels, pictures=False))
+    sights = sorted(look(function, controls, panels, pictures=False), key=lambda s: s.place)
     caption, table = summary(controls, sights, title)
     return f"{wrap(caption)}\n{table_text(*table)}"
 
@@ -101,6 +123,8 @@ def look(
 ) -> Iterator[Sight]:
     """Call ``function`` for a selection of at most ``most`` settings and say what each shows.
 
+    Those that stand open come first: whoever stops early has a spread selection.
+
     Raises:
         whatever ``function`` raises that is not forgiven, or at every setting.
     """
@@ -111,20 +135,23 @@ def look(
     succeeded = False
     chosen = list(select(controls, most))
     moved = [c for c in controls if len({c.label(setting[c.name]) for setting in chosen}) > 1]
-    for setting in chosen:
+    first = set(range(len(chosen))) if len(chosen) <= MOST_OPEN else _spread(controls, most)
+    for place in sorted(range(len(chosen)), key=lambda i: i not in first):
+        setting = chosen[place]
         labels = tuple(control.label(setting[control.name]) for control in controls)
         heading = words(moved or controls, setting)
         try:
             figure, data = draw(function, setting)
         except forgive as error:
             problem = error
-            yield Sight(labels, heading, in_a_sentence(error))
+            yield Sight(place, place in first, labels, heading, in_a_sentence(error))
             continue
         succeeded = True
         seen = translate_message(data.finding, "captions") or data.alt
         if pictures:
             _halve(figure)
-        yield Sight(labels, heading, seen, data.what, picture(figure) if pictures else None)
+        drawn = picture(figure) if pictures else None
+        yield Sight(place, place in first, labels, heading, seen, data.what, drawn)
         close(figure)
         if time.perf_counter() - begun > seconds:
             return
@@ -174,17 +201,35 @@ def in_a_sentence(error: Exception) -> str:
 
 def select(controls: Sequence[Control], most: int) -> Iterator[Setting]:
     """Give all settings, or a spread selection of at most ``most``, the first parameters first."""
-    counts = [1] * len(controls)
-    growing = True
-    while growing:
-        growing = False
-        for i, control in enumerate(controls):
-            larger = [*counts[:i], counts[i] + 1, *counts[i + 1 :]]
-            if counts[i] < len(control.values) and math.prod(larger) <= most:
-                counts, growing = larger, True
+    counts = _counts([len(control.values) for control in controls], most)
     chosen = [control.spread(count) for control, count in zip(controls, counts, strict=True)]
     for indices in product(*chosen):
         yield {c.name: c.values[i] for c, i in zip(controls, indices, strict=True)}
+
+
+def _counts(lengths: Sequence[int], most: int) -> list[int]:
+    """Say how many values of each parameter a selection of at most ``most`` settings takes."""
+    counts = [1] * len(lengths)
+    growing = True
+    while growing:
+        growing = False
+        for i, length in enumerate(lengths):
+            larger = [*counts[:i], counts[i] + 1, *counts[i + 1 :]]
+            if counts[i] < length and math.prod(larger) <= most:
+                counts, growing = larger, True
+    return counts
+
+
+def _spread(controls: Sequence[Control], most: int) -> set[int]:
+    """Pick the settings of a selection that stand open, ends included, by their places in it."""
+    lengths = _counts([len(control.values) for control in controls], most)
+    few = _counts(lengths, OPEN)
+    chosen = [
+        {round(i * (length - 1) / max(count - 1, 1)) for i in range(count)}
+        for length, count in zip(lengths, few, strict=True)
+    ]
+    places = product(*map(range, lengths))
+    return {n for n, at in enumerate(places) if all(map(set.__contains__, chosen, at))}
 
 
 def words(controls: Sequence[Control], setting: Setting) -> str:

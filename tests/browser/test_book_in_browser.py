@@ -276,10 +276,56 @@ def test_every_explorer_shows_one_saved_picture_at_a_time_or_all(pages: Path, pa
                 option.nth(1).check()
             assert shown.count() == 1, path.name
             assert shown.inner_text() != before, path.name
+            for held in slider.all():  # through all its values, and back to the first
+                for key in ("ArrowRight", "ArrowLeft"):
+                    for _ in range(int(held.get_attribute("max") or 0)):
+                        held.press(key)
+                        assert shown.count() == 1, path.name
             figure.get_by_label("side by side").check()
             assert shown.count() == pictures.count(), path.name
             seen += 1
     assert seen > 10
+
+
+@pytest.mark.parametrize(("width", "folder"), [(WIDE, ""), (PHONE, ""), (PHONE, "zh")])
+def test_a_term_and_a_paper_say_what_they_are(
+    width: Any, folder: str, pages: Path, page: Page
+) -> None:
+    page.set_viewport_size(width)
+    visit(page, pages / folder / "notebooks" / "03_prototypes.html")
+    tip = page.locator(".fewshot-tip")
+    for link, meaning in ((r"^(prototype|原型)", "原型 · prototype"), ("^Snell", "NeurIPS 2017")):
+        held = page.locator("a.fewshot-term").filter(has_text=re.compile(link)).first
+        held.hover()
+        assert meaning in tip.inner_text()
+        assert tip.evaluate("tip => tip.scrollWidth <= tip.clientWidth")
+        tip.hover()  # the pointer may rest on it
+        page.wait_for_timeout(300)
+        assert tip.is_visible()
+        assert wider_than_the_screen(page) <= 0
+        page.keyboard.press("Escape")
+        assert tip.is_hidden()
+        page.keyboard.press("Tab")
+        held.focus()
+        assert meaning in tip.inner_text()
+
+
+@pytest.mark.parametrize(
+    "name", ["notebooks/05b_pooling", "notebooks/09_review", "exercises/05_segmentation"]
+)
+def test_on_paper_nothing_is_cut_off(name: str, pages: Path, page: Page) -> None:
+    page.set_viewport_size({"width": 718, "height": 1000})  # A4 with the browser's margins
+    visit(page, pages / f"{name}.html")
+    page.emulate_media(media="print")
+    cut = page.evaluate(
+        "[...document.querySelectorAll('.bd-article *')].filter(one => one.offsetParent"
+        " && !one.closest('mjx-container, details:not([open])')"
+        " && (one.getBoundingClientRect().right > innerWidth + 1"
+        " || getComputedStyle(one).overflowX !== 'visible' && one.scrollWidth > one.clientWidth + 1"
+        ")).map(one => one.outerHTML.slice(0, 120))"
+    )
+    assert cut == []
+    assert page.locator(".fewshot-folded").filter(visible=True).count() == 0
 
 
 def test_answers_cannot_be_read_at_a_glance(pages: Path) -> None:

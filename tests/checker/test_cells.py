@@ -524,6 +524,14 @@ def test_a_terminal_without_colours_or_letters_gets_ascii():
     assert "✗" in report.terminal(colour=False)
 
 
+def test_the_name_of_a_check_holds_code_on_a_page_and_no_backtick_in_text():
+    dice = catalogue.exercise("dice")
+    answer = dice["dice"]
+    report = Report(examine(dice, answer, answer.reference)[0], answer)
+    assert "both masks empty: what <code>empty</code> says" in report._repr_html_()
+    assert "both masks empty: what empty says" in repr(report)
+
+
 def test_html_is_escaped_and_pictures_have_an_alt_text():
     def answer(queries, prototypes):
         raise ValueError("<script>alert(1)</script>")

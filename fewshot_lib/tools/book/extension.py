@@ -1,4 +1,4 @@
-"""What the book adds to Sphinx: search in Chinese, and docstrings that are not reStructuredText."""
+"""What the book adds to Sphinx: Chinese search, docstrings as they are meant, terms that tell."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 from sphinx.application import Sphinx
 from sphinx.search.en import SearchEnglish
+
+from fewshot_lib.tools.book.terms import explain
 
 CHINESE = "\u3400-\u9fff\uf900-\ufaff"
 
@@ -124,4 +126,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", quiet_marks, priority=900)
     app.connect("autodoc-skip-member", named_fields)
     app.connect("html-page-context", plain_roles)
+    app.connect("doctree-resolved", explain)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -25,6 +25,45 @@ for (const arrow of document.querySelectorAll(".bd-sidebar summary")) {
 for (const button of document.querySelectorAll(".fewshot-print")) {
   button.addEventListener("click", () => print());
 }
+// A term or a paper says what it is when it is pointed at or reached by the keyboard; Escape closes
+// it, and the pointer may rest on it.
+const tip = document.createElement("div");
+Object.assign(tip, { className: "fewshot-tip", id: "fewshot-tip", hidden: true });
+tip.setAttribute("role", "tooltip");
+document.body.append(tip);
+let leaving;
+let told = null;
+function tell(link) {
+  clearTimeout(leaving);
+  told?.removeAttribute("aria-describedby");
+  told = link;
+  tip.hidden = link === null;
+  if (link === null) return;
+  tip.textContent = link.dataset.says;
+  link.setAttribute("aria-describedby", tip.id);
+  const { left, top, bottom } = link.getClientRects()[0];
+  const room = document.documentElement.clientWidth - tip.offsetWidth - 8;
+  const below = bottom + 4 + tip.offsetHeight < innerHeight;
+  tip.style.left = `${scrollX + Math.max(8, Math.min(left, room))}px`;
+  tip.style.top = `${scrollY + (below ? bottom + 4 : top - tip.offsetHeight - 4)}px`;
+}
+function leave() {
+  clearTimeout(leaving);
+  leaving = setTimeout(tell, 200, null);
+}
+for (const link of document.querySelectorAll("a.fewshot-term[title]")) {
+  link.dataset.says = link.title;
+  link.removeAttribute("title");
+  link.addEventListener("pointerenter", () => tell(link));
+  link.addEventListener("focus", () => tell(link));
+  link.addEventListener("pointerleave", leave);
+  link.addEventListener("blur", leave);
+}
+tip.addEventListener("pointerenter", () => clearTimeout(leaving));
+tip.addEventListener("pointerleave", leave);
+addEventListener("keydown", (event) => {
+  if (event.key === "Escape") tell(null);
+});
 // A line may break on either side of a formula; not before or after a full-width mark that it must
 // not begin or end with.
 for (const formula of document.querySelectorAll("span.math")) {

@@ -1,5 +1,6 @@
 // Saved pictures of one explorer, side by side, become one picture with a control for each
-// parameter. Without this script, and on paper, they stand side by side.
+// parameter. Without this script they stand side by side, some of them folded; on paper, without
+// those.
 "use strict";
 
 /** Read a heading, "shots = 5, distance = cosine", as [["shots", "5"], ["distance", "cosine"]]. */
@@ -39,8 +40,16 @@ function control(name, labels, id, choose) {
 }
 
 function enliven(figure, id) {
-  const frames = [...figure.querySelector(":scope > div").children];
+  const row = figure.querySelector(":scope > div");
+  const frames = [...figure.querySelectorAll(":scope > div > div, details [data-place]")];
   if (frames.length < 2) return;
+  const folded = figure.querySelector(":scope > details:has([data-place])");
+  folded?.querySelectorAll("[data-place]").forEach((frame) => {
+    frame.classList.add("fewshot-folded");
+  });
+  frames.sort((a, b) => a.dataset.place - b.dataset.place);
+  row.append(...frames);
+  folded?.remove();
   const settings = frames.map((frame) => setting(frame.firstElementChild.textContent));
   const now = new Map(settings[0]);
   const show = () => {
@@ -63,7 +72,7 @@ function enliven(figure, id) {
   all.append(box, ` ${figure.dataset.sideBySide}`);
   controls.append(all);
   figure.prepend(controls);
-  figure.firstElementChild.nextElementSibling.setAttribute("aria-live", "polite");
+  row.setAttribute("aria-live", "polite");
   figure.classList.add("fewshot-one");
   show();
 }
