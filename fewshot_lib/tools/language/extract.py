@@ -267,6 +267,15 @@ def scans(file: IO[bytes], *_: Any) -> Found:
                 yield part.lineno, None, text, [f"line {part.lineno}"]
 
 
+def card_words(file: IO[bytes], *_: Any) -> Found:
+    """Extract what data cards say: all that a ``Card(…)`` is given but its name."""
+    for node in ast.walk(ast.parse(file.read())):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Card":
+            for said in node.keywords:
+                if said.arg != "name":
+                    yield node.lineno, None, str(ast.literal_eval(said.value)), [str(said.arg)]
+
+
 IN_A_FINDING = {"missing", "way", "gpu", "text", "threads", "HEADINGS", "TYPERS"}
 
 
@@ -393,7 +402,7 @@ def names(course: Path) -> list[str]:
     asked = [path.stem.partition("_")[2] for path in sorted((course / "exercises").glob("*.ipynb"))]
     words = ["captions", "questions", "predictions", "claims"]
     parts = ["checker", "outcomes", "reading", "figures", "modules", "feedback", "book", "cli"]
-    parts += ["scans"]
+    parts += ["scans", "cards"]
     pages = [name for name, file in PAGES.items() if (course / file).is_file()]
     return [*lessons, *(f"exercises/{word}" for word in asked), *words, *parts, *pages]
 
@@ -459,6 +468,9 @@ def extract(course: Path, name: str) -> list[Unit]:
     elif name == "scans":
         speaking = [reading / "segment.py", library / "transfer.py"]
         files = [(scans, [*sorted((library / "data").glob("*.py")), *speaking])]
+    elif name == "cards":
+        cards = [library / "data/cards.py"]
+        files = [(spoken, cards), (card_words, cards)]
     elif name == "book":
         book = library / "tools/book"
         files = [
