@@ -6,7 +6,7 @@ import html
 from dataclasses import dataclass
 
 from fewshot_lib.checker.language import translate, words
-from fewshot_lib.checker.lines import columns, folded
+from fewshot_lib.checker.typography import columns, folded
 
 _ = words("cards")
 

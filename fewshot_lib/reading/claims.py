@@ -21,6 +21,7 @@ from typing import Any
 
 from fewshot_lib.checker.frontend import emit
 from fewshot_lib.checker.language import catalogue, language, translate, words
+from fewshot_lib.checker.typography import typeset
 from fewshot_lib.reading.show import WIDTH, table_text, wrap
 
 _ = words("reading")
@@ -182,9 +183,10 @@ def claim(id: str, observed: str = "", holds: bool | None = None) -> None:
         sentence = " " + supports[not holds]
     if seen:
         sentence = _("Seen here: {seen}.").format(seen=translate(seen, "captions")) + sentence
+    sentence = typeset(sentence.strip())
     sign = f"{STATUSES[row.status]} {_told_status(row.status)}"
     title = _("Claim {id} (note {section})").format(id=row.id, section=_section(row))
-    lines = [_("The note: {says}").format(says=row.says), sentence.strip(), row.why]
+    lines = [_("The note: {says}").format(says=row.says), sentence, row.why]
     text = "\n".join(
         [
             _("{title}: {sign}").format(title=title, sign=sign),
@@ -195,7 +197,7 @@ def claim(id: str, observed: str = "", holds: bool | None = None) -> None:
         '<aside class="fewshot-claim" style="border-left:4px solid #767676;padding:0.2em 0.8em">'
         f"<p><b>{html.escape(_('{title}: {sign}').format(title=title, sign=sign))}</b></p>"
         f'<p><q lang="zh">{html.escape(row.quote)}</q><br>{html.escape(row.says)}</p>'
-        + (f"<p>{html.escape(sentence.strip())}</p>" if sentence else "")
+        + (f"<p>{html.escape(sentence)}</p>" if sentence else "")
         + f"<p>{html.escape(row.why)}</p></aside>"
     )
     kept = {"id": row.id, "status": row.status, "holds": holds}
