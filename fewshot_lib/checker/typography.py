@@ -23,9 +23,7 @@ _FULL = "，。；：、！？（）《》「」『』【】"
 _TO_FULL = str.maketrans(",;:!?", "，；：！？")
 _HALF = re.compile(rf"(?<=[{_HAN}）])[,;:!?](?=[ {_HAN}]|$) *|[,;:] +(?=[{_HAN}])")
 _NO_SPACE = re.compile(rf"(?<=[{_FULL}]) +|(?<=\S) +(?=[{_FULL}])|(?<=[{_HAN}]) +(?=[{_HAN}])")
-_A_SPACE = re.compile(
-    rf"(?<=[{_HAN}])(?=[(\w])(?![_{_HAN}])|(?<=[%)\w])(?<![_{_HAN}])(?=[{_HAN}])"
-)
+_A_SPACE = re.compile(rf"(?<=[{_HAN}])(?=[(\w])(?![_{_HAN}])|(?<=[%)\w])(?<![_{_HAN}])(?=[{_HAN}])")
 
 
 def typeset(text: str) -> str:

@@ -34,6 +34,8 @@ STATUSES: Mapping[str, str] = {
     "cannot be tested here": "○",
     "no source": "?",
 }
+#: Of a cell of few words: a narrow table would break Chinese after every character.
+WHOLE = "text-align:left;word-break:keep-all"
 TESTED = ("reproduced", "corrected", "holds under conditions")
 METADATA = "fewshot_claim"  # the key under which an output's metadata keeps its row
 #: Rows that the README shows: one of each kind that a program can decide, and the central one.
@@ -245,7 +247,7 @@ def ledger(notebook: str | None = None, folder: Path | str | None = None) -> Non
     body = "".join(
         "<tr>"
         + "".join(
-            f'<td style="text-align:left">{_linked(c, one.id, places if n == 3 else None)}</td>'
+            f'<td style="{WHOLE}">{_linked(c, one.id, places if n == 3 else None)}</td>'
             for n, c in enumerate(row)
         )
         + f'<td style="text-align:left"><q lang="zh">{html.escape(one.quote)}</q><br>'
@@ -320,7 +322,8 @@ def seen(ids: Sequence[str], folder: Path | str) -> None:
     cells = "".join(
         "<tr>"
         + "".join(
-            f'<td style="text-align:left">{_linked(c, row[0], shown if n == 1 else None)}</td>'
+            f'<td style="{WHOLE if n < 2 else "text-align:left"}">'
+            f"{_linked(c, row[0], shown if n == 1 else None)}</td>"
             for n, c in enumerate(row)
         )
         + "</tr>"
