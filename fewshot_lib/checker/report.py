@@ -246,7 +246,7 @@ def _html_row(check: CheckVerdict, name: str) -> str:
         f'<tr style="background:none"><td style="vertical-align:top;text-align:center;'
         f'padding:.1em .6em .1em 0">{badge(MARKS[check.status], colour)}</td>'
         f'<td style="text-align:left;padding:.1em 1.2em .1em 0;white-space:normal">'
-        f"{html.escape(name)}{below}</td>"
+        f"{inline(name)}{below}</td>"
         f'<td style="vertical-align:top;text-align:right;padding:.1em 0;white-space:nowrap">'
         f"{_score(check)}</td></tr>"
     )
