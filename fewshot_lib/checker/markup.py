@@ -13,7 +13,7 @@ import re
 _EMPHASIS = re.compile(r"(?a:(?<![\w*])\*(?=\S)([^*\n]+?)(?<=\S)\*(?![\w*]))")
 #: One letter (or a word that takes an index in formulas), then one letter or digit.
 _INDEX = re.compile(
-    r"(?<![^\W\d])([^\W\d_]\u0302?|softmax|max|argmax|Σ)_([^\W_])(?![^\W²³¹⁰])", re.UNICODE
+    r"(?<![^\W\d])([^\W\d_]\u0302?|softmax|max|argmax|Σ)_([^\W_])(?![^\W²³¹⁰ᵀ])", re.UNICODE
 )
 #: Colours of code: a light page of its own, so that they are legible in a dark theme too.
 _STYLE = "xcode"

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import html
-import textwrap
 from dataclasses import dataclass
+
+from fewshot_lib.checker.language import translate, words
+from fewshot_lib.checker.typography import columns, folded
+
+_ = words("cards")
 
 
 @dataclass(frozen=True)
@@ -22,27 +26,28 @@ class Card:
     size: str
     cannot_show: str
 
+    def heading(self) -> str:
+        """Give the title in the reader's language."""
+        return _translated(self.title)
+
     def rows(self) -> tuple[tuple[str, str], ...]:
-        """List the card's entries: (heading, text).
+        """List the card's entries in the reader's language: (heading, text).
 
         >>> [heading for heading, _ in card("digits").rows()][-1]
         'What it cannot show'
         """
         return (
-            ("Source", self.source),
-            ("Licence", self.licence),
-            ("How the labels were made", self.labels),
-            ("Size", self.size),
-            ("What it cannot show", self.cannot_show),
+            (_("Source"), _translated(self.source)),
+            (_("Licence"), _translated(self.licence)),
+            (_("How the labels were made"), _translated(self.labels)),
+            (_("Size"), _translated(self.size)),
+            (_("What it cannot show"), _translated(self.cannot_show)),
         )
 
     def __str__(self) -> str:
-        lines = [self.title, "=" * len(self.title)]
+        lines = [self.heading(), "=" * columns(self.heading())]
         for heading, text in self.rows():
-            lines += [
-                f"{heading}:",
-                *textwrap.wrap(text, 88, initial_indent="  ", subsequent_indent="  "),
-            ]
+            lines += [_("{heading}:").format(heading=heading), *folded(text, 88, "  ")]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -53,9 +58,13 @@ class Card:
             for heading, text in self.rows()
         )
         return (
-            f'<table><caption style="text-align:left;font-weight:bold">{html.escape(self.title)}'
-            f"</caption><tbody>{rows}</tbody></table>"
+            '<table><caption style="text-align:left;font-weight:bold">'
+            f"{html.escape(self.heading())}</caption><tbody>{rows}</tbody></table>"
         )
+
+
+def _translated(text: str) -> str:
+    return translate(text, "cards")
 
 
 _CARDS = (

@@ -335,7 +335,7 @@ def dots(
         axes.grid(axis="x")
         legend_above(axes)
     told = [
-        f"{name}: " + listing([f"{s} {number(v)}" for s, v in zip(series, row, strict=True)])
+        f"{name}{_(': ')}" + listing([f"{s} {number(v)}" for s, v in zip(series, row, strict=True)])
         for name, row in zip(row_names, matrix, strict=True)
     ]
     spans = [
@@ -409,7 +409,7 @@ def heat_map(
         figure.colorbar(image, label=label)
     top = matrix.argmax(axis=1)
     tops = [
-        f"{name}: {column_names[c]} ({number(matrix[r, c], digits)})"
+        f"{name}{_(': ')}{column_names[c]} ({number(matrix[r, c], digits)})"
         for r, (name, c) in enumerate(zip(row_names, top, strict=True))
     ]
     shown = tops[:12]

@@ -426,7 +426,7 @@ def loss_curve(
     for name, mean in means.items():
         first, last = float(arrays[name][: min(window, len(mean))].mean()), float(mean[-1])
         verb = _("fell") if last < first else _("rose") if last > first else _("stayed")
-        subject = f"{name}: {ylabel}" if name else ylabel
+        subject = f"{name}{_(': ')}{ylabel}" if name else ylabel
         sentences.append(
             _("{subject} {verb} from {first} to {last} in {mean} episodes.").format(
                 subject=subject, verb=verb, first=number(first), last=number(last), mean=len(mean)

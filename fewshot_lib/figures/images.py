@@ -109,14 +109,14 @@ def examples(
         stack=len(stack), what=what, height=height, width=width
     )
     if titles is not None:
-        alt += ": " + listing(
+        alt += _(": ") + listing(
             [
                 _("{count} of {title}").format(count=count, title=title)
                 for title, count in counts.items()
             ]
         )
     if roles is not None:
-        alt += "; " + listing(
+        alt += _("; ") + listing(
             [f"{list(roles).count(role)} {role}" for role in dict.fromkeys(roles)]
         )
     return figure, PlotData(

@@ -107,9 +107,9 @@ def ranks(scores: Mapping[str, Mapping[str, float]], *, what: str = "") -> tuple
     pairs = [(a, b) for a in range(len(methods)) for b in range(a)]
     changed = sum(len(set(np.sign(places[a] - places[b]).tolist())) > 1 for a, b in pairs)
     firsts = [methods[int(places[:, j].argmin())] for j in range(len(scorings))]
-    named = _("; by ").join(f"{s}: {m}" for s, m in zip(scorings, firsts, strict=True))
+    named = _("; by ").join(f"{s}{_(': ')}{m}" for s, m in zip(scorings, firsts, strict=True))
     orders = [
-        f"{scoring}: "
+        f"{scoring}{_(': ')}"
         + _(", ").join(f"{methods[i]} {number(table[i, j])}" for i in places[:, j].argsort())
         for j, scoring in enumerate(scorings)
     ]

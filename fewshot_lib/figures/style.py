@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from fewshot_lib.checker import language
+from fewshot_lib.checker.typography import typeset
 from fewshot_lib.figures import strokes
 
 _ = language.words("figures")
@@ -125,6 +126,8 @@ class PlotData:
                     f"a row has {len(row)} entries for the {len(self.columns)} columns "
                     f"{self.columns}: {row}"
                 )
+        for name in ("what", "alt", "finding", "predicted"):
+            object.__setattr__(self, name, typeset(getattr(self, name)))
         object.__setattr__(self, "numbers", MappingProxyType(dict(self.numbers)))
 
 

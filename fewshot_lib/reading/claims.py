@@ -21,6 +21,7 @@ from typing import Any
 
 from fewshot_lib.checker.frontend import emit
 from fewshot_lib.checker.language import catalogue, language, translate, words
+from fewshot_lib.checker.typography import typeset
 from fewshot_lib.reading.show import WIDTH, table_text, wrap
 
 _ = words("reading")
@@ -33,6 +34,8 @@ STATUSES: Mapping[str, str] = {
     "cannot be tested here": "○",
     "no source": "?",
 }
+#: Of a cell of few words: a narrow table would break Chinese after every character.
+WHOLE = "text-align:left;word-break:keep-all"
 TESTED = ("reproduced", "corrected", "holds under conditions")
 METADATA = "fewshot_claim"  # the key under which an output's metadata keeps its row
 #: Rows that the README shows: one of each kind that a program can decide, and the central one.
@@ -182,9 +185,10 @@ def claim(id: str, observed: str = "", holds: bool | None = None) -> None:
         sentence = " " + supports[not holds]
     if seen:
         sentence = _("Seen here: {seen}.").format(seen=translate(seen, "captions")) + sentence
+    sentence = typeset(sentence.strip())
     sign = f"{STATUSES[row.status]} {_told_status(row.status)}"
     title = _("Claim {id} (note {section})").format(id=row.id, section=_section(row))
-    lines = [_("The note: {says}").format(says=row.says), sentence.strip(), row.why]
+    lines = [_("The note: {says}").format(says=row.says), sentence, row.why]
     text = "\n".join(
         [
             _("{title}: {sign}").format(title=title, sign=sign),
@@ -195,7 +199,7 @@ def claim(id: str, observed: str = "", holds: bool | None = None) -> None:
         '<aside class="fewshot-claim" style="border-left:4px solid #767676;padding:0.2em 0.8em">'
         f"<p><b>{html.escape(_('{title}: {sign}').format(title=title, sign=sign))}</b></p>"
         f'<p><q lang="zh">{html.escape(row.quote)}</q><br>{html.escape(row.says)}</p>'
-        + (f"<p>{html.escape(sentence.strip())}</p>" if sentence else "")
+        + (f"<p>{html.escape(sentence)}</p>" if sentence else "")
         + f"<p>{html.escape(row.why)}</p></aside>"
     )
     kept = {"id": row.id, "status": row.status, "holds": holds}
@@ -243,7 +247,7 @@ def ledger(notebook: str | None = None, folder: Path | str | None = None) -> Non
     body = "".join(
         "<tr>"
         + "".join(
-            f'<td style="text-align:left">{_linked(c, one.id, places if n == 3 else None)}</td>'
+            f'<td style="{WHOLE}">{_linked(c, one.id, places if n == 3 else None)}</td>'
             for n, c in enumerate(row)
         )
         + f'<td style="text-align:left"><q lang="zh">{html.escape(one.quote)}</q><br>'
@@ -318,7 +322,8 @@ def seen(ids: Sequence[str], folder: Path | str) -> None:
     cells = "".join(
         "<tr>"
         + "".join(
-            f'<td style="text-align:left">{_linked(c, row[0], shown if n == 1 else None)}</td>'
+            f'<td style="{WHOLE if n < 2 else "text-align:left"}">'
+            f"{_linked(c, row[0], shown if n == 1 else None)}</td>"
             for n, c in enumerate(row)
         )
         + "</tr>"

@@ -82,7 +82,7 @@ def explore(
     elif form == "static":
         data, metadata = small_multiples(function, controls, title, _panels)
         if _varies:
-            names = ", ".join(control.title for control in controls)
+            names = _(", ").join(control.title for control in controls)
             data["text/plain"] = _(
                 "{title}: small multiples over {names}. "
                 "Its numbers differ a little from machine to machine and are not part of this text."

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from fewshot_lib.checker.language import translate_message
 from fewshot_lib.checker.language import words as spoken
+from fewshot_lib.checker.typography import typeset
 from fewshot_lib.reading.parameters import Control, Drawing, Setting
 from fewshot_lib.reading.show import HOLE, card, close, table_html, table_text, wrap
 
@@ -74,7 +75,7 @@ def small_multiples(
         unfolded = table_html(*table).replace("<details>", "<details open>")
         page = around.replace(HOLE, f"<p>{html.escape(caption)}</p>{unfolded}")
         return {"text/plain": text, "text/html": page}, {}
-    told = " ".join(f"{sight.heading}: {sight.seen}" for sight in sights)
+    told = " ".join(_said(sight) for sight in sights)
     folded = [sight for sight in drawn if not sight.first]
     more = _("{n} more settings") if len(folded) > 1 else _("{n} more setting")
     more = f"<summary>{html.escape(more.format(n=len(folded)))}</summary>{_row(folded)}"
@@ -87,7 +88,7 @@ def small_multiples(
     )
     data = {"text/plain": text, "text/html": around.replace(HOLE, page)}
     alt = _("{n} small pictures, {what}. {told}")
-    return data, {"alt": alt.format(n=len(drawn), what=drawn[0].what, told=told)}
+    return data, {"alt": typeset(alt.format(n=len(drawn), what=drawn[0].what, told=told))}
 
 
 def _row(sights: Sequence[Sight]) -> str:
@@ -101,8 +102,13 @@ def _panel(sight: Sight) -> str:
     if sight.picture is None:
         return ""
     heading = f'<div style="font-weight:bold;line-height:1.4">{html.escape(sight.heading)}</div>'
-    seen = card(sight.picture, f"{sight.heading}: {sight.seen}")
+    seen = card(sight.picture, _said(sight))
     return f'<div data-place="{sight.place}" style="max-width:100%">{heading}{seen}</div>'
+
+
+def _said(sight: Sight) -> str:
+    """Say what one setting shows."""
+    return typeset(_("{heading}: {seen}").format(heading=sight.heading, seen=sight.seen))
 
 
 def small_table(function: Drawing, controls: Sequence[Control], title: str, panels: int) -> str:
@@ -254,6 +260,6 @@ def summary(
         caption = _(
             "{title}: {n} of {total} settings ({ranges}). In JupyterLab, run "
             "the cell to see the others."
-        ).format(title=title, n=len(sights), total=total, ranges="; ".join(ranges))
+        ).format(title=title, n=len(sights), total=total, ranges=_("; ").join(ranges))
     columns = (*(control.title for control in controls), _("what is seen"))
     return caption, (columns, [(*sight.labels, sight.seen) for sight in sights])

@@ -20,6 +20,7 @@ from fewshot_lib.checker import language as speech
 from fewshot_lib.checker import progress
 from fewshot_lib.checker.frontend import LOOK, choose_form, emit
 from fewshot_lib.checker.markup import NEUTRAL, badge, inline
+from fewshot_lib.checker.typography import typeset
 from fewshot_lib.reading.asking import FRAME, Shelf, framed, option_button, put, typed
 from fewshot_lib.reading.expression import BadExpression, evaluate
 
@@ -136,7 +137,7 @@ def understand(asked: Prediction, entered: str | float | Sequence[float]) -> Giv
     >>> understand(Prediction("a.b", "curve", "?", x=(1, 5)), "0.25 0.5")
     ((1, 0.25), (5, 0.5))
     """
-    refused = NotUsable(_("Please enter {wanted}.").format(wanted=asked.wanted))
+    refused = NotUsable(typeset(_("Please enter {wanted}.").format(wanted=asked.wanted)))
     if asked.kind == "choice":
         letters = dict(zip(string.ascii_uppercase, asked.options, strict=False))
         chosen = letters.get(str(entered).strip().upper(), entered)
@@ -177,7 +178,7 @@ def record(asked: Prediction, entered: str | float | Sequence[float] | None) -> 
             progress.predict(f"prediction:{asked.id}", kept)
     except progress.ProgressNotSaved as error:
         said += " " + _("(Your progress could not be saved: {error}.)").format(error=error)
-    return f"{said} {_('Go on with the next cell.')}"
+    return typeset(f"{said} {_('Go on with the next cell.')}")
 
 
 def _plain(asked: Prediction, given: Given) -> str | float | list[float]:
@@ -264,6 +265,7 @@ def as_text(asked: Prediction) -> str:
     title = _("Prediction {id}").format(id=asked.id)
     lines = [title, asked.text, *(f"  {one}" for one in _labelled(asked))]
     enter = _("Enter {wanted}, or skip it. To record it, run:").format(wanted=asked.wanted)
+    enter = typeset(enter)
     return "\n".join([*lines, enter, f"  {_how(asked)}"])
 
 
@@ -274,7 +276,8 @@ def as_html(asked: Prediction) -> str:
     enter = _(
         "Enter {wanted}, or skip it. To record it, run the code cells at the top of this notebook "
         "and then this one; or run in any cell {how}"
-    ).format(wanted=html.escape(asked.wanted), how=how)
+    ).replace("{wanted}", asked.wanted)
+    enter = html.escape(typeset(enter)).format(how=how)
     return (
         f'<div class="fewshot-predict" style="{FRAME}"><b>{_("Your prediction.")}</b> '
         f'{inline(asked.text)}<div style="margin:.3em 0 .3em 1.6em">{rows}</div>'

@@ -23,6 +23,7 @@ from fewshot_lib.checker import language as speech
 from fewshot_lib.checker import progress
 from fewshot_lib.checker.frontend import LOOK, emit
 from fewshot_lib.checker.markup import NEUTRAL, RIGHT, WRONG, badge, inline, plain
+from fewshot_lib.checker.typography import typeset
 from fewshot_lib.reading.asking import FRAME, Shelf, framed, option_button, put, typed
 from fewshot_lib.reading.expression import BadExpression, evaluate, rounding
 
@@ -307,12 +308,12 @@ def respond(asked: Question, given: str | float | Sequence[str]) -> Reply:
         remark = " " + _("(Your progress could not be saved: {error}.)").format(error=error)
     if reply.right:
         _MISSES.pop(asked.id, None)
-        return Reply(True, reply.text + remark)
+        return Reply(True, typeset(reply.text + remark))
     _MISSES[asked.id] = _MISSES.get(asked.id, 0) + 1
     hint = ""
     if _MISSES[asked.id] >= MISSES_BEFORE_HINT:
         hint = " " + _("Hint: {hint}").format(hint=asked.hint)
-    return Reply(False, reply.text + hint + remark)
+    return Reply(False, typeset(reply.text + hint + remark))
 
 
 # ---------------------------------------------------------------------------------------- forms
@@ -362,7 +363,7 @@ def as_html(asked: Question) -> str:
     return (
         f'<div class="fewshot-question" style="{FRAME}"><b>{_("Question.")}</b> '
         f"{inline(asked.text)}{choices}"
-        f'<div style="font-size:90%">{" ".join([*notes, run.format(how=how)])}</div></div>'
+        f'<div style="font-size:90%">{typeset(" ".join([*notes, run])).format(how=how)}</div></div>'
     )
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from fewshot_lib.checker.frontend import choose_form, emit
 from fewshot_lib.checker.language import translate, words
+from fewshot_lib.checker.typography import typeset
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -86,7 +87,7 @@ def show(
     if own and choose_form() == "text":
         text = f"{wrap(own)}\n{text}"
     caption = translate(caption, "captions")
-    alt, caption = (f"{words} {own}".strip() for words in (data.alt, caption))
+    alt, caption = (typeset(f"{words} {own}".strip()) for words in (data.alt, caption))
     table = table_html(data.columns, data.rows)
     emit(*picture_bundle(picture(figure), alt, caption, text, table))
     close(figure)

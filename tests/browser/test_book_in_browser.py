@@ -176,6 +176,12 @@ def test_the_book_is_small_and_carries_nothing_of_its_making(pages: Path) -> Non
     assert "documentation" not in title[1].lower()
 
 
+def test_buttons_and_lists_of_a_chinese_page_are_named_in_chinese(pages: Path) -> None:
+    english = re.compile(r'\b(?:title|aria-label|placeholder)="([A-Za-z][A-Za-z ]+)"')
+    for path in (pages / "zh").rglob("*.html"):
+        assert english.findall(path.read_text("utf-8")) == [], path
+
+
 def test_a_question_replies_on_the_page_and_remembers(pages: Path, page: Page) -> None:
     visit(page, pages / "notebooks" / "03_prototypes.html")
     asked = find("prototypes.learned")

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from english import left_in_english
 
 from fewshot_lib import data
+from fewshot_lib.checker.language import complete, speaking
 from fewshot_lib.data import anatomy, cards, digits, glyphs, scanner, scans
 
 
@@ -47,6 +49,18 @@ def test_text_and_html_say_the_same(name: str) -> None:
         assert text in reader.text
         assert " ".join(text.split()) in " ".join(str(shown).split())
     assert all(len(line) <= 90 for line in str(shown).splitlines())
+
+
+@pytest.mark.parametrize("language", complete()[1:])
+@pytest.mark.parametrize("name", cards.NAMES)
+def test_a_card_in_another_language_holds_no_english_sentence(name: str, language: str) -> None:
+    data_set = "Optical Recognition of Handwritten Digits"
+    english = data.card(name)
+    with speaking(language):
+        shown = f"{english}\n{english._repr_html_()}"
+    assert left_in_english(shown.replace(data_set, "…")) == []
+    assert not [heading for heading, _ in english.rows() if heading in shown]
+    assert english.title not in shown
 
 
 def test_the_scans_answer_to_their_letters_and_strangers_are_refused() -> None:

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import re
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from saved import LESSONS, SAVED, label, outputs
+from saved import LESSONS, ROOT, SAVED, label, outputs
 
 from fewshot_lib import figures
 
 PICTURE = re.compile(r'width="(\d+)" height="(\d+)"[^>]*src="data:(image/[\w+]+);base64,([^"]+)"')
 MOST = 1_000_000  # bytes of a notebook
+CHINESE = sorted(
+    path for part in ("notebooks", "exercises") for path in ROOT.glob(f"{part}/zh/*.ipynb")
+)
+HAN = "\u3400-\u9fff"
+#: What Chinese does not have: half-width signs, spaces beside full-width ones, none beside Latin.
+UNSET = re.compile(
+    rf"[{HAN}][,;:!?]|[,;:] ?[{HAN}]|[，。；：、！？（] | [，。；：、！？）]|"
+    rf"[{HAN}][A-Za-z0-9]|[A-Za-z0-9%][{HAN}]|\S  +\S"
+)
 every_notebook = pytest.mark.parametrize("path", SAVED, ids=label)
 
 
@@ -48,3 +58,19 @@ def test_no_output_says_minus_zero_one_slices_or_shots_a_class(path: Path) -> No
             assert not re.search(r"[-−]0\.0+(?![\d])(?!e)", words)
             assert not re.search(r"(?<![\d.])1 slices\b", words)
             assert not re.search(r"\b(shots|labels|slices|queries|examples) an? class\b", words)
+
+
+@pytest.mark.parametrize("path", CHINESE, ids=label)
+def test_what_outputs_say_in_chinese_is_set_as_chinese(path: Path) -> None:
+    for output in outputs(path):
+        page = output.get("data", {}).get("text/html", "")
+        page = re.sub(
+            r"<(q|code|style|script)\b.*?</\1>", "·", page, flags=re.S
+        )  # q: the note's words
+        said = re.findall(r'\b(?:alt|title|aria-label)="([^"]*)"', page)
+        said += [text for text in re.findall(r">([^<>]+)<", page) if not text.isspace()]
+        told = [output.get("metadata", {}), *output.get("metadata", {}).values()]
+        said += [one["alt"] for one in told if isinstance(one, dict) and "alt" in one]
+        for text in map(html.unescape, said):
+            found = UNSET.search(text) if re.search(f"[{HAN}]", text) else None
+            assert not found, f"{found and found[0]!r} in {text}"

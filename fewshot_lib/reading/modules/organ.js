@@ -204,7 +204,8 @@ export function render({ model, el }) {
     const swatch = add(add(tr, "td"), "svg", { viewBox: "0 0 40 10", "aria-hidden": "true",
       style: "width:40px" });
     line(swatch, look)("M2 5H38");
-    add(tr, "th", { scope: "row", style: "font-weight:normal" }, `${look.name} (${look.line})`);
+    add(tr, "th", { scope: "row", style: "font-weight:normal" },
+      _("{name} ({line})", { name: look.name, line: look.line }));
     return [name, add(tr, "td")];
   }));
   let shift = [0, 0];
@@ -233,9 +234,10 @@ export function render({ model, el }) {
     const { position, masked, copied } = seen.dice;
     const lies = x || y ? _("The organ of the query lies {where} of the support's organ.", { where })
       : _("The organ of the query lies {where}.", { where });
-    say(`${lies} ${_("Dice: {position} for the note's network, {masked} for masked pooling, " +
+    const dice = _("Dice: {position} for the note's network, {masked} for masked pooling, " +
       "{copied} for a copy of the support's mask.",
-      { position: sign(position), masked: sign(masked), copied: sign(copied) })}`);
+      { position: sign(position), masked: sign(masked), copied: sign(copied) });
+    say(_("{said} {more}", { said: lies, more: dice }));
   };
   let playing = 0;
   const stop = () => { cancelAnimationFrame(playing); playing = 0; };

@@ -61,7 +61,7 @@ export function render({ model, el }) {
   let query = null;
   let chosen = null;
 
-  const say2 = ([x, y]) => `${data.axes[0]} ${sign(x)}, ${data.axes[1]} ${sign(y)}`;
+  const say2 = (at) => at.map((one, i) => `${data.axes[i]} ${sign(one)}`).join(_(", "));
   const within = ([x, y]) => [Math.min(limits[1], Math.max(limits[0], x)),
     Math.min(limits[3], Math.max(limits[2], y))];
 

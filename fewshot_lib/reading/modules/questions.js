@@ -84,6 +84,9 @@ export function judge(asked, given) {
   return { right: false, text: _("Not this."), counts: true };
 }
 
+/** Say sentences one after the other; Chinese has no space between them. */
+const joined = (parts) => parts.reduce((said, more) => _("{said} {more}", { said, more }));
+
 function judgeChoice(asked, chosen) {
   const letters = LETTERS.slice(0, asked.options.length);
   if (!chosen.length) {
@@ -94,14 +97,15 @@ function judgeChoice(asked, chosen) {
   if (asked.kind === "single") {
     return { right: picked[0][1].right, text: picked[0][1].reply, counts: true };
   }
-  const say = (some) => some.map(([letter, option]) => `${letter}: ${option.reply}`).join(" ");
+  const say = (some) => joined(some.map(([letter, option]) =>
+    _("{letter}: {reply}", { letter, reply: option.reply })));
   const wrong = picked.filter(([, option]) => !option.right);
   if (wrong.length) return { right: false, text: say(wrong), counts: true };
   const missed = asked.options.filter((option) => option.right).length - picked.length;
   if (!missed) return { right: true, text: say(picked), counts: true };
   const more = missed === 1 ? _("So far so good; one more is right.")
     : _("So far so good; {n} more are right.", { n: missed });
-  return { right: false, text: `${say(picked)} ${more}`, counts: true };
+  return { right: false, text: joined([say(picked), more]), counts: true };
 }
 
 // ---------------------------------------------------------------- forms
@@ -138,7 +142,9 @@ function mountQuestion(box, asked) {
       remember(asked.id, { right: true, misses: 0, on: new Date().toISOString().slice(0, 10) });
     } else if (said.counts) {
       remember(asked.id, { ...before, misses });
-      if (misses >= MISSES_BEFORE_HINT) text += ` ${_("Hint: {hint}", { hint: asked.hint })}`;
+      if (misses >= MISSES_BEFORE_HINT) {
+        text = joined([text, _("Hint: {hint}", { hint: asked.hint })]);
+      }
     }
     const mark = !said.counts ? badge("again", _("Please try again"))
       : said.right ? badge("right", `✓ ${_("Right")}`)

@@ -172,7 +172,7 @@ export function render({ model, el }) {
       lines[i + 1][3].textContent = sign(apart);
       lines[i + 1][4].textContent = `${sign(100 * otherwise, 0)} %`;
     });
-    const where = `${data.axes[0]} ${sign(at[0])}, ${data.axes[1]} ${sign(at[1])}`;
+    const where = [0, 1].map((i) => `${data.axes[i]} ${sign(at[i])}`).join(_(", "));
     panels.forEach(({ x, y, probe }) => {
       const [px, py] = [x(at[0]), y(at[1])];
       probe.setAttribute("transform", `translate(${px} ${py})`);
@@ -189,7 +189,7 @@ export function render({ model, el }) {
         "of the plane is decided otherwise.", { gaps: gaps.map((g) => sign(g)).join(_(", ")),
         shares: found.map((one) => `${sign(100 * one.otherwise, 0)} %`).join(_(", ")) });
     const held = on.length ? _("{switches}.", { switches: on.join(_("; ")) }) : _("All conditions hold.");
-    say(`${held} ${amount}`);
+    say(_("{said} {more}", { said: held, more: amount }));
   }
 
   function update() {

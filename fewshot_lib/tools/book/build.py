@@ -72,6 +72,9 @@ def _made(course: Path, source: Path, html: Path, language: str) -> Path:
     )
     if done.returncode:
         raise RuntimeError(f"Sphinx failed: {done.stderr.strip()}")
+    if language != speech.SOURCE:
+        with speech.speaking(language):
+            edition.say_theme(html)
     # Not for readers: what the build notes for itself, and the maps of the theme's scripts.
     for path in (html / ".buildinfo", html / "objects.inv", *html.rglob("_static/**/*.map")):
         path.unlink(missing_ok=True)

@@ -142,6 +142,27 @@ def lay_out(course: Path, source: Path, language: str) -> None:
     shutil.copy(mathjax(), source / "_static" / "mathjax")
 
 
+def say_theme(html: Path) -> None:
+    """Say in the pages what the theme writes in English: it has no words of this language for it.
+
+    Arguments:
+        html: the folder of the pages.
+    """
+    words = {
+        "Toggle primary sidebar": _("Toggle primary sidebar"),
+        "Toggle secondary sidebar": _("Toggle secondary sidebar"),
+        "Toggle hidden content": _("Toggle hidden content"),
+        "Color mode": _("Color mode"),
+        "System Settings": _("System Settings"),
+        "Main": _("Main"),
+        "Page": _("Page"),
+    }
+    written = re.compile(rf'(\b(?:title|aria-label)="|</i>\s*)({"|".join(words)})(?=["<])')
+    for page in html.rglob("*.html"):
+        text = page.read_text("utf-8")
+        page.write_text(written.sub(lambda m: m[1] + words[m[2]], text), encoding="utf-8")
+
+
 def said(page: str, there: Sequence[str]) -> str:
     """Say a page of the book in the reader's language; pages that stay English are not listed.
 

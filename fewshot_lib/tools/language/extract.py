@@ -34,7 +34,8 @@ FIGCAPTION = re.compile(r"<figcaption[^>]*>(.*?)</figcaption>", re.S)
 SETTINGS = re.compile(r": (?:\d+ of )?\d+ settings?(?: \(.*|\.)", re.S)
 CLAIMED = re.compile(r"<p>Seen here: ([^<]*?)\.(?: Evidence supports [^<]*)?</p>")
 EXPLORED = re.compile(r"<th>what is seen</th>.*?</table>", re.S)
-SEEN = re.compile(r"<td>([^<]*)</td></tr>")
+SEEN = re.compile(r"<tr>((?:<td>[^<]*</td>)*)<td>([^<]*)</td></tr>")
+VALUE = re.compile(r"<td>([^<]*)</td>")
 NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
 
 
@@ -93,7 +94,8 @@ def captions(file: IO[bytes], *_: Any) -> Found:
 
     A caption may stand in the code; all else is taken as it was said when the cell ran, because it
     is put together there. What an explorer's own finding says changes with its controls: its
-    numbers become gaps.
+    numbers become gaps, and so do the words that a control has chosen; all words that can be
+    chosen in their place are taken, too.
     """
     cells = [cell for cell in json.load(file)["cells"] if cell["cell_type"] == "code"]
     trees = [_parsed(source_of(cell)) for cell in cells]
@@ -119,20 +121,39 @@ def captions(file: IO[bytes], *_: Any) -> Found:
             said += [SETTINGS.sub("", html.unescape(one)) for one in FIGCAPTION.findall(page)]
             said += map(html.unescape, CLAIMED.findall(page))
             rows = [row for table in EXPLORED.findall(page) for row in SEEN.findall(table)]
-            said += [gapped(html.unescape(row)) for row in rows if found]
+            for controls, row in rows if found else ():
+                values = [html.unescape(value) for value in VALUE.findall(controls)]
+                seen = html.unescape(row)
+                inside = [one for one in values if re.search(rf"\b{re.escape(one)}\b", seen)]
+                said.append(gapped(seen, [one for one in inside if not NUMBER.fullmatch(one)]))
+                said += _choices(tree, inside)
         for text in dict.fromkeys(said):
             if isinstance(text, str) and re.search("[A-Za-z]{2}", text):
                 yield number, None, text, [f"cell {cell['id']}"]
 
 
-def gapped(text: str) -> str:
-    """Put a named gap in the place of every number.
+def gapped(text: str, chosen: Sequence[str] = ()) -> str:
+    """Put a named gap in the place of every number, and of the words that a control has chosen.
 
     >>> gapped("For 30 volumes: all 2,400; one shot 0.5.")
     'For {n0} volumes: all {n1}; one shot {n2}.'
+    >>> gapped("liver, 50%: 0.03 wide.", ["liver"])
+    '{c0}, {n0}%: {n1} wide.'
     """
     count = itertools.count()
-    return NUMBER.sub(lambda _: f"{{n{next(count)}}}", text)
+    text = NUMBER.sub(lambda _: f"{{n{next(count)}}}", text)
+    for i, one in enumerate(chosen):
+        text = re.sub(rf"\b{re.escape(one)}\b", f"{{c{i}}}", text)
+    return text
+
+
+def _choices(tree: ast.AST, values: Sequence[str]) -> Iterator[str]:
+    """List all words that may be chosen where one of the values was: the lists they stand in."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.List | ast.Tuple):
+            there = [one.value for one in node.elts if isinstance(one, ast.Constant)]
+            if set(there) & set(values):
+                yield from (one for one in there if isinstance(one, str))
 
 
 def toml_words(file: IO[bytes], *_: Any) -> Found:
@@ -269,6 +290,15 @@ def scans(file: IO[bytes], *_: Any) -> Found:
                 yield part.lineno, None, text, [f"line {part.lineno}"]
 
 
+def card_words(file: IO[bytes], *_: Any) -> Found:
+    """Extract what data cards say: all that a ``Card(…)`` is given but its name."""
+    for node in ast.walk(ast.parse(file.read())):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Card":
+            for said in node.keywords:
+                if said.arg != "name":
+                    yield node.lineno, None, str(ast.literal_eval(said.value)), [str(said.arg)]
+
+
 IN_A_FINDING = {"missing", "way", "gpu", "text", "threads", "HEADINGS", "TYPERS"}
 
 
@@ -395,7 +425,7 @@ def names(course: Path) -> list[str]:
     asked = [path.stem.partition("_")[2] for path in sorted((course / "exercises").glob("*.ipynb"))]
     words = ["captions", "questions", "predictions", "claims"]
     parts = ["checker", "outcomes", "reading", "figures", "modules", "feedback", "book", "cli"]
-    parts += ["scans"]
+    parts += ["scans", "cards"]
     pages = [name for name, file in PAGES.items() if (course / file).is_file()]
     return [*lessons, *(f"exercises/{word}" for word in asked), *words, *parts, *pages]
 
@@ -461,6 +491,9 @@ def extract(course: Path, name: str) -> list[Unit]:
     elif name == "scans":
         speaking = [reading / "segment.py", library / "transfer.py"]
         files = [(scans, [*sorted((library / "data").glob("*.py")), *speaking])]
+    elif name == "cards":
+        cards = [library / "data/cards.py"]
+        files = [(spoken, cards), (card_words, cards)]
     elif name == "book":
         book = library / "tools/book"
         files = [
