@@ -327,7 +327,8 @@ def test_on_paper_nothing_is_cut_off(name: str, pages: Path, page: Page) -> None
         "[...document.querySelectorAll('.bd-article *')].filter(one => one.offsetParent"
         " && !one.closest('mjx-container, details:not([open])')"
         " && (one.getBoundingClientRect().right > innerWidth + 1"
-        " || getComputedStyle(one).overflowX !== 'visible' && one.scrollWidth > one.clientWidth + 1"
+        " || getComputedStyle(one).overflowX !== 'visible' && one.clientWidth > 0"
+        " && one.scrollWidth > one.clientWidth + 1"
         ")).map(one => one.outerHTML.slice(0, 120))"
     )
     assert cut == []
