@@ -357,6 +357,30 @@ def test_the_search_says_that_it_needs_a_server(pages: Path, page: Page) -> None
     assert page.get_by_text("The search needs a server").is_visible()
 
 
+#: Marks behind a formula that stand lower than the formula ends: at the beginning of a line.
+ALONE = """() => [...document.querySelectorAll("span.math")].flatMap((formula) => {
+  const next = formula.nextSibling ?? formula.parentElement.nextSibling;
+  if (!(next instanceof Text) || !/^[，。；：、？！）》”.,;:?!)’]/.test(next.data)) return [];
+  const range = document.createRange();
+  range.setStart(next, 0); range.setEnd(next, 1);
+  const mark = range.getClientRects()[0], box = formula.getBoundingClientRect();
+  return mark.left < box.left ? [formula.parentElement.textContent.slice(0, 80)] : [];
+})"""
+
+
+@pytest.mark.parametrize("folder", ["", "zh"])
+def test_no_line_begins_with_the_mark_behind_a_formula(
+    folder: str, pages: Path, page: Page
+) -> None:
+    for size in (WIDE, PHONE):
+        page.set_viewport_size(size)
+        for path in sorted(
+            (pages / folder / "notebooks").glob("0[345]*.html")
+        ):  # those with most formulas
+            visit(page, path)
+            assert page.evaluate(ALONE) == [], path.name
+
+
 def test_formulas_are_drawn_and_the_page_for_paper_prints(pages: Path, page: Page) -> None:
     visit(page, pages / "notebooks" / "03_prototypes.html")
     assert page.locator("mjx-container svg").count() > 20

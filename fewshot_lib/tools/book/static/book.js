@@ -64,12 +64,12 @@ tip.addEventListener("pointerleave", leave);
 addEventListener("keydown", (event) => {
   if (event.key === "Escape") tell(null);
 });
-// A line may break on either side of a formula; not before or after a full-width mark that it must
-// not begin or end with.
+// A line may break on either side of a formula; not between it and a mark that a line must not begin
+// or end with.
 for (const formula of document.querySelectorAll("span.math")) {
   const [before, after] = [formula.previousSibling, formula.nextSibling];
-  const opens = before instanceof Text && /[（《“]$/.test(before.data);
-  const closes = after instanceof Text && /^[，。；：、？！）》”]/.test(after.data);
+  const opens = before instanceof Text && /[（《“(\[‘]$/.test(before.data);
+  const closes = after instanceof Text && /^[，。；：、？！）》”.,;:?!)\]’'-]/.test(after.data);
   if (!opens && !closes) continue;
   const kept = document.createElement("span");
   kept.style.whiteSpace = "nowrap";
