@@ -81,6 +81,14 @@ for (const formula of document.querySelectorAll("span.math")) {
     kept.append(after);
   }
 }
+// Where one or two lines of an output are too long they go on in the next line, as in JupyterLab;
+// more of them are a table, whose rows stay whole and are scrolled.
+for (const said of document.querySelectorAll(".cell_output pre")) {
+  const lengths = said.textContent.split("\n").map((line) => line.length);
+  const room = (said.clientWidth / said.scrollWidth) * Math.max(...lengths);
+  const long = lengths.filter((length) => length > room).length;
+  if (long && long <= 2) said.classList.add("fewshot-sentence");
+}
 if (location.protocol === "file:" && /search\.html$/.test(location.pathname)) {
   const note = document.createElement("p");
   const _ = (text) => (window.fewshotWords ?? {})[text] ?? text;
