@@ -39,13 +39,15 @@ def _rounded(found: re.Match[str]) -> str:
 
 
 def without_bare_groups(text: str) -> str:
-    """Leave out groups that say nothing of what they hold.
+    """Leave out groups that hold nothing, or say nothing of what they hold.
 
-    >>> without_bare_groups('<g>\\n<g style="a">\\n<g>\\n<use/>\\n</g>\\n</g>\\n</g>\\n')
-    '<g style="a">\\n<use/>\\n</g>\\n'
+    >>> without_bare_groups('<g>\\n<g x="1">\\n<g>\\n<use/>\\n<g x="2"/>\\n</g>\\n</g>\\n</g>\\n')
+    '<g x="1">\\n<use/>\\n</g>\\n'
     """
     kept, says = [], []
     for part in GROUP.split(text):
+        if part.startswith("<g") and part.endswith("/>"):
+            continue
         if part == "<g>":
             says.append(False)
         elif part == "</g>":
