@@ -6,6 +6,8 @@ import gzip
 import importlib.util
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +30,6 @@ WORDS = {"m": UNITS[1], "cm": ("centimeter", 10.0), "um": UNITS[3], "µm": UNITS
 #: NRRD's spaces that say where the patient's left is.
 SIDES = r"[RL][AP]S(T|-TIME)?|(left|right)-(anterior|posterior)-superior(-time)?"
 TOLERANCE_MM = 0.1  # two statements of one place may differ this much
-
-
-nib.imageglobals.logger.setLevel(logging.CRITICAL)  # what it mends, the report says
 
 
 def suffix_of(path: Path) -> str:
@@ -130,6 +129,19 @@ def _one_dicom(path: Path, report: Report) -> nib.Nifti1Image:
 # --- NIfTI and MGH
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let nibabel log nothing meanwhile: what it mends, the report says."""
+    logger = nib.imageglobals.logger
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@_quiet()
 def _nibabel(path: Path, report: Report) -> tuple[NDArray, NDArray]:
     try:
         image = _open(path, report)

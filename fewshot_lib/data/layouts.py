@@ -159,7 +159,7 @@ def _neighbours(folder: Path, report: Report) -> tuple[dict[str, Path], dict[str
                 report.add("ignored", path, "a further channel; channel 0000 is read")
             else:
                 images[_subject(name)] = path
-        for name in masks.keys() - images.keys():
+        for name in sorted(masks.keys() - images.keys()):
             plain = re.sub("[_-](mask|seg|segmentation|labels?|gt)$", "", name, flags=re.I)
             masks[plain if plain in images.keys() - masks.keys() else name] = masks.pop(name)
         return images, masks

@@ -112,7 +112,7 @@ def _said(sight: Sight) -> str:
 
 
 def small_table(function: Drawing, controls: Sequence[Control], title: str, panels: int) -> str:
-    """Return the text form: one line a setting with what is seen in its picture."""
+    """Return the text form: one line per setting with what is seen in its picture."""
     sights = sorted(look(function, controls, panels, pictures=False), key=lambda s: s.place)
     caption, table = summary(controls, sights, title)
     return f"{wrap(caption)}\n{table_text(*table)}"
