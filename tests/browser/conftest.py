@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from jupyter_page import NotebookPage
+from jupyter_page import NotebookPage, patiently
 from playwright.sync_api import Browser, sync_playwright
 
 from fewshot_lib.tools import lab
@@ -81,6 +81,6 @@ def visit(
 
     yield open_page
     context.close()
-    for session in server.ask("/api/sessions"):
+    for session in patiently(server, "/api/sessions"):
         with contextlib.suppress(OSError):  # a kernel that is already ending; the server ends all
             server.ask(f"/api/sessions/{session['id']}", "DELETE")

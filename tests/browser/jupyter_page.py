@@ -6,6 +6,7 @@ import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import quote
 
@@ -17,6 +18,23 @@ from fewshot_lib.tools.lab import Server
 JUPYTERLABS_OWN: tuple[tuple[str, str], ...] = (
     (r"403 .*/static/notebook/\w+\.woff2", "Notebook 7 is at times refused a font of its own"),
 )
+
+
+def patiently(server: Server, path: str, seconds: float = 60) -> Any:
+    """Ask the server until it answers.
+
+    While it writes a file, half of it there or moved aside for a moment, it answers 400, 404 or
+    500; on a busy machine it may be silent for longer than one question waits.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return server.ask(path)
+        except OSError as error:
+            refused = isinstance(error, HTTPError) and error.code not in (400, 404, 500)
+            if refused or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 @dataclass
@@ -67,7 +85,7 @@ class NotebookPage:
         """Wait until the server has a kernel for this page that is connected and idle."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            for session in self.server.ask("/api/sessions"):
+            for session in patiently(self.server, "/api/sessions"):
                 kernel = session["kernel"] or {}
                 ready = kernel.get("execution_state") == "idle" and kernel.get("connections")
                 if session["path"] == self.path and ready:
@@ -108,28 +126,28 @@ class NotebookPage:
         self.page.get_by_role("menuitem", name=item, exact=True).click()
 
     def save(self) -> None:
-        """Save through the keyboard and wait until the server has it."""
+        """Save through the keyboard and wait until the server has what the page shows.
+
+        Two saves can overlap, and the first may hold what stood there before the cells ran; so the
+        file counts as saved when the number of every cell that shows one is in it.
+        """
         before = self.contents()["last_modified"]
+        prompts = self.page.locator(".jp-Notebook .jp-InputArea-prompt")
         for trial in range(300):
             if trial % 50 == 0:  # a page that is still busy swallows the key
                 self.page.locator(".jp-Notebook").first.click(position={"x": 3, "y": 3})
                 self.page.keyboard.press("Control+s")
-            if self.contents()["last_modified"] != before:
+            kept = self.contents()
+            counts = {cell.get("execution_count") for cell in kept["content"]["cells"]}
+            shown = re.findall(r"\[(\d+)\]", " ".join(prompts.all_inner_texts()))
+            if kept["last_modified"] != before and {int(one) for one in shown} <= counts:
                 return
             self.page.wait_for_timeout(100)
         raise TimeoutError(f"{self.path} was not saved")
 
     def contents(self) -> dict:
         """Read the notebook as the server has it; wait while the server is writing the file."""
-        for trial in range(50):
-            try:
-                return self.server.ask(f"/api/contents/{quote(self.path)}")
-            except HTTPError as error:
-                # half written, or moved aside for a moment: the server answers 400, 404 or 500
-                if error.code not in (400, 404, 500) or trial == 49:
-                    raise
-                self.page.wait_for_timeout(100)
-        raise AssertionError("not reached")
+        return patiently(self.server, f"/api/contents/{quote(self.path)}")
 
     def failures(self) -> list[str]:
         """List what a reader would call broken: cells not run, error outputs, complaints."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from jupyter_page import NotebookPage
+from jupyter_page import NotebookPage, patiently
 
 from fewshot_lib.tools import notebooks
 from fewshot_lib.tools.lab import Server
@@ -108,7 +108,7 @@ def test_a_prediction_is_entered_or_skipped_and_seen_in_the_next_figure(
             break
     assert page.complaints == []
     page.page.close()
-    for session in served[0].ask("/api/sessions"):
+    for session in patiently(served[0], "/api/sessions"):
         with contextlib.suppress(OSError):  # one that is ending already
             served[0].ask(f"/api/sessions/{session['id']}", "DELETE")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import ipywidgets
 import nbformat
 import pytest
-from jupyter_page import NotebookPage
+from jupyter_page import NotebookPage, patiently
 from playwright.sync_api import Browser
 
 from fewshot_lib.reading.question import find
@@ -60,7 +60,7 @@ def put(served: tuple[Server, Path], name: str) -> str:
 
 def end_kernels(server: Server) -> None:
     """End all kernels, as when a machine is switched off."""
-    for session in server.ask("/api/sessions"):
+    for session in patiently(server, "/api/sessions"):
         with contextlib.suppress(OSError):  # one that is ending already
             server.ask(f"/api/sessions/{session['id']}", "DELETE")
 
