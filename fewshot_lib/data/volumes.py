@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -610,7 +611,7 @@ def _label_names(folder: Path) -> dict[int, str] | None:
             content = json.loads(path.read_bytes())  # UTF-8 or -16, with or without its mark
             content = content.get("labels", content)
             pairs = [
-                (int(k), str(v)) if str(k).lstrip("-").isdigit() else (int(v), str(k))
+                (int(k), str(v)) if str(k).lstrip("-").isdigit() else (_label_number(v), str(k))
                 for k, v in content.items()
             ]
         except (ValueError, TypeError, AttributeError) as error:
@@ -618,10 +619,20 @@ def _label_names(folder: Path) -> dict[int, str] | None:
                 f'{path} is no label table ({error}); write {{"liver": 1, "spleen": 2}} in UTF-8'
             ) from error
         table = {number: label for number, label in pairs if number != 0}
+        twice = [number for number, _ in pairs if [n for n, _ in pairs].count(number) > 1]
+        if twice:
+            raise VolumeError(f"{path} gives label {twice[0]} two names; keep one of them")
         if len(set(table.values())) < len(table) or "background" in table.values():
             raise VolumeError(f"{path} names two labels alike, or one of them background")
         return table
     return None
+
+
+def _label_number(number: Any) -> int:
+    """Read a label's number; 2.7 and true are none."""
+    if isinstance(number, bool) or not float(number).is_integer():
+        raise ValueError(f"{number!r} is no whole number")
+    return int(float(number))
 
 
 def _share_names(

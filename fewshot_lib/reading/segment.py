@@ -242,6 +242,7 @@ def _predict(
     """
     from fewshot_lib.transfer import (
         CannotCalibrate,
+        NoBody,
         PretrainedMissing,
         TransferSegmenter,
         calibrate,
@@ -267,12 +268,12 @@ def _predict(
             )
     except CannotCalibrate as error:
         said.append(f"Beware: {error}. The probabilities are not calibrated; label one more slice.")
-    except ValueError as error:  # no body to be found
+    except NoBody as error:
         raise VolumeError(str(error)) from error
     try:
         segmenter.fit(known if len(known) > 1 else known[0])
         result = segmenter.predict(asked, progress, temperature)
-    except ValueError as error:  # no body to be found
+    except NoBody as error:
         raise VolumeError(str(error)) from error
     names = max((v.names for v in known), key=len)  # label_1, label_2, … up to the largest
     numbers = torch.tensor([names.index(name) for name in segmenter.names])

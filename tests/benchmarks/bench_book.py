@@ -102,13 +102,13 @@ WATCH = """
   };
   const said = () => {
     const one = document.querySelector(reply);
-    return one?.getAttribute("aria-valuetext") ?? one?.innerText;
+    return one?.getAttribute("aria-valuetext") ?? one?.textContent;
   };
   let before, acted;
   const look = () => {
     const found = document.querySelector(control);
     if (acted && said() !== before) { window.firstReply = performance.now(); return; }
-    if (found && !(performance.now() - acted < 500)) {  // nobody listened yet: once more
+    if (found && !(performance.now() - acted < 100)) {  // nobody listened yet: once more
       before = said();
       acts[action](found);
       acted = performance.now();

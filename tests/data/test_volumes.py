@@ -290,7 +290,13 @@ def test_labels_that_the_table_does_not_name_are_refused(tmp_path: Path) -> None
     refused(tmp_path, "anna_mask.* holds label 5, which the label table does not name")
 
 
-@pytest.mark.parametrize("content", ["[1, 2]", "{", '{"liver": "one"}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("[1, 2]", "{", '{"liver": "one"}', '{"liver": 2.7}', '{"liver": "2.7"}'),
+        *('{"liver": 1e999}', '{"liver": NaN}', '{"liver": true}', '{"liver": [1, 2]}'),
+    ],
+)
 def test_a_broken_label_table_is_refused(tmp_path: Path, content: str) -> None:
     (pair(tmp_path) / "labels.json").write_text(content)
     refused(tmp_path, "is no label table")
@@ -299,6 +305,12 @@ def test_a_broken_label_table_is_refused(tmp_path: Path, content: str) -> None:
 def test_two_labels_of_one_name_are_refused(tmp_path: Path) -> None:
     (pair(tmp_path) / "labels.json").write_text('{"1": "liver", "2": "liver"}')
     refused(tmp_path, "names two labels alike")
+
+
+@pytest.mark.parametrize("content", ['{"liver": 1, "spleen": 1}', '{"1": "liver", "spleen": 1.0}'])
+def test_two_names_of_one_label_are_refused(tmp_path: Path, content: str) -> None:
+    (pair(tmp_path) / "labels.json").write_text(content)
+    refused(tmp_path, "gives label 1 two names")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a scan", b"\x1f\x8b\x08\x00broken"])

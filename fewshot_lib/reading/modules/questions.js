@@ -271,18 +271,20 @@ function predictCurve(asked, enter, refuse, earlier) {
 export const decode = (text) => JSON.parse(new TextDecoder().decode(
   Uint8Array.from(atob(text), (c) => c.charCodeAt(0))));
 
-export function mountAll(root = document) {
-  for (const box of root.querySelectorAll("[data-asked]")) {
+// Those that are there; called again when there are more.
+export function mountAll(whole = () => true) {
+  for (const box of document.querySelectorAll("[data-asked]")) {
+    if (!whole(box)) continue;
     const asked = decode(box.dataset.asked);
     delete box.dataset.asked;
     for (const still of box.querySelectorAll(".fewshot-still-form")) still.remove();
     (asked.wanted ? mountPrediction : mountQuestion)(box, asked);
   }
-  for (const link of root.querySelectorAll(".fewshot-progress button")) {
-    link.addEventListener("click", () => {
+  for (const link of document.querySelectorAll(".fewshot-progress button")) {
+    link.onclick = () => {
       localStorage.removeItem(STORE);
       location.reload();
-    });
+    };
   }
   tellProgress();
 }

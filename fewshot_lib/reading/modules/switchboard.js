@@ -192,10 +192,12 @@ export function render({ model, el }) {
     say(_("{said} {more}", { said: held, more: amount }));
   }
 
+  let waiting = 0;
   function update() {
     found = compare(data, switches);
-    paint();
     tell();
+    cancelAnimationFrame(waiting);
+    waiting = requestAnimationFrame(paint); // takes longer than the words, which are there by then
   }
 
   return follow(root, (now) => { dark = now; update(); });

@@ -35,15 +35,16 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 
-# MathJax lies in the book and draws SVG, which needs no fonts.
+# MathJax lies in the book and draws SVG, which needs no fonts. It takes a third of a second to
+# load: book.js calls it when everything else answers.
 mathjax_path = "mathjax/tex-svg.js"
-mathjax_options = {"defer": "defer"}
+mathjax_options = {"type": "text/later", "defer": "defer"}
 
 html_theme = "sphinx_book_theme"
 html_static_path = ["_static"]
 html_extra_path = ["_extra"]
 html_css_files = ["book.css"]
-html_js_files = [(f"{name}.js", {"defer": "defer"}) for name in ("questions", "frames", "book")]
+html_js_files = ["frames.js", "questions.js", ("book.js", {"defer": "defer"})]
 html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False

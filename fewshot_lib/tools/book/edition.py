@@ -93,7 +93,9 @@ def scripts(source: Path) -> None:
     words = (
         f"speak(window.fewshotWords = {json.dumps(said, ensure_ascii=False)});\n" if said else ""
     )
-    script = f'(() => {{\n"use strict";\n{text}\n{words}mountAll();\n}})();\n'
+    script = (
+        f'(() => {{\n"use strict";\n{text}\n{words}whileItGrows(() => mountAll(whole));\n}})();\n'
+    )
     (source / "_static" / "questions.js").write_text(script, encoding="utf-8")
 
 

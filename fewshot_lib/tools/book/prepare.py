@@ -32,13 +32,13 @@ def prepare(notebook: nbformat.NotebookNode, name: str) -> nbformat.NotebookNode
     """
     carry_alternatives(notebook)
     fold_checks(notebook)
-    modules: list[str] = []
+    last: dict[str, nbformat.NotebookNode] = {}  # place of each moving picture
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             page = output.get("data", {}).get("text/html")
             if page is not None:
                 output["data"]["text/html"] = for_the_page("".join(page))
-                modules += MOVING.findall("".join(page))
+                last |= dict.fromkeys(MOVING.findall("".join(page)), output)
     words = _("save the file in the course's folder and open it in JupyterLab.")
     link = (
         f'\n\n<p class="fewshot-open"><a href="{name}" download>'
@@ -46,11 +46,8 @@ def prepare(notebook: nbformat.NotebookNode, name: str) -> nbformat.NotebookNode
     )
     for cell in notebook.cells[:1]:
         cell["source"] += link
-    for module in dict.fromkeys(modules):
-        output = nbformat.v4.new_output("display_data", {"text/html": start(module)})
-        tags = {"tags": ["remove-input"]}
-        # MyST-NB leaves out a cell without a source, with its output.
-        notebook.cells.append(nbformat.v4.new_code_cell("#", outputs=[output], metadata=tags))
+    for module, output in last.items():
+        output["data"]["text/html"] += start(module)
     return notebook
 
 
@@ -121,7 +118,7 @@ def start(name: str) -> str:
     data = told(name)
     inside = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
     return (
-        f'<script type="module">\n{as_script(name)}\nconst data = {inside};\n'
+        f'<script type="module" async>\n{as_script(name)}\nconst data = {inside};\n'
         f"for (const el of document.querySelectorAll('[data-module=\"{name}\"]')) {{\n"
         "  const kept = { data };\n"
         "  const model = { get: (key) => kept[key], set: (key, value) => { kept[key] = value; },\n"

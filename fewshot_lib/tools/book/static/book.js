@@ -13,8 +13,14 @@ function focusable() {
   }
 }
 addEventListener("load", () => {
+  document.documentElement.classList.add("fewshot-read");
   focusable();
-  window.MathJax?.startup?.promise?.then(focusable);
+  for (const later of document.querySelectorAll("script[type='text/later']")) {
+    const script = document.createElement("script");
+    script.addEventListener("load", () => MathJax.startup.promise.then(focusable));
+    script.src = later.src;
+    later.replaceWith(script);
+  }
 });
 addEventListener("resize", focusable);
 // The theme's arrows in the list of pages have no name of their own.

@@ -3,6 +3,18 @@
 // those.
 "use strict";
 
+/** Call `mount` again and again while the page is read: what is there answers before the rest is. */
+function whileItGrows(mount) {
+  mount();
+  if (document.readyState === "loading") setTimeout(whileItGrows, 30, mount);
+}
+
+/** Say whether an element has been read to its end. */
+function whole(element) {
+  const closed = (one) => one !== null && (one.nextSibling !== null || closed(one.parentElement));
+  return document.readyState !== "loading" || closed(element);
+}
+
 /** Read a heading, "shots = 5, distance = cosine", as [["shots", "5"], ["distance", "cosine"]]. */
 function setting(heading) {
   return heading.split(/, (?=[^,=]+ = )/).map((part) => part.split(" = "));
@@ -77,6 +89,12 @@ function enliven(figure, id) {
   show();
 }
 
-document.querySelectorAll("figure[data-side-by-side]").forEach((figure, i) => {
-  enliven(figure, `fewshot-frames-${i}`);
+let enlivened = 0;
+whileItGrows(() => {
+  for (const figure of document.querySelectorAll("figure[data-side-by-side]:not([data-live])")) {
+    if (!whole(figure)) continue;
+    figure.dataset.live = "";
+    enlivened += 1;
+    enliven(figure, `fewshot-frames-${enlivened}`);
+  }
 });
