@@ -17,7 +17,7 @@ from fewshot_lib.checker.specification import answer, exercise
 from fewshot_lib.checker.values import Fixture
 
 GIVEN_AWAY = ["evaluation.episode_dice", "training"]
-LOSS = "notebook 06, «The loss（损失）»; note §3.2, `segmentation_loss`"
+LOSS = "notebook 06, «The loss (损失)»; note §3.2, `segmentation_loss`"
 LEAK = "notebook 02, «Leaks, and how to see them»; notebook 06, «Episodes of slices»"
 MODE = "notebook 06, «Evaluation: the network's mode»"
 
@@ -196,7 +196,7 @@ def _steps(g: Generator) -> Iterator[Case]:
 
 @episodic_training.check(
     "nothing to learn from changes nothing",
-    pointer="note §3.2, `episodic_training_epoch`; notebook 06, «The loop（训练循环）»",
+    pointer="note §3.2, `episodic_training_epoch`; notebook 06, «The loop (训练循环)»",
 )
 def _no_steps(g: Generator) -> Iterator[Case]:
     yield Case("no episode at all", (_net(g), [], 0.3))
