@@ -70,12 +70,12 @@ def visit(
     chromium: Browser, served: tuple[lab.Server, Path]
 ) -> Iterator[Callable[..., NotebookPage]]:
     """Give a function that opens a notebook (a path within the served folder) in a new page."""
-    server, _ = served
+    server, folder = served
     context = chromium.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB")
 
     def open_page(path: str, app: str = "lab") -> NotebookPage:
         """Open a notebook, in JupyterLab or in "notebooks", which is Jupyter Notebook 7."""
-        notebook = NotebookPage(context.new_page(), server, path, app)
+        notebook = NotebookPage(context.new_page(), server, folder, path, app)
         notebook.open()
         return notebook
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from dataclasses import dataclass, field
@@ -21,18 +22,13 @@ JUPYTERLABS_OWN: tuple[tuple[str, str], ...] = (
 
 
 def patiently(server: Server, path: str, seconds: float = 60) -> Any:
-    """Ask the server until it answers.
-
-    While it writes a file, half of it there or moved aside for a moment, it answers 400, 404 or
-    500; on a busy machine it may be silent for longer than one question waits.
-    """
+    """Ask the server until it answers: a busy one is silent for longer than a question waits."""
     deadline = time.monotonic() + seconds
     while True:
         try:
             return server.ask(path)
         except OSError as error:
-            refused = isinstance(error, HTTPError) and error.code not in (400, 404, 500)
-            if refused or time.monotonic() > deadline:
+            if isinstance(error, HTTPError) or time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
 
@@ -43,6 +39,7 @@ class NotebookPage:
 
     page: Page
     server: Server
+    folder: Path  # which the server serves
     path: str
     app: str = "lab"  # or "notebooks": Jupyter Notebook 7, which the same server has
     complaints: list[str] = field(default_factory=list)
@@ -131,28 +128,43 @@ class NotebookPage:
         Two saves can overlap, and the first may hold what stood there before the cells ran; so the
         file counts as saved when the number of every cell that shows one is in it.
         """
-        before = self.contents()["last_modified"]
+        before, _ = self._saved()
         prompts = self.page.locator(".jp-Notebook .jp-InputArea-prompt")
         for trial in range(300):
             if trial % 50 == 0:  # a page that is still busy swallows the key
                 self.page.locator(".jp-Notebook").first.click(position={"x": 3, "y": 3})
                 self.page.keyboard.press("Control+s")
-            kept = self.contents()
-            counts = {cell.get("execution_count") for cell in kept["content"]["cells"]}
+            when, kept = self._saved()
+            counts = {cell.get("execution_count") for cell in kept["cells"]}
             shown = re.findall(r"\[(\d+)\]", " ".join(prompts.all_inner_texts()))
-            if kept["last_modified"] != before and {int(one) for one in shown} <= counts:
+            if when != before and {int(one) for one in shown} <= counts:
                 return
             self.page.wait_for_timeout(100)
         raise TimeoutError(f"{self.path} was not saved")
 
     def contents(self) -> dict:
-        """Read the notebook as the server has it; wait while the server is writing the file."""
-        return patiently(self.server, f"/api/contents/{quote(self.path)}")
+        """Read the saved notebook."""
+        return self._saved()[1]
+
+    def _saved(self) -> tuple[int, dict]:
+        """Read when the notebook was saved, and what; wait while the server is writing it.
+
+        The server is not asked for it: where it finds a file half written, by itself, it takes the
+        file for broken, puts the one before in its place, and the save is lost.
+        """
+        file, deadline = self.folder / self.path, time.monotonic() + 60
+        while True:
+            try:
+                return file.stat().st_mtime_ns, json.loads(file.read_text(encoding="utf-8"))
+            except (FileNotFoundError, ValueError):
+                if time.monotonic() > deadline:
+                    raise
+                self.page.wait_for_timeout(100)
 
     def failures(self) -> list[str]:
         """List what a reader would call broken: cells not run, error outputs, complaints."""
         found = []
-        cells = [c for c in self.contents()["content"]["cells"] if c["cell_type"] == "code"]
+        cells = [c for c in self.contents()["cells"] if c["cell_type"] == "code"]
         filled = [cell for cell in cells if "".join(cell["source"]).strip()]
         counts = [cell["execution_count"] for cell in filled]
         if counts != list(range(1, len(filled) + 1)):

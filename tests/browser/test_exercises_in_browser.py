@@ -116,7 +116,7 @@ def test_a_question_is_answered_wrongly_and_rightly_from_the_keyboard(
     more = [source.format("learned"), source.format("shift")]
     page = visit(put(served, "asked.ipynb", {}, *more))
     page.run_all(120)
-    saved = json.dumps(page.contents()["content"], ensure_ascii=False)
+    saved = json.dumps(page.contents(), ensure_ascii=False)
     asked = find("prototypes.learned")
     for option in asked.options:
         assert option.text in saved
@@ -129,21 +129,21 @@ def test_a_question_is_answered_wrongly_and_rightly_from_the_keyboard(
     wrong = [letter for letter, option in asked.labelled if not option.right]
     for letter in wrong[:2]:
         press(box, letter)
-    box.get_by_text("Hint:").wait_for(timeout=10_000)
+    box.get_by_text("Hint:").wait_for(timeout=30_000)
     press(box, right)
-    box.get_by_text("There is no parameter in a mean").wait_for(timeout=10_000)
+    box.get_by_text("There is no parameter in a mean").wait_for(timeout=30_000)
 
     typed = page.page.locator(".fewshot-live-prototypes-shift").last
     field = typed.get_by_role("textbox", name="Your answer")
     field.fill("v")
     press(typed, "Check")
-    typed.get_by_text("one shot only").wait_for(timeout=10_000)
+    typed.get_by_text("one shot only").wait_for(timeout=30_000)
     field.fill("")
-    typed.get_by_text("one shot only").wait_for(state="detached", timeout=10_000)
+    typed.get_by_text("one shot only").wait_for(state="detached", timeout=30_000)
     field.focus()
     page.page.keyboard.type("v/n", delay=0)  # and Enter at once: no key may be lost
     page.page.keyboard.press("Enter")
-    typed.get_by_text("moves a 1-shot prototype").wait_for(timeout=10_000)
+    typed.get_by_text("moves a 1-shot prototype").wait_for(timeout=30_000)
     rows = json.loads((served[1] / "asked.ipynb.progress.json").read_text())["rows"]
     assert {row["key"]: row["attempts"] for row in rows} == {
         "question:prototypes.learned": 3,
@@ -169,7 +169,7 @@ def test_the_words_of_an_option_are_its_name_and_are_clicked(
             box.get_by_text(option.text).click()
             assert control.is_checked()
     press(box, "Check")
-    box.get_by_text("✓ Right").wait_for(timeout=10_000)
+    box.get_by_text("✓ Right").wait_for(timeout=30_000)
     assert page.failures() == []
 
 

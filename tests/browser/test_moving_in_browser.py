@@ -247,5 +247,5 @@ def test_they_live_in_a_notebook_by_pointer_and_by_keyboard(
         page.page.keyboard.press("ArrowLeft")
         assert held.get_attribute("aria-valuetext") != dragged
     assert [told for told in page.failures() if told not in at_opening] == []
-    saved = page.contents()["content"]["cells"][1]["outputs"]
+    saved = page.contents()["cells"][1]["outputs"]
     assert any('data-module="organ"' in str(output["data"].get("text/html")) for output in saved)

@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from jupyter_page import NotebookPage, patiently
+from playwright.sync_api import expect
 
 from fewshot_lib.tools import notebooks
 from fewshot_lib.tools.lab import Server
@@ -85,18 +86,20 @@ def test_a_prediction_is_entered_or_skipped_and_seen_in_the_next_figure(
     number.get_by_role("textbox", name="Your prediction").focus()
     page.page.keyboard.type("0.35", delay=0)
     page.page.keyboard.press("Enter")
-    number.get_by_text("You predict: 0.35").wait_for(timeout=10_000)
+    number.get_by_text("You predict: 0.35").wait_for(timeout=30_000)
     choice.get_by_role("button", name="Skip").focus()
     page.page.keyboard.press("Enter")
-    choice.get_by_text("Skipped").wait_for(timeout=10_000)
+    choice.get_by_text("Skipped").wait_for(timeout=30_000)
     sliders = curve.locator('[role="slider"]')
     assert sliders.count() == 4
     sliders.first.focus()
     for _ in range(4):
+        stood = page.value(sliders.first)
         page.page.keyboard.press("ArrowDown")
+        expect(sliders.first).not_to_have_attribute("aria-valuetext", stood, timeout=30_000)
     curve.get_by_role("button", name="Record").focus()
     page.page.keyboard.press("Enter")
-    curve.get_by_text("You predict: 0.3 at 1, 0.5 at 5").wait_for(timeout=10_000)
+    curve.get_by_text("You predict: 0.3 at 1, 0.5 at 5").wait_for(timeout=30_000)
     run_last(page)
     shifts, labels = alternatives(page)
     assert "Your prediction: 0.35 at 2." in shifts
@@ -104,7 +107,7 @@ def test_a_prediction_is_entered_or_skipped_and_seen_in_the_next_figure(
     assert page.page.locator("figcaption", has_text="Your prediction: 0.35 at 2.").is_visible()
     for _ in range(3):  # the first may meet one that JupyterLab does by itself
         page.save()
-        if "Your prediction: 0.35 at 2." in json.dumps(page.contents()["content"]):
+        if "Your prediction: 0.35 at 2." in json.dumps(page.contents()):
             break
     assert page.complaints == []
     page.page.close()

@@ -85,7 +85,7 @@ def test_everything_is_live_then_saved_then_live_again(
     right = next(c for c, option in find(SINGLE).labelled if option.right)
     asked = page.page.locator(".fewshot-live-prototypes-learned")
     asked.get_by_role("button", name=re.compile(f"^{right}\\b")).click()
-    page.page.get_by_text("✓ Right").wait_for(timeout=10_000)
+    page.page.get_by_text("✓ Right").wait_for(timeout=30_000)
     page.page.locator('.fewshot-live-prototypes-temperature input[type="checkbox"]').first.check()
     page.page.wait_for_timeout(500)
     page.save()
