@@ -608,7 +608,8 @@ def _label_names(folder: Path) -> dict[int, str] | None:
         if not path.is_file():
             continue
         try:
-            content = json.loads(path.read_bytes())  # UTF-8 or -16, with or without its mark
+            # UTF-8 or -16, with or without its mark
+            content = json.loads(path.read_bytes(), object_pairs_hook=_once)
             content = content.get("labels", content)
             pairs = [
                 (int(k), str(v)) if str(k).lstrip("-").isdigit() else (_label_number(v), str(k))
@@ -619,9 +620,9 @@ def _label_names(folder: Path) -> dict[int, str] | None:
                 f'{path} is no label table ({error}); write {{"liver": 1, "spleen": 2}} in UTF-8'
             ) from error
         table = {number: label for number, label in pairs if number != 0}
-        twice = [number for number, _ in pairs if [n for n, _ in pairs].count(number) > 1]
-        if twice:
-            raise VolumeError(f"{path} gives label {twice[0]} two names; keep one of them")
+        for twice, label in pairs:
+            if label != table.get(twice, label):
+                raise VolumeError(f"{path} gives label {twice} two names; keep one of them")
         if len(set(table.values())) < len(table) or "background" in table.values():
             raise VolumeError(f"{path} names two labels alike, or one of them background")
         return table
@@ -630,9 +631,17 @@ def _label_names(folder: Path) -> dict[int, str] | None:
 
 def _label_number(number: Any) -> int:
     """Read a label's number; 2.7 and true are none."""
-    if isinstance(number, bool) or not float(number).is_integer():
+    if isinstance(number, bool) or (isinstance(number, float) and not number.is_integer()):
         raise ValueError(f"{number!r} is no whole number")
-    return int(float(number))
+    return int(number)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a dictionary of a JSON object, in which no key may stand twice."""
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) < len(keys):
+        raise ValueError(f"{max(keys, key=keys.count)!r} stands there twice")
+    return dict(pairs)
 
 
 def _share_names(

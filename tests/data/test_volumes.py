@@ -295,6 +295,7 @@ def test_labels_that_the_table_does_not_name_are_refused(tmp_path: Path) -> None
     [
         *("[1, 2]", "{", '{"liver": "one"}', '{"liver": 2.7}', '{"liver": "2.7"}'),
         *('{"liver": 1e999}', '{"liver": NaN}', '{"liver": true}', '{"liver": [1, 2]}'),
+        *('{"1": "liver", "1": "spleen"}', '{"labels": {"liver": 1, "liver": 2}}'),
     ],
 )
 def test_a_broken_label_table_is_refused(tmp_path: Path, content: str) -> None:
@@ -311,6 +312,14 @@ def test_two_labels_of_one_name_are_refused(tmp_path: Path) -> None:
 def test_two_names_of_one_label_are_refused(tmp_path: Path, content: str) -> None:
     (pair(tmp_path) / "labels.json").write_text(content)
     refused(tmp_path, "gives label 1 two names")
+
+
+@pytest.mark.parametrize(
+    "more", ['"1": "liver"', '"air": 0, "background": 0', '"top": 1%s' % ("0" * 400)]
+)
+def test_names_of_nothing_and_names_told_twice_are_no_matter(tmp_path: Path, more: str) -> None:
+    (pair(tmp_path) / "labels.json").write_text(f'{{"liver": 1, {more}}}')
+    assert read_folder(tmp_path)[0].names == ("background", "liver")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a scan", b"\x1f\x8b\x08\x00broken"])

@@ -271,8 +271,8 @@ function predictCurve(asked, enter, refuse, earlier) {
 export const decode = (text) => JSON.parse(new TextDecoder().decode(
   Uint8Array.from(atob(text), (c) => c.charCodeAt(0))));
 
-// Those that are there; called again when there are more.
-export function mountAll(whole = () => true) {
+// Those that have been read to their end; called again when there are more.
+export function mountAll(whole) {
   for (const box of document.querySelectorAll("[data-asked]")) {
     if (!whole(box)) continue;
     const asked = decode(box.dataset.asked);
