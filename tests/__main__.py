@@ -55,9 +55,8 @@ STAGES: dict[str, list[str]] = {
     "times": [*PYTEST, *LAST],
 }  # fmt: skip
 #: Two of these run at any time, one thread each: small work, on which a second thread is lost.
-#: The longest come first. JupyterLab in a browser runs alone, as a reader has it, and after nbval,
-#: which has trained for it.
-TWO_AT_A_TIME = ("nbval", "grader", "unit", "book", "strangers")
+#: The longest come first; the notebooks in a browser find trained what nbval has trained.
+TWO_AT_A_TIME = ("nbval", "grader", "unit", "browser", "book", "strangers", "types")
 
 
 def environment(scratch: Path) -> dict[str, str]:
