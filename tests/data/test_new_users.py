@@ -76,7 +76,9 @@ def dice(out: Path, who: Person, numbers: dict[str, int]) -> dict[str, float]:
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
+def expected(
+    one_encoder: None, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, float]]:
     """Segment the second person from this course's own NIfTI pairs: modality → organ → Dice."""
     found = {}
     for kind in ("CT", "MR"):
@@ -212,7 +214,7 @@ COMMANDS = [shlex.split(line) for line in LINES if line]
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def said(one_encoder: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Run the page's lines in a folder with the files that it names: mask → what was said."""
     folder = tmp_path_factory.mktemp("mine")
     anna, bert, carl = (person(i) for i in range(3))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewshot_lib.checker import frontend, progress
+from fewshot_lib.checker import progress
 from fewshot_lib.checker.frontend import WIDGET_VIEW
 from fewshot_lib.checker.markup import inline, plain
 from fewshot_lib.reading.expression import BadExpression, evaluate
@@ -42,19 +42,9 @@ each = pytest.mark.parametrize("asked", EVERY, ids=IDS)
 
 
 @pytest.fixture(autouse=True)
-def _own_progress(tmp_path, monkeypatch):
+def _own_kernel(tmp_path, monkeypatch):
     monkeypatch.setattr(MODULE, "_MISSES", {})  # of tests in this process that answered before
-    monkeypatch.setenv("FEWSHOT_PROGRESS", str(tmp_path / "progress.json"))
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def outputs(monkeypatch):
-    """What ``question`` puts before the reader."""
-    seen = []
-    for module in (MODULE, frontend):
-        monkeypatch.setattr(module, "emit", lambda data, kept=None: seen.append((data, kept or {})))
-    return seen
 
 
 def right_answer(asked: Question) -> str:
