@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from test_networks import LATER, network, random_episode
+from test_networks import LATER, network, parted_specification, random_episode
 from torch import Tensor, nn
 
 from fewshot_lib.heads import AttentionHead, CrossBlock, CrossHead, LocalHead, ThresholdHead
@@ -32,18 +32,8 @@ def test_local_prototypes_match_a_window_by_window_specification():
     head = LocalHead(background_grid=4)
     logits = head.match_features(asked, head.compute_prototypes(known, masks))
     for k in (1, 2):
-        parts = [(known * masks[:, k : k + 1]).sum((0, 2, 3)) / masks[:, k].sum()]
-        for image, mask in zip(known, masks[:, k], strict=True):
-            for top in range(0, 8, 2):
-                for left in range(0, 8, 2):
-                    window = slice(top, top + 2), slice(left, left + 2)
-                    if mask[window].mean() > 0.5:
-                        parts.append(image[:, *window].mean(dim=(1, 2)))
-        assert len(parts) > 2
-        each = torch.stack(
-            [20 * F.cosine_similarity(asked, part[:, None, None], dim=1) for part in parts]
-        )
-        expected = (each.softmax(dim=0) * each).sum(dim=0)
+        mean = (known * masks[:, k : k + 1]).sum((0, 2, 3)) / masks[:, k].sum()
+        expected = parted_specification(known, masks[:, k], asked, 4, [mean])
         torch.testing.assert_close(logits[:, k], expected, rtol=1e-4, atol=1e-4)
 
 

@@ -775,17 +775,20 @@ def test_a_network_says_how_it_compares_as_checkpoints_of_before_have_it():
 # --- a background of several parts
 
 
-def background_specification(features, masks, queries, grid, scale=20.0):
-    """Class 0's logit of one episode by loops over images, windows and queries: (Q, H, W)."""
-    side = features.shape[-1] // grid
-    parts = []
-    for image, mask in zip(features, masks[:, 0], strict=True):
+def parted_specification(features, mask, queries, grid, parts=(), scale=20.0):
+    """A class's logit in one episode by loops over images, windows and queries: (Q, H, W).
+
+    ``parts`` are prototypes besides those of its windows.
+    """
+    side, parts = features.shape[-1] // grid, [*parts]
+    for image, own in zip(features, mask, strict=True):
         for top in range(0, features.shape[-2], side):
             for left in range(0, features.shape[-1], side):
                 window = (..., slice(top, top + side), slice(left, left + side))
-                if mask[window].mean() > 0.5:
-                    total = (image[window] * mask[window]).sum((1, 2))
-                    parts.append(total / mask[window].sum())
+                if own[window].mean() > 0.5:
+                    total = (image[window] * own[window]).sum((1, 2))
+                    parts.append(total / own[window].sum())
+    assert len(parts) > 2
     logits = []
     for query in queries:
         each = torch.stack(
@@ -802,7 +805,7 @@ def test_a_background_of_parts_matches_a_window_by_window_specification():
     parted = FewShotSegmentationNet(encoder=nn.Identity(), background_grid=4)(
         images, masks, queries
     )
-    expected = background_specification(images, masks.float(), queries, 4)
+    expected = parted_specification(images, masks[:, 0], queries, 4)
     assert torch.allclose(parted[:, 0], expected, atol=1e-4)
     assert torch.equal(parted[:, 1:], plain[:, 1:])
 
