@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -118,9 +118,26 @@ def pytest_terminal_summary(
 @pytest.fixture(autouse=True)
 def _own_progress(request: pytest.FixtureRequest, tmp_path_factory, monkeypatch) -> None:
     """Keep the tests of checks away from the reader's own progress."""
-    if {"checker", "exercises"} & set(request.node.path.parts):
+    if {"checker", "exercises", "notebooks", "reading"} & set(request.node.path.parts):
         folder = tmp_path_factory.mktemp("progress")
         monkeypatch.setenv("FEWSHOT_PROGRESS", str(folder / "progress.json"))
+
+
+@pytest.fixture(scope="module")
+def one_encoder() -> Iterator[None]:
+    """Let all segmentations of a module share an encoder that remembers its first slices."""
+    from fewshot_lib import transfer
+
+    encoder = transfer.RememberingEncoder(transfer.ImageNetEncoder())
+
+    def forget(*_: object) -> None:
+        for key in list(encoder.known)[24:]:
+            del encoder.known[key]
+
+    encoder.register_forward_hook(forget)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transfer, "ImageNetEncoder", lambda: encoder)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
@@ -30,24 +29,39 @@ from fewshot_lib.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = sorted(get_command(app).commands)
-Run = Callable[..., subprocess.CompletedProcess[str]]
+Typed = Callable[[str], tuple[int | None, str]]
 
 
 @pytest.fixture
-def fewshot(tmp_path: Path) -> Run:
-    """Give a function that runs ``fewshot`` as a person does, with a cache of its own."""
+def typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Typed:
+    """Give a function that runs a line as a person types it, in a folder with some wrong files.
 
-    def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-        """Run one command."""
-        return subprocess.run(
-            [sys.executable, "-m", "fewshot_lib.cli", *arguments],
-            cwd=cwd,
-            env={**os.environ, "FEWSHOT_CACHE": str(tmp_path / "cache")},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+    FOLDER in the line is that folder. The exit status and all that was said come back.
+    """
+    from fewshot_lib import cli
+
+    (tmp_path / "README.md").write_text("# A text")
+    (tmp_path / "x.nii").write_text("no scan")
+    (tmp_path / "exercises").mkdir()
+    (tmp_path / "exercises" / "03_prototypes.ipynb").write_text("{}")
+    (tmp_path / "handed" / "anna").mkdir(parents=True)
+    shutil.copy(ROOT / "exercises" / "01_dice.ipynb", tmp_path / "handed" / "anna")
+    for name, value in (("CACHE", "cache"), ("PROGRESS", "progress.json")):
+        monkeypatch.setenv(f"FEWSHOT_{name}", str(tmp_path / value))
+    monkeypatch.chdir(tmp_path)
+
+    def run(line: str) -> tuple[int | None, str]:
+        words = line.replace("FOLDER", str(tmp_path)).split()
+        monkeypatch.setattr(sys, "argv", ["fewshot", *words])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as ended:
+            status = ended.code
+        printed = capsys.readouterr()
+        return status, (printed.out + printed.err).strip()
 
     return run
 
@@ -76,71 +90,43 @@ def test_without_a_command_the_help_is_shown_with_status_2() -> None:
 
 
 def test_missing_scans_are_said_with_status_1_and_clearing_an_empty_cache_is_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    typed: Typed,
 ) -> None:
-    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
-    assert CliRunner().invoke(app, ["data"]).exit_code == 1
-    assert CliRunner().invoke(app, ["data", "clear", "--yes"]).exit_code == 0
+    assert typed("data")[0] == 1
+    assert typed("data clear --yes")[0] == 0
 
 
-def test_the_version_is_printed(fewshot: Run) -> None:
-    done = fewshot("--version")
-    assert done.returncode == 0
-    assert done.stdout == f"fewshot {fewshot_lib.__version__}\n"
+def test_the_version_is_printed(typed: Typed) -> None:
+    assert typed("--version") == (0, f"fewshot {fewshot_lib.__version__}")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        ("data fetch --archive FOLDER/absent.tar.gz", "absent.tar.gz"),
-        ("data fetch --archive FOLDER", "There is no file"),
-        ("data fetch --archive", "fewshot data --help"),
-        ("data fetch --archive FOLDER/README.md", "another file"),
-        ("data --archive FOLDER/README.md", "--archive goes with fetch"),
-        ("data clear --archive FOLDER/README.md", "--archive goes with fetch"),
-        ("data --yes", "--yes goes with clear"),
-        ("data fetch --yes", "--yes goes with clear"),
-        ("check FOLDER/README.md", "is not a notebook"),
-        ("check FOLDER/nope.ipynb", "There is no file"),
-        ("check FOLDER", "is a folder"),
-        ("check FOLDER/exercises/03_prototype.ipynb", "did you mean"),
-        ("check", "fewshot check --help"),
-        ("progress --reset p", "is called 'p'"),
-        ("progress --reset prototype", "did you mean 'prototypes'?"),
-        ("progress --reset nonsense", "there are after, dice, episodes"),
-        ("progress --reset", "requires an argument"),
-        ("progress --yes", "--reset all --yes"),
-        ("progress --reset prototypes --yes", "--reset all --yes"),
-        ("lab --port 5", "1024"),
-        ("lab --port many", "integer"),
-        ("nonsense", "fewshot --help"),
-        ("--nonsense", "fewshot --help"),
-        ("doctor extra", "fewshot doctor --help"),
-    ],
-)
-def test_wrong_use_gets_one_sentence_and_status_2(
-    tmp_path: Path,
-    arguments: str,
-    says: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    from fewshot_lib import cli
-
-    (tmp_path / "README.md").write_text("# A text")
-    (tmp_path / "exercises").mkdir()
-    (tmp_path / "exercises" / "03_prototypes.ipynb").write_text("{}")
-    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(
-        sys, "argv", ["fewshot", *arguments.replace("FOLDER", str(tmp_path)).split()]
-    )
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    printed = capsys.readouterr()
-    said = (printed.out + printed.err).strip()
-    assert ended.value.code == 2, said
-    assert len(said.splitlines()) == 1, said
-    assert says in said
+#: A wrong line, and what its one sentence must say.
+SAYS = [
+    ("data fetch --archive FOLDER/absent.tar.gz", "absent.tar.gz"),
+    ("data fetch --archive FOLDER", "There is no file"),
+    ("data fetch --archive", "fewshot data --help"),
+    ("data fetch --archive FOLDER/README.md", "another file"),
+    ("data --archive FOLDER/README.md", "--archive goes with fetch"),
+    ("data clear --archive FOLDER/README.md", "--archive goes with fetch"),
+    ("data --yes", "--yes goes with clear"),
+    ("data fetch --yes", "--yes goes with clear"),
+    ("check FOLDER/README.md", "is not a notebook"),
+    ("check FOLDER/nope.ipynb", "There is no file"),
+    ("check FOLDER", "is a folder"),
+    ("check FOLDER/exercises/03_prototype.ipynb", "did you mean"),
+    ("check", "fewshot check --help"),
+    ("progress --reset p", "is called 'p'"),
+    ("progress --reset prototype", "did you mean 'prototypes'?"),
+    ("progress --reset nonsense", "there are after, dice, episodes"),
+    ("progress --reset", "requires an argument"),
+    ("progress --yes", "--reset all --yes"),
+    ("progress --reset prototypes --yes", "--reset all --yes"),
+    ("lab --port 5", "1024"),
+    ("lab --port many", "integer"),
+    ("nonsense", "fewshot --help"),
+    ("--nonsense", "fewshot --help"),
+    ("doctor extra", "fewshot doctor --help"),
+]
 
 
 #: A wrong value of each option and argument whose values typer cannot judge, in a whole command.
@@ -201,50 +187,33 @@ def wrong_lines(name: str, one: Any) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("line", "says"),
     [
-        *(line for name, one in parameters() for line in wrong_lines(name, one)),
-        *(f"{name} --nonsense" for name in sorted({name for name, _ in parameters()})),
+        *SAYS,
+        *((line, "") for name, one in parameters() for line in wrong_lines(name, one)),
+        *((f"{name} --nonsense", "") for name in sorted({name for name, _ in parameters()})),
     ],
 )
-def test_every_option_of_every_command_refuses_what_is_wrong_in_one_sentence(
-    line: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    from fewshot_lib import cli
-
-    (tmp_path / "README.md").write_text("# A text")
-    (tmp_path / "handed" / "anna").mkdir(parents=True)
-    shutil.copy(ROOT / "exercises" / "01_dice.ipynb", tmp_path / "handed" / "anna")
-    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("FEWSHOT_PROGRESS", str(tmp_path / "progress.json"))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["fewshot", *line.replace("FOLDER", str(tmp_path)).split()])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    printed = capsys.readouterr()
-    said = (printed.out + printed.err).strip()
-    assert ended.value.code == 2, said
+def test_wrong_use_gets_one_sentence_and_status_2(typed: Typed, line: str, says: str) -> None:
+    """Every option of every command, too."""
+    status, said = typed(line)
+    assert status == 2, said
     assert len(said.splitlines()) == 1, said
     assert len(said) > 20, said
+    assert says in said
 
 
-def test_resetting_everything_asks_first_and_an_answer_is_needed(
-    fewshot: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resetting_everything_asks_first_and_an_answer_is_needed(typed: Typed) -> None:
     from fewshot_lib.checker import progress
 
-    monkeypatch.setenv("FEWSHOT_PROGRESS", str(tmp_path / "progress.json"))
     progress.attempt("prototypes.class_prototypes", 5, 5)
-    asked = fewshot("progress", "--reset", "all")  # nobody answers
-    assert asked.returncode == 1
+    command = [sys.executable, "-m", "fewshot_lib.cli", "progress", "--reset", "all"]
+    asked = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True)
+    assert asked.returncode == 1  # nobody answers
     assert progress.load()
     assert CliRunner().invoke(app, ["progress", "--reset", "all"], input="n\n").exit_code == 1
     assert progress.load()
-    done = CliRunner().invoke(app, ["progress", "--reset", "all", "--yes"])
-    assert "Reset 1 entry." in done.stdout
+    assert "Reset 1 entry." in typed("progress --reset all --yes")[1]
     assert progress.load() == {}
 
 
@@ -294,25 +263,26 @@ def test_what_a_console_lacks_is_replaced_by_what_it_has() -> None:
     assert all(len(key) == 1 and value.isascii() for key, value in _console.SUBSTITUTES.items())
 
 
-def test_a_cache_with_strangers_files_is_not_cleared(fewshot: Run, tmp_path: Path) -> None:
+def test_a_cache_with_strangers_files_is_not_cleared(typed: Typed, tmp_path: Path) -> None:
     stranger = tmp_path / "cache" / "thesis.txt"
     stranger.parent.mkdir()
     stranger.write_text("years of work")
-    assert fewshot("data", "clear", "--yes").returncode == 3
+    assert typed("data clear --yes")[0] == 3
     assert stranger.is_file()
 
 
 def test_doctor_reports_versions_sandbox_data_and_kernel_without_the_home_folder(
-    fewshot: Run,
+    typed: Typed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = fewshot("doctor")
+    monkeypatch.chdir(ROOT)
+    status, said = typed("doctor")
     for topic in ("python", "torch", "jupyterlab", "kernel", "cache", "scans", "sandbox"):
-        assert re.search(rf"^  (ok|MISSING|absent)\s+{topic} ", done.stdout, re.MULTILINE), topic
-    assert f"{Path.home()}/" not in done.stdout
-    assert "scans    " in done.stdout
-    assert "synthetic anatomy instead" in done.stdout  # the private cache is empty
-    assert done.stdout.endswith("\nall checks passed\n")
-    assert done.returncode == 0
+        assert re.search(rf"^  (ok|MISSING|absent)\s+{topic} ", said, re.MULTILINE), topic
+    assert f"{Path.home()}/" not in said
+    assert "scans    " in said
+    assert "synthetic anatomy instead" in said  # the private cache is empty
+    assert said.endswith("\nall checks passed")
+    assert status == 0
 
 
 def without(monkeypatch: pytest.MonkeyPatch, *missing: str) -> None:
@@ -415,21 +385,10 @@ def test_doctor_for_programs_is_json() -> None:
     ],
 )
 def test_a_learner_is_told_in_the_language_of_the_reader(
-    tmp_path: Path,
-    command: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    typed: Typed, tmp_path: Path, command: str
 ) -> None:
-    from fewshot_lib import cli
-
-    (tmp_path / "x.nii").write_text("no scan")
-    for name, value in (("CACHE", "cache"), ("PROGRESS", "progress.json")):
-        monkeypatch.setenv(f"FEWSHOT_{name}", str(tmp_path / value))
-    typed = command.replace("FOLDER", str(tmp_path)).split()
-    monkeypatch.setattr(sys, "argv", ["fewshot", *typed])
-    with language.speaking("zh_CN"), contextlib.suppress(SystemExit):
-        cli.main()
-    told = "".join(capsys.readouterr())
+    with language.speaking("zh_CN"):
+        told = typed(command)[1]
     assert re.search(r"[\u4e00-\u9fff]", told), told
     assert left_in_english(told.replace(str(tmp_path), "FOLDER")) == []
 

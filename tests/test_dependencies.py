@@ -199,8 +199,7 @@ def test_contributing_gives_a_reason_for_every_dependency() -> None:
     assert {canonicalize_name(r.name) for r in declared()} - names == set()
 
 
-@pytest.mark.parametrize("python", ["3.11.0", "3.12.0", "3.13.0"])
-def test_every_tested_version_takes_every_python_that_the_course_takes(python: str) -> None:
+def test_every_tested_version_takes_every_python_that_the_course_takes() -> None:
     """Some releases ask for a late 3.11, which the Python of a stable Linux may not be."""
     refusing = {}
     for name in constraints():
@@ -208,6 +207,6 @@ def test_every_tested_version_takes_every_python_that_the_course_takes(python: s
             wanted = metadata.metadata(name).get("Requires-Python") or ""
         except metadata.PackageNotFoundError:
             continue
-        if not SpecifierSet(wanted).contains(python):
+        if not all(SpecifierSet(wanted).contains(f"3.{minor}.0") for minor in (11, 12, 13)):
             refusing[name] = wanted
     assert refusing == {}

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 PACKAGE = Path(__file__).resolve().parents[1] / "fewshot_lib"
 
 MATHEMATICS = {
@@ -108,36 +110,61 @@ def test_every_module_imports_only_what_its_place_allows():
     assert wrong_imports("def f():\n    import sklearn", "training", "fewshot_lib")
 
 
-def test_importing_the_checker_imports_no_other_part():
-    loaded = python_says(
-        "import sys, json, pkgutil, importlib, fewshot_lib.checker as c\n"
-        "for m in pkgutil.iter_modules(c.__path__):\n"
-        "    importlib.import_module(f'{c.__name__}.{m.name}')\n"
-        "print(json.dumps([m for m in sys.modules if m.startswith('fewshot_lib.')]))"
-    )
-    assert {name.split(".")[1] for name in loaded} == {"checker"}
+MODULES = [f"fewshot_lib.{path.stem}" for path in SOURCES if unit_of(path) in MATHEMATICS]
+#: One interpreter imports part after part, and says what each of them brought.
+IMPORTING = """
+import importlib, json, pkgutil, sys
+
+brought = {}
+
+def bring(part, *modules):
+    before = set(sys.modules)
+    for module in modules:
+        importlib.import_module(module)
+    brought[part] = sorted(set(sys.modules) - before)
+
+bring("the package", "fewshot_lib")
+bring("torch", "torch", "torch.utils.data", "numpy")
+bring("the mathematics", *MODULES)
+bring("data", "fewshot_lib.data")
+data = sys.modules["fewshot_lib.data"]
+assert data.scans.load and data.digits.load and data.anatomy.make_volumes
+assert data.volumes.read_folder and data.card("digits")
+settings = importlib.import_module("matplotlib").rcParams.copy()
+bring("figures", "fewshot_lib.figures")
+assert sys.modules["matplotlib"].rcParams.copy() == settings
+for name in [name for name in sys.modules if name.startswith("fewshot_lib")]:
+    del sys.modules[name]  # so that what the checker takes of them is seen
+path = importlib.import_module("fewshot_lib.checker").__path__
+bring("the checker", *(m.name for m in pkgutil.walk_packages(path, "fewshot_lib.checker.")))
+brought["in the end"] = sorted(sys.modules)
+print(json.dumps(brought))
+"""
 
 
-def python_says(code: str) -> object:
-    result = subprocess.run(
+@pytest.fixture(scope="module")
+def brought() -> dict[str, list[str]]:
+    """Import the parts: part → the modules that came with it."""
+    code = IMPORTING.replace("MODULES", repr(MODULES))
+    done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300
     )
-    return json.loads(result.stdout)
+    return json.loads(done.stdout)
 
 
-def test_importing_the_mathematics_loads_nothing_that_torch_does_not():
-    modules = [f"fewshot_lib.{path.stem}" for path in SOURCES if unit_of(path) in MATHEMATICS]
-    loaded = python_says(
-        "import sys, json, torch, torch.utils.data, numpy\n"
-        "before = set(sys.modules)\n"
-        f"import {', '.join(modules)}\n"
-        "print(json.dumps(sorted(set(sys.modules) - before)))"
-    )
+def test_importing_the_checker_imports_no_other_part(brought):
+    names = [name for name in brought["in the end"] if name.startswith("fewshot_lib.")]
+    assert {name.split(".")[1] for name in names} == {"checker"}
+
+
+def test_importing_the_mathematics_loads_nothing_that_torch_does_not(brought):
     allowed = {"fewshot_lib", *sys.stdlib_module_names}
-    assert [name for name in loaded if name.split(".")[0] not in allowed] == []
-    assert set(modules) <= set(loaded)
+    found = brought["the mathematics"]
+    assert [name for name in found if name.split(".")[0] not in allowed] == []
+    assert set(MODULES) <= set(found)
 
 
-def test_importing_the_package_alone_loads_no_torch():
-    code = "import sys, json, fewshot_lib; print(json.dumps('torch' in sys.modules))"
-    assert python_says(code) is False
+def test_what_only_some_need_is_loaded_by_who_needs_it(brought):
+    assert "torch" not in brought["the package"]
+    assert {"nibabel", "sklearn"} & set(brought["data"]) == set()
+    assert {"matplotlib.pyplot", "SimpleITK"} & set(brought["in the end"]) == set()

@@ -13,6 +13,7 @@ from sklearn.discriminant_analysis import (
     LinearDiscriminantAnalysis,
     QuadraticDiscriminantAnalysis,
 )
+from test_prototypes import DTYPES, INFINITE, close, randn
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
@@ -30,27 +31,13 @@ from fewshot_lib.mixture import (
 )
 from fewshot_lib.prototypes import class_prototypes, cosine_similarity, log_posterior
 
-INFINITE = float("inf")
-DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 PRECISION = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
-
-
-def randn(*shape: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, dtype=torch.float64, generator=generator)
 
 
 def covariances(*shape: int, seed: int = 0) -> Tensor:
     """Draw positive definite matrices (…, M, M)."""
     root = randn(*shape, shape[-1], seed=seed)
     return root @ root.mT + 0.5 * torch.eye(shape[-1])
-
-
-def close(got: Tensor, expected, tolerance: float = 1e-9) -> bool:
-    expected = torch.as_tensor(expected, dtype=torch.float64)
-    return got.shape == expected.shape and torch.allclose(
-        got.double(), expected, rtol=tolerance, atol=tolerance
-    )
 
 
 def full(variance: Tensor | float, n_way: int, dimension: int) -> Tensor:
@@ -104,8 +91,10 @@ def test_the_posterior_is_bayes_rule(spread):
 def test_t1_the_prototypical_softmax_is_a_gaussian_posterior(seed, variance):
     """softmax(−α d²) is σ² = 1/(2α); the network itself is σ² = ½ with equal priors."""
     queries, means, log_prior = randn(5, 3, seed=seed), randn(4, 3, seed=seed + 1), PRIOR.log()
-    network = log_posterior(queries, means, scale=1 / (2 * variance), log_prior=log_prior)
-    assert close(gaussian_log_posterior(queries, means, variance, log_prior), network)
+    scale = 1 / (2 * variance)
+    network = log_posterior(queries, means, scale=scale, log_prior=log_prior)
+    for given_ in (variance, variance_from_scale(scale)):
+        assert close(gaussian_log_posterior(queries, means, given_, log_prior), network)
     equal = gaussian_log_posterior(queries, means)
     assert close(equal, log_posterior(queries, means))
 
@@ -231,23 +220,19 @@ def test_t3_is_linear_discriminant_analysis_with_a_shared_isotropic_covariance(c
     assert close(biases - biases.mean(), oracle.intercept_ - oracle.intercept_.mean())
 
 
-def test_t5_is_linear_discriminant_analysis_with_a_shared_full_covariance():
+@pytest.mark.parametrize(
+    "oracle",
+    [
+        LinearDiscriminantAnalysis(solver="lsqr", store_covariance=True),
+        QuadraticDiscriminantAnalysis(store_covariance=True),
+    ],
+)
+def test_t5_is_discriminant_analysis_with_a_full_covariance_for_all_or_each(oracle):
     embeddings, labels = labelled([9, 20, 14], 4, seed=5)
     queries = randn(50, 4, seed=9) * 3
-    oracle = LinearDiscriminantAnalysis(solver="lsqr", store_covariance=True)
     oracle.fit(embeddings, labels)
     means, log_prior = class_prototypes(embeddings, labels, 3), torch.tensor(oracle.priors_).log()
-    covariance = torch.tensor(oracle.covariance_)
-    got = gaussian_log_posterior(queries, means, log_prior=log_prior, covariance=covariance)
-    assert close(got.exp(), oracle.predict_proba(queries))
-
-
-def test_t5_is_quadratic_discriminant_analysis_with_a_covariance_for_each_class():
-    embeddings, labels = labelled([9, 20, 14], 4, seed=7)
-    queries = randn(50, 4, seed=9) * 3
-    oracle = QuadraticDiscriminantAnalysis(store_covariance=True).fit(embeddings, labels)
-    means, log_prior = class_prototypes(embeddings, labels, 3), torch.tensor(oracle.priors_).log()
-    covariance = torch.tensor(np.stack(oracle.covariance_))
+    covariance = torch.tensor(np.asarray(oracle.covariance_))
     got = gaussian_log_posterior(queries, means, log_prior=log_prior, covariance=covariance)
     assert close(got.exp(), oracle.predict_proba(queries))
 
@@ -306,17 +291,6 @@ def test_t4_the_unsquared_distance_is_no_bregman_divergence():
 
 
 # --- T6: un-squared distances ---------------------------------------------------------------------
-
-
-def test_t6_the_unsquared_softmax_is_a_posterior_of_exponential_densities():
-    queries, means = QUERIES.numpy(), MEANS.numpy()
-    expected = np.zeros((7, 4))
-    for q in range(7):
-        densities = [math.exp(-np.linalg.norm(queries[q] - c)) for c in means]
-        expected[q] = [p * f for p, f in zip(PRIOR.tolist(), densities, strict=True)]
-        expected[q] /= expected[q].sum()
-    got = log_posterior(QUERIES, MEANS, "euclidean", log_prior=PRIOR.log())
-    assert close(got.exp(), expected)
 
 
 def summed_distance(points: Tensor, centre: Tensor, weights: Tensor | float = 1.0) -> Tensor:
@@ -413,14 +387,6 @@ def test_t7_it_is_also_the_gaussian_posterior_of_unit_vectors(seed, scale):
     gaussian = gaussian_log_posterior(*units, variance_from_scale(scale, "cosine"))
     assert close(vmf_log_posterior(queries, directions, scale), gaussian, 1e-8)
     assert close(log_posterior(queries, directions, "cosine", scale), gaussian, 1e-8)
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.integers(0, 999), st.floats(1e-3, 1e3))
-def test_a_scale_on_squared_distances_is_the_gaussian_of_its_variance(seed, scale):
-    queries, means = randn(5, 3, seed=seed), randn(4, 3, seed=seed + 1)
-    gaussian = gaussian_log_posterior(queries, means, variance_from_scale(scale))
-    assert close(gaussian, log_posterior(queries, means, scale=scale), 1e-8)
 
 
 def test_what_has_no_gaussian_reading_is_refused():

@@ -150,13 +150,6 @@ def test_the_number_of_slices_at_once_does_not_matter(people):
     torch.testing.assert_close(*answers, atol=1e-4, rtol=1e-4)
 
 
-def test_without_location_weight_place_does_not_count(people):
-    one, other = people
-    free = small(location_weight=0.0).fit(one, ["liver"])
-    bound = small(location_weight=1e4).fit(one, ["liver"])
-    assert not torch.equal(free.predict(other).labels, bound.predict(other).labels)
-
-
 def test_smoothing_keeps_a_posterior_and_removes_specks(people):
     one, other = people
     rough = small().fit(one, ["liver"]).predict(other)

@@ -117,6 +117,7 @@ def test_a_layout_is_found_and_its_voxel_lies_where_it_was_marked(
     assert {v.subject for v in volumes} == subjects
     for volume in volumes:
         assert volume.mask(organ).nonzero().tolist() == [[2, 1, 1]]
+        assert volume.images[2, 0, 1, 1] == 4 * 20 + 3 * 4 + 2  # picture()'s voxel (4, 3, 2)
 
 
 @pytest.mark.parametrize("write", [course, own_folders, totalsegmentator, bids, btcv, chaos])

@@ -23,6 +23,7 @@ from hospital import (
     KEPT,
     ORGANS,
     Person,
+    Written,
     as_dicom_and_seg,
     as_pairs,
     as_totalsegmentator,
@@ -76,7 +77,9 @@ def dice(out: Path, who: Person, numbers: dict[str, int]) -> dict[str, float]:
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
+def expected(
+    one_encoder: None, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, float]]:
     """Segment the second person from this course's own NIfTI pairs: modality → organ → Dice."""
     found = {}
     for kind in ("CT", "MR"):
@@ -90,12 +93,20 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, fl
     return found
 
 
-@pytest.mark.parametrize("name", KEPT)
-def test_a_folder_is_read_with_every_grey_value_and_label(tmp_path: Path, name: str) -> None:
-    write, kind = KEPT[name]
-    people = [person(0, kind), person(1, kind)]
-    write(tmp_path, people)
-    volumes = read_folder(tmp_path, report=Report())
+Kept = tuple[str, Path, Written, list[Person]]
+
+
+@pytest.fixture(scope="module", params=KEPT)
+def kept(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    """Write two people in a layout: its name, the folder, what a command names, the people."""
+    write, kind = KEPT[request.param]
+    folder, people = tmp_path_factory.mktemp("kept"), [person(0, kind), person(1, kind)]
+    return request.param, folder, write(folder, people), people
+
+
+def test_a_folder_is_read_with_every_grey_value_and_label(kept: Kept) -> None:
+    _, folder, _, people = kept
+    volumes = read_folder(folder, report=Report())
     assert len(volumes) == 2
     for volume, who in zip(volumes, people, strict=True):
         assert np.array_equal(volume.images[:, 0].numpy(), who.grey)
@@ -106,22 +117,20 @@ def test_a_folder_is_read_with_every_grey_value_and_label(tmp_path: Path, name: 
 
 
 @needs_encoder
-@pytest.mark.parametrize("name", KEPT)
 def test_one_command_finds_the_same_organs_whatever_the_format(
-    tmp_path: Path, name: str, expected: dict[str, dict[str, float]]
+    kept: Kept, tmp_path: Path, expected: dict[str, dict[str, float]]
 ) -> None:
-    write, kind = KEPT[name]
-    people = [person(0, kind), person(1, kind)]
-    (image, mask), (query, _) = write(tmp_path, people)
+    name, _, ((image, mask), (query, _)), people = kept
     done = fewshot(image, mask, query, tmp_path / "out.nii.gz")
     assert done.exit_code == 0, done.output
     found = dice(tmp_path / "out.nii.gz", people[1], NUMBERS.get(name, OWN))
+    by_pairs = expected[KEPT[name][1]]
     if name in NUMBERS:
-        assert found == pytest.approx(expected[kind], abs=ALMOST)
+        assert found == pytest.approx(by_pairs, abs=ALMOST)
         for organ, number in NUMBERS[name].items():
             assert f"{number} {organ}" in done.stdout
     else:
-        assert found == expected[kind]
+        assert found == by_pairs
 
 
 # --- what a new user gets wrong: (what is written, image, mask, query) → one sentence
@@ -212,7 +221,7 @@ COMMANDS = [shlex.split(line) for line in LINES if line]
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def said(one_encoder: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Run the page's lines in a folder with the files that it names: mask → what was said."""
     folder = tmp_path_factory.mktemp("mine")
     anna, bert, carl = (person(i) for i in range(3))

@@ -98,22 +98,6 @@ def test_the_stored_orientation_does_not_change_what_is_read(tmp_path: Path, cod
         assert volume.spacing == plain.spacing
 
 
-def test_all_three_layouts_give_the_same_volumes(tmp_path: Path) -> None:
-    flat = pair(pair(tmp_path / "flat"), "bert")
-    trained, nested = tmp_path / "trained", tmp_path / "nested"
-    for subject, ending in (("anna", "_0000"), ("bert", "")):
-        save(trained / "imagesTr" / f"{subject}{ending}.nii.gz", picture())
-        save(trained / "labelsTr" / f"{subject}.nii.gz", marks())
-        save(nested / subject / "image.nii", picture())
-        save(nested / subject / "mask.nii", marks())
-    read = [read_folder(folder) for folder in (flat, trained, nested)]
-    for volumes in read:
-        assert [v.subject for v in volumes] == ["anna", "bert"]
-        for volume, first in zip(volumes, read[0], strict=True):
-            assert torch.equal(volume.images, first.images)
-            assert torch.equal(volume.labels, first.labels)
-
-
 @pytest.mark.parametrize(
     ("file", "table"),
     [
@@ -290,28 +274,25 @@ def test_labels_that_the_table_does_not_name_are_refused(tmp_path: Path) -> None
     refused(tmp_path, "anna_mask.* holds label 5, which the label table does not name")
 
 
+NO_TABLES = (
+    *("[1, 2]", "{", '{"liver": "one"}', '{"liver": 2.7}', '{"liver": "2.7"}'),
+    *('{"liver": 1e999}', '{"liver": NaN}', '{"liver": true}', '{"liver": [1, 2]}'),
+    *('{"1": "liver", "1": "spleen"}', '{"labels": {"liver": 1, "liver": 2}}'),
+)
+
+
 @pytest.mark.parametrize(
-    "content",
+    ("content", "sentence"),
     [
-        *("[1, 2]", "{", '{"liver": "one"}', '{"liver": 2.7}', '{"liver": "2.7"}'),
-        *('{"liver": 1e999}', '{"liver": NaN}', '{"liver": true}', '{"liver": [1, 2]}'),
-        *('{"1": "liver", "1": "spleen"}', '{"labels": {"liver": 1, "liver": 2}}'),
+        *((content, "is no label table") for content in NO_TABLES),
+        ('{"1": "liver", "2": "liver"}', "names two labels alike"),
+        ('{"liver": 1, "spleen": 1}', "gives label 1 two names"),
+        ('{"1": "liver", "spleen": 1.0}', "gives label 1 two names"),
     ],
 )
-def test_a_broken_label_table_is_refused(tmp_path: Path, content: str) -> None:
+def test_a_broken_label_table_is_refused(tmp_path: Path, content: str, sentence: str) -> None:
     (pair(tmp_path) / "labels.json").write_text(content)
-    refused(tmp_path, "is no label table")
-
-
-def test_two_labels_of_one_name_are_refused(tmp_path: Path) -> None:
-    (pair(tmp_path) / "labels.json").write_text('{"1": "liver", "2": "liver"}')
-    refused(tmp_path, "names two labels alike")
-
-
-@pytest.mark.parametrize("content", ['{"liver": 1, "spleen": 1}', '{"1": "liver", "spleen": 1.0}'])
-def test_two_names_of_one_label_are_refused(tmp_path: Path, content: str) -> None:
-    (pair(tmp_path) / "labels.json").write_text(content)
-    refused(tmp_path, "gives label 1 two names")
+    refused(tmp_path, sentence)
 
 
 @pytest.mark.parametrize(
@@ -355,28 +336,24 @@ def broken(files: dict[str, Path], sentence: str) -> None:
         read_series(files)
 
 
-def test_missing_slices_are_found_and_measured(tmp_path: Path) -> None:
-    files = series(tmp_path, (0, 3, 6, 12, 15))
-    broken(files, r"slices are missing between 03.dcm and 10.dcm: 6\.0 mm apart .* 3\.0 mm")
-
-
-def test_two_slices_at_one_place_are_refused(tmp_path: Path) -> None:
-    broken(series(tmp_path, (0, 3, 3)), "lie at the same position")
-
-
-def test_uneven_slices_are_refused(tmp_path: Path) -> None:
-    broken(series(tmp_path, (0, 3, 6.4, 9)), "unevenly spaced")
+@pytest.mark.parametrize(
+    ("heights", "sentence"),
+    [
+        ((0, 3, 6, 12, 15), r"missing between 03.dcm and 10.dcm: 6\.0 mm apart .* 3\.0 mm"),
+        ((0, 3, 3), "lie at the same position"),
+        ((0, 3, 6.4, 9), "unevenly spaced"),
+    ],
+)
+def test_slices_at_wrong_heights_are_refused(
+    tmp_path: Path, heights: tuple[float, ...], sentence: str
+) -> None:
+    broken(series(tmp_path, heights), sentence)
 
 
 def test_a_file_without_pixels_is_named(tmp_path: Path) -> None:
     files = series(tmp_path)
     slice_file(tmp_path / "report.dcm", 12, None)
     broken({**files, "report.dcm": tmp_path / "report.dcm"}, "report.dcm has no pixel data")
-
-
-def test_a_slice_without_its_place_is_named(tmp_path: Path) -> None:
-    path = slice_file(tmp_path / "a.dcm", 0, np.zeros((5, 6)), ImagePositionPatient=None)
-    broken({"a.dcm": path}, "a.dcm does not say where its slice lies .*ImagePositionPatient")
 
 
 @pytest.mark.parametrize(

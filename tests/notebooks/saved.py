@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,9 @@ def number_of(path: Path) -> str:
     return path.stem.partition("_")[0]
 
 
+@cache
 def read(path: Path) -> Any:
-    """Read a notebook."""
+    """Read a notebook, once for all tests: leave it as it is."""
     return nbformat.read(path, as_version=4)
 
 

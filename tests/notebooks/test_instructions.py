@@ -6,6 +6,7 @@ import ast
 import html
 import itertools
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,7 @@ CALLS = r"(?:fewshot_lib\.\w+\.)?(?:answer|predict|hint|solution|example|rubric|
 
 
 @pytest.fixture(autouse=True)
-def _own_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FEWSHOT_PROGRESS", str(tmp_path / "progress.json"))
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
@@ -78,43 +78,43 @@ def test_what_a_question_tells_the_reader_to_run_reaches_that_question(
     assert progress.load() == {}
 
 
+def nodes(cells: Iterable[Any]) -> list[ast.AST]:
+    """List the parts of cells' code, without the lines for IPython."""
+    sources = [re.sub(r"^\s*[%!].*$", "", cell.source, flags=re.M) for cell in cells]
+    return [node for source in sources for node in ast.walk(ast.parse(source))]
+
+
 def bound_in(path: Path) -> set[str]:
     """List the names that a notebook binds at its top level."""
-    names = set()
-    for cell in code_cells(path):
-        for node in ast.walk(ast.parse(re.sub(r"^\s*[%!].*$", "", cell.source, flags=re.M))):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                names.add(node.id)
+    names = {
+        node.id
+        for node in nodes(code_cells(path))
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
     return names - {"fewshot_lib"}
 
 
 @pytest.mark.parametrize("path", LESSONS + EXERCISES, ids=label)
 def test_the_code_cells_at_the_top_and_then_a_question_or_rubric_are_enough(path: Path) -> None:
     """The saved form says: run the code cells at the top of this notebook and then this one."""
-    cells = code_cells(path)
     at_the_top = itertools.takewhile(
         lambda cell: cell.cell_type == "code",
         itertools.dropwhile(lambda cell: cell.cell_type != "code", read(path).cells),
     )
     imported = {
         alias.asname or alias.name
-        for cell in at_the_top
-        for node in ast.walk(ast.parse(cell.source))
+        for node in nodes(at_the_top)
         if isinstance(node, ast.Import | ast.ImportFrom)
         for alias in node.names
     }
+    everywhere = nodes(code_cells(path))
     called = {
         node.func.id
-        for cell in cells
-        for node in ast.walk(ast.parse(re.sub(r"^\s*[%!].*$", "", cell.source, flags=re.M)))
+        for node in everywhere
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
-    defined = {
-        node.name
-        for cell in cells
-        for node in ast.walk(ast.parse(re.sub(r"^\s*[%!].*$", "", cell.source, flags=re.M)))
-        if isinstance(node, ast.FunctionDef)
-    }  # an exercise has an answer that is called predict
+    # an exercise has an answer that is called predict
+    defined = {node.name for node in everywhere if isinstance(node, ast.FunctionDef)}
     assert called & {"question", "predict", "rubric"} - defined <= imported
 
 

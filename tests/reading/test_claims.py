@@ -100,15 +100,6 @@ def test_the_summary_counts_every_claim_once() -> None:
 # ---- claim() and ledger() -----------------------------------------------------------------------
 
 
-@pytest.fixture
-def outputs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict, dict]]:
-    seen: list[tuple[dict, dict]] = []
-    monkeypatch.setattr(
-        "fewshot_lib.reading.claims.emit", lambda data, kept=None: seen.append((data, kept or {}))
-    )
-    return seen
-
-
 def show_any(row: Claim) -> None:
     """Show a row as a notebook would."""
     if row.status in TESTED and not row.read:

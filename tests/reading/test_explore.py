@@ -17,7 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewshot_lib import figures
-from fewshot_lib.checker import frontend
 from fewshot_lib.checker.frontend import WIDGET_VIEW
 from fewshot_lib.reading import explore, parameters
 from fewshot_lib.reading import panel as panel_module
@@ -45,17 +44,6 @@ def picky(shots: int) -> Any:
 @pytest.fixture(autouse=True)
 def forget_calls() -> None:
     CALLS.clear()
-
-
-@pytest.fixture
-def outputs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict, dict]]:
-    """What ``explore`` puts before the reader."""
-    import sys
-
-    seen: list[tuple[dict, dict]] = []
-    for module in (sys.modules[explore.__module__], frontend):
-        monkeypatch.setattr(module, "emit", lambda data, kept=None: seen.append((data, kept or {})))
-    return seen
 
 
 def controls_of(function: Any = curve, **parameters: Any) -> list[Any]:
@@ -442,7 +430,10 @@ def test_numpys_numbers_make_sliders_like_pythons() -> None:
     assert type(knob).__name__ == "IntSlider"
 
 
-def test_the_live_form_leaves_a_picture_for_who_opens_the_saved_notebook(outputs) -> None:
+def test_the_live_form_leaves_a_picture_for_who_opens_the_saved_notebook(
+    outputs, monkeypatch
+) -> None:
+    monkeypatch.setattr(panel_module, "SAVED_SECONDS", 600)  # however busy this machine is
     explore(curve, shots=[1, 5], _form="live")
     (widget, _), (still, metadata) = outputs
     assert set(widget) == {WIDGET_VIEW, "text/plain"}

@@ -41,12 +41,6 @@ def test_a_trained_network_comes_back_from_the_cache_without_training(slices, ca
     assert capsys.readouterr().err == ""
 
 
-def test_a_kept_network_loads_with_weights_only(slices):
-    models.train(TINY, slices=slices, progress=False)
-    state = torch.load(models.checkpoint(TINY), weights_only=True)
-    assert len(state["losses"]) == 6
-
-
 def test_every_seed_and_every_setting_has_a_file_of_its_own(monkeypatch):
     other = {
         "prototypes": "position", "similarity": "squared_euclidean", "scale": 1.0,
@@ -62,20 +56,28 @@ def test_every_seed_and_every_setting_has_a_file_of_its_own(monkeypatch):
     assert models.checkpoint(TINY) == models.checkpoint(replace(TINY))
 
 
-def test_an_interrupted_training_goes_on_where_it_stopped(slices, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("train", "kind"), [(models.train, "episodes"), (models.train_pixels, "pixels")]
+)
+def test_an_interrupted_training_goes_on_where_it_stopped(slices, capsys, train, kind):
     recipe = replace(TINY, steps=56, episodes_per_step=1)
-    whole, _ = models.train(recipe, slices=slices, cached=False, progress=False)
+    whole, _ = train(recipe, slices=slices, cached=False, progress=False)
+    assert not models.checkpoint(recipe, kind=kind).exists()
 
     def stop(losses):
         if len(losses) == 52:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        models.train(recipe, slices=slices, progress=False, on_step=stop)
-    resumed, result = models.train(recipe, slices=slices, progress=False)
+        train(recipe, slices=slices, progress=False, on_step=stop)
+    resumed, result = train(recipe, slices=slices, progress=False)
     assert "Going on with" in capsys.readouterr().err
-    assert result.resumed_at == 50
+    assert (result.resumed_at, len(result.losses)) == (50, 56)
     assert torch.equal(weights(resumed), weights(whole))
+    again, _ = train(recipe, slices=slices, progress=False)
+    assert torch.equal(weights(again), weights(whole))
+    assert not again.training
+    assert models.checkpoint(recipe, kind=kind).exists()
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "empty", "other network", "no weights"])
@@ -109,31 +111,6 @@ def test_pixel_classification_begins_with_the_weights_of_the_episodes_encoder(sl
     model, _ = models.train_pixels(recipe, seed=3, slices=slices, cached=False, progress=False)
     assert torch.equal(weights(network.encoder), weights(model.encoder))
     assert model.n_classes == len(slices.classes) + 1
-
-
-def test_pixel_classification_is_kept_too_and_resumed(slices, capsys):
-    recipe = replace(TINY, steps=56)
-    whole, _ = models.train_pixels(recipe, slices=slices, cached=False, progress=False)
-
-    def stop(losses):
-        if len(losses) == 52:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        models.train_pixels(recipe, slices=slices, progress=False, on_step=stop)
-    resumed, result = models.train_pixels(recipe, slices=slices, progress=False)
-    assert result.resumed_at == 50
-    assert len(result.losses) == 56
-    assert torch.equal(weights(resumed), weights(whole))
-    again, _ = models.train_pixels(recipe, slices=slices, progress=False)
-    assert torch.equal(weights(again), weights(whole))
-    assert not again.training
-    assert models.checkpoint(recipe, kind="pixels").exists()
-
-
-def test_a_network_is_trained_without_a_cache_where_none_is_wanted(slices):
-    models.train(TINY, slices=slices, cached=False, progress=False)
-    assert not models.checkpoint(TINY).exists()
 
 
 def test_training_knows_no_novel_organ_and_no_person_of_the_tests():

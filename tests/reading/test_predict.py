@@ -6,13 +6,16 @@ import ast
 import json
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 import nbformat
 import pytest
+from test_question import parts_of
+from test_question import reply_of as said
 
 from fewshot_lib import figures
-from fewshot_lib.checker import frontend, progress
+from fewshot_lib.checker import progress
 from fewshot_lib.checker.frontend import WIDGET_VIEW
 from fewshot_lib.reading import show
 from fewshot_lib.reading.predict import (
@@ -43,9 +46,8 @@ POINTS = ((1, 0.1), (5, 0.4), (20, 0.6), (50, 0.7))
 
 
 @pytest.fixture(autouse=True)
-def _own_progress(tmp_path, monkeypatch):
+def _own_kernel(tmp_path, monkeypatch):
     monkeypatch.setattr(MODULE, "_HERE", {})
-    monkeypatch.setenv("FEWSHOT_PROGRESS", str(tmp_path / "progress.json"))
     monkeypatch.chdir(tmp_path)
 
 
@@ -53,15 +55,6 @@ def _own_progress(tmp_path, monkeypatch):
 def new_kernel(monkeypatch):
     """Forget what this process was told, as a new kernel has."""
     return lambda: monkeypatch.setattr(MODULE, "_HERE", {})
-
-
-@pytest.fixture
-def outputs(monkeypatch):
-    """What is put before the reader."""
-    seen = []
-    for module in (MODULE, frontend, sys.modules[show.__module__]):
-        monkeypatch.setattr(module, "emit", lambda data, kept=None: seen.append((data, kept or {})))
-    return seen
 
 
 def entry(asked: Prediction) -> str:
@@ -168,20 +161,9 @@ def test_the_live_form_and_the_saved_one_are_two_outputs(asked, outputs):
     assert as_html(asked) in saved["text/html"]
 
 
-def parts_of(widget):
-    """Walk a widget and what it holds."""
-    yield widget
-    for child in getattr(widget, "children", ()):
-        yield from parts_of(child)
-
-
 def named(widget, start: str):
     """Find the control whose name begins so."""
     return next(p for p in parts_of(widget) if getattr(p, "description", "").startswith(start))
-
-
-def said(widget) -> str:
-    return list(parts_of(widget))[-1].value
 
 
 def test_a_number_is_entered_by_enter_or_button_and_stands_there_the_next_time():
@@ -270,6 +252,7 @@ def test_a_choice_is_told_below_any_figure_and_printed_in_a_terminal(capsys):
     assert "Your prediction: Neither mask.\n" in capsys.readouterr().out
 
 
+@cache
 def tree_of(path: Path) -> ast.Module:
     """Read a notebook's code as one module, if it asks for predictions; else nothing."""
     cells = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]

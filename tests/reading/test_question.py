@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewshot_lib.checker import frontend, progress
+from fewshot_lib.checker import progress
 from fewshot_lib.checker.frontend import WIDGET_VIEW
 from fewshot_lib.checker.markup import inline, plain
+from fewshot_lib.figures.style import luminance
 from fewshot_lib.reading.expression import BadExpression, evaluate
 from fewshot_lib.reading.question import (
     BadQuestion,
@@ -42,19 +43,9 @@ each = pytest.mark.parametrize("asked", EVERY, ids=IDS)
 
 
 @pytest.fixture(autouse=True)
-def _own_progress(tmp_path, monkeypatch):
+def _own_kernel(tmp_path, monkeypatch):
     monkeypatch.setattr(MODULE, "_MISSES", {})  # of tests in this process that answered before
-    monkeypatch.setenv("FEWSHOT_PROGRESS", str(tmp_path / "progress.json"))
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def outputs(monkeypatch):
-    """What ``question`` puts before the reader."""
-    seen = []
-    for module in (MODULE, frontend):
-        monkeypatch.setattr(module, "emit", lambda data, kept=None: seen.append((data, kept or {})))
-    return seen
 
 
 def right_answer(asked: Question) -> str:
@@ -240,16 +231,10 @@ def test_the_live_form_and_the_saved_one_are_two_outputs(outputs):
     assert as_html(find("prototypes.learned")) in saved["text/html"]
 
 
-def luminance(colour: str) -> float:
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (0, 2, 4)]
-    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
 def test_right_wrong_and_hint_are_legible_in_a_light_and_a_dark_theme():
     """Each colour brings its own ground, so that the theme's does not matter."""
     for reply in (Reply(True, "a"), Reply(False, "b"), Reply(False, "c", counts=False)):
-        style = re.search(r'style="background:#(\w+);color:#(\w+)', _reply_html(reply))
+        style = re.search(r'style="background:(#\w+);color:(#\w+)', _reply_html(reply))
         ground, ink = luminance(style[1]), luminance(style[2])
         assert (ink + 0.05) / (ground + 0.05) >= 4.5
         assert re.sub(r'<b style="background.*?</b>', "", _reply_html(reply)).count("color") == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import re
-import sys
 import warnings
 from html.parser import HTMLParser
 from types import SimpleNamespace
@@ -42,15 +41,6 @@ CELLS = (
 
 def example() -> tuple[Any, figures.PlotData]:
     return figures.lines([1, 5], {"a": [0.5, 0.9]}, xlabel="shots", ylabel="accuracy")
-
-
-@pytest.fixture
-def outputs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict, dict]]:
-    """What ``show`` puts before the reader."""
-    seen: list[tuple[dict, dict]] = []
-    module = sys.modules[show.__module__]  # the name of the module is the function's in its package
-    monkeypatch.setattr(module, "emit", lambda data, kept=None: seen.append((data, kept or {})))
-    return seen
 
 
 class Page(HTMLParser):
