@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from fewshot_lib import evaluation  # noqa: F401 - mistakes use it
+from fewshot_lib import evaluation
 from fewshot_lib.checker.spec import Case
 from fewshot_lib.checker.specification import answer, exercise
 
@@ -17,7 +17,23 @@ EP_SECTION = "notebook 07, «EP1 and EP2»"
 EMPTY_SECTION = "notebook 07, «The empty slice»"
 GIVEN_AWAY = ["evaluation.segment_volume", "evaluation.chunk_centres", "evaluation.evaluate"]
 
+Scored = tuple[Tensor, Tensor]
+Span = tuple[int, int]  # first slice, number of slices
+
+
 # ---------------------------------------------------------------------------------- what is shared
+
+
+def _extent(mask: Tensor) -> Span:
+    shown = mask.flatten(1).any(dim=1).nonzero()[:, 0]
+    return (int(shown[0]), int(shown[-1] - shown[0]) + 1) if len(shown) else (0, 0)
+
+
+def _supported(support_mask: Tensor, least: int) -> Span:
+    first, n = _extent(support_mask)
+    if n < least:
+        raise ValueError(f"the support shows the organ in {n} slices; {least} are needed")
+    return first, n
 
 
 def _organ(g: Generator, n_slices: int, first: int, n: int, gap: Sequence[int] = ()) -> Tensor:
@@ -56,7 +72,25 @@ def _task(
 # --------------------------------------------------------------------------------------------- ep1
 
 
-@answer(strip=GIVEN_AWAY)
+def _ep1_by_the_library(
+    predictions: Tensor, support_mask: Tensor, query_mask: Tensor, chunks: int
+) -> Scored:
+    """Put a volume together as EP1 does, and score it: by the library's chunks and volume Dice.
+
+    Raises:
+        ValueError: the support's extent has fewer slices than there are chunks.
+    """
+    first, n = _supported(support_mask, chunks)
+    centres = torch.tensor(evaluation.chunk_centres(first, first + n - 1, chunks))
+    start, length = _extent(query_mask)
+    volume = torch.zeros_like(query_mask)
+    if length:
+        slices = torch.arange(start, start + length)
+        volume[slices] = predictions[centres[(slices - start) * chunks // length], slices]
+    return volume, evaluation.volume_dice(volume, query_mask)
+
+
+@answer(reference=_ep1_by_the_library, strip=GIVEN_AWAY)
 def ep1(predictions, support_mask, query_mask, chunks):
     """Put a volume together chunk by chunk, as EP1 does, and give its Dice.
 
@@ -135,7 +169,18 @@ def _short(g: Generator) -> Iterator[Case]:
 # --------------------------------------------------------------------------------------------- ep2
 
 
-@answer(strip=GIVEN_AWAY)
+def _ep2_by_the_library(predictions: Tensor, support_mask: Tensor, query_mask: Tensor) -> Scored:
+    """Let the centre support slice segment every query slice, and score all: the library's centre.
+
+    Raises:
+        ValueError: the support does not show the organ.
+    """
+    first, n = _supported(support_mask, 1)
+    volume = predictions[evaluation.chunk_centres(first, first + n - 1, 1)[0]]
+    return volume, evaluation.volume_dice(volume, query_mask)
+
+
+@answer(reference=_ep2_by_the_library, strip=GIVEN_AWAY)
 def ep2(predictions, support_mask, query_mask):
     """Let the centre support slice segment all query slices; give the Dice.
 
@@ -164,9 +209,10 @@ def ep2(predictions, support_mask, query_mask):
 
 def _inside(volume: Tensor, query_mask: Tensor) -> Tensor:
     """Blank a prediction outside the query's extent."""
-    shown = query_mask.any(dim=(-2, -1))
-    begun, not_over = shown.cumsum(0) > 0, shown.flip(0).cumsum(0).flip(0) > 0
-    return volume & (begun & not_over)[:, None, None]
+    first, n = _extent(query_mask)
+    blanked = torch.zeros_like(volume)
+    blanked[first : first + n] = volume[first : first + n]
+    return blanked
 
 
 @ep2.check("the centre slice segments every slice", points=2, pointer=EP_SECTION)

@@ -1,4 +1,4 @@
-"""Exercise 07's solutions against the library's own protocols, which work on volumes."""
+"""Exercise 07's references against the library's own protocols, which work on volumes."""
 
 from __future__ import annotations
 
