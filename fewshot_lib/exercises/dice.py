@@ -78,19 +78,14 @@ def _many_slices(g: Generator) -> Iterator[Case]:
     yield Case("2 volumes of 3 slices", (*_pair(g, 2, 3, 4, 5), 0.0))
 
 
-def _with_empty(g: Generator, empty: float) -> Case:
-    prediction, target = _pair(g, 5, 4, 6)
-    prediction[1] = target[1] = False  # rightly nothing
-    prediction[3] = target[3] = False
-    prediction[2] = False  # overlooked
-    target[4] = False  # invented
-    return Case(f"5 slices, two empty in both, `empty` {empty:g}", (prediction, target, empty))
-
-
 @dice.check("both masks empty: what `empty` says", pointer=EMPTY_SECTION)
 def _empties(g: Generator) -> Iterator[Case]:
     for empty in (math.nan, 0.0, 1.0):
-        yield _with_empty(g, empty)
+        prediction, target = _pair(g, 5, 4, 6)
+        prediction[[1, 3]] = target[[1, 3]] = False  # rightly nothing
+        prediction[2] = False  # overlooked
+        target[4] = False  # invented
+        yield Case(f"5 slices, two empty in both, `empty` {empty:g}", (prediction, target, empty))
     nothing = torch.zeros(4, 5, dtype=torch.bool)
     for empty in (math.nan, 0.0, 1.0, 0.5):
         yield Case(f"one slice without anything, `empty` {empty:g}", (nothing, nothing, empty))

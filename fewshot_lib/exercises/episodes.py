@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from fewshot_lib import episodes as library
 from fewshot_lib.checker.spec import Case
 from fewshot_lib.checker.specification import answer, exercise
-from fewshot_lib.checker.values import Seed
+from fewshot_lib.exercises.dice import _seed
 
 # ----------------------------------------------------------------------------------- draw_episode
 
@@ -72,44 +72,33 @@ def draw_episode(labels, n_way, k_shot, n_query, generator):
     ### END SOLUTION
 
 
-def _seed(g: Generator) -> Seed:
-    return Seed(int(torch.randint(2**31, (), generator=g)))
-
-
 def _labels(g: Generator, counts: dict[int, int]) -> Tensor:
     """Give labels with so many examples of each class, mixed."""
     labels = torch.cat([torch.full((n,), value) for value, n in counts.items()])
     return labels[torch.randperm(len(labels), generator=g)]
 
 
-def _read(case: Case, result: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _read(result: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     parts = list(result.values()) if isinstance(result, dict) else list(result)
     support, query, classes = (np.asarray(part) for part in parts)
     return support, query, classes
 
 
-def _fault(case: Case, result: Any) -> str:
-    """Say what is wrong with one episode; "" if nothing is."""
-    support, query, classes = _read(case, result)
-    labels = case.args[0].numpy()
-    both = np.concatenate([support, query], axis=1)  # (n_way, k_shot + n_query)
-    if len(np.unique(classes)) < len(classes):
-        return f"a class stands twice in an episode ({case.name})"
-    if not np.isin(classes, labels).all():
-        return f"`classes` holds values that no label has ({case.name})"
-    if both.min() < 0 or both.max() >= len(labels):
-        return f"an index points outside `labels` ({case.name})"
-    if not (labels[support] == classes[:, None]).all():
-        return f"a support example is not of its row's class ({case.name})"
-    if not (labels[query] == classes[:, None]).all():
-        return f"a query is not of its row's class ({case.name})"
-    return ""
-
-
 def _sound(cases: Sequence[Case], results: Sequence[Any]) -> bool | str:
     for case, result in zip(cases, results, strict=True):
-        if fault := _fault(case, result):
-            return fault
+        support, query, classes = _read(result)
+        labels = case.args[0].numpy()
+        both = np.concatenate([support, query], axis=1)  # (n_way, k_shot + n_query)
+        if len(np.unique(classes)) < len(classes):
+            return f"a class stands twice in an episode ({case.name})"
+        if not np.isin(classes, labels).all():
+            return f"`classes` holds values that no label has ({case.name})"
+        if both.min() < 0 or both.max() >= len(labels):
+            return f"an index points outside `labels` ({case.name})"
+        if not (labels[support] == classes[:, None]).all():
+            return f"a support example is not of its row's class ({case.name})"
+        if not (labels[query] == classes[:, None]).all():
+            return f"a query is not of its row's class ({case.name})"
     return True
 
 
@@ -124,7 +113,7 @@ def _usual(g: Generator) -> Iterator[Case]:
 
 def _apart(cases: Sequence[Case], results: Sequence[Any]) -> bool | str:
     for case, result in zip(cases, results, strict=True):
-        support, query, _ = _read(case, result)
+        support, query, _ = _read(result)
         if len(np.intersect1d(support, query)):
             return f"an example is support and query at once ({case.name})"
         if len(np.unique(support)) < support.size or len(np.unique(query)) < query.size:
@@ -141,8 +130,7 @@ def _tight(g: Generator) -> Iterator[Case]:
 
 def _from_the_seed(cases: Sequence[Case], results: Sequence[Any]) -> bool | str:
     one, same, other = (
-        np.concatenate([part.ravel() for part in _read(case, result)])
-        for case, result in zip(cases, results, strict=True)
+        np.concatenate([part.ravel() for part in _read(result)]) for result in results
     )
     if not np.array_equal(one, same):
         return "the same seed gave two episodes: something is not drawn from the generator"
@@ -176,9 +164,8 @@ def _even_classes(cases: Sequence[Case], results: Sequence[Any]) -> bool | str:
     if (sound := _sound(cases, results)) is not True:
         return sound
     values = cases[0].args[0].unique().numpy()
-    drawn = np.stack(
-        [np.isin(values, _read(case, one)[2]) for case, one in zip(cases, results, strict=True)]
-    ).astype(int)  # (draws, classes)
+    drawn = np.stack([np.isin(values, _read(one)[2]) for one in results])  # (draws, classes)
+    drawn = drawn.astype(int)
     n_way, count = cases[0].args[1], drawn.sum(0)
     usual = len(cases) * n_way / len(values)
     if _surprise(count, usual) > CLASS_COUNTS or not count.all():
@@ -218,8 +205,8 @@ def _even_examples(cases: Sequence[Case], results: Sequence[Any]) -> bool | str:
     place = {value: (labels == value).nonzero()[:, 0].numpy() for value in classes}
     used = {value: np.zeros((2, n, size[value]), dtype=int) for value in classes}
     first = 0  # pairs of a support example and a query in which the support is first in `labels`
-    for number, (case, result) in enumerate(zip(cases, results, strict=True)):
-        support, query, chosen = _read(case, result)
+    for number, result in enumerate(results):
+        support, query, chosen = _read(result)
         for shots, asked, value in zip(support, query, chosen.tolist(), strict=True):
             for part, these in enumerate((shots, asked)):
                 used[value][part, number, np.searchsorted(place[value], these)] = 1

@@ -15,20 +15,14 @@ from fewshot_lib import mixture as library
 from fewshot_lib.checker import pictures
 from fewshot_lib.checker.spec import Case, Tolerance
 from fewshot_lib.checker.specification import answer, exercise
+from fewshot_lib.exercises.prototypes import _pairs
 from fewshot_lib.prototypes import squared_euclidean
 
 #: All that measures, averages or classifies but ``squared_euclidean``, which the notebook imports.
 GIVEN_AWAY = [
-    "heads",
-    "mixture",
-    "networks",
-    *(
-        f"prototypes.{name}"
-        for name in (
-            *("class_prototypes", "masked_prototypes", "grid_prototypes", "cosine_similarity"),
-            *("similarity", "local_similarity", "log_posterior"),
-        )
-    ),
+    *("heads", "mixture", "networks", "prototypes.class_prototypes"),
+    *("prototypes.masked_prototypes", "prototypes.grid_prototypes", "prototypes.cosine_similarity"),
+    *("prototypes.similarity", "prototypes.local_similarity", "prototypes.log_posterior"),
 ]
 PRIORS = "notebook 04, «Unequal priors»"
 EPISODES = "notebook 03, «Six examples, by hand»"
@@ -36,10 +30,6 @@ EPISODES = "notebook 03, «Six examples, by hand»"
 
 def _log_prior(g: Generator, k: int) -> Tensor:
     return (1.2 * torch.randn(k, generator=g)).log_softmax(-1)
-
-
-def _pairs(g: Generator, q: int, k: int, m: int, *leading: int) -> tuple[Tensor, Tensor]:
-    return torch.randn(*leading, q, m, generator=g), torch.randn(*leading, k, m, generator=g)
 
 
 def _close(one: Any, other: Any, atol: float = 1e-3) -> bool:
@@ -59,11 +49,7 @@ def _density_and_prior(
     return library.gaussian_log_density(queries, prototypes, variance) + log_prior
 
 
-@answer(
-    reference=_density_and_prior,
-    tolerance=Tolerance(rtol=1e-3, atol=1e-3),
-    strip=GIVEN_AWAY,
-)
+@answer(reference=_density_and_prior, tolerance=Tolerance(rtol=1e-3, atol=1e-3), strip=GIVEN_AWAY)
 def log_joint(queries, prototypes, variance, log_prior):
     """Return log π_k + log N(z; c_k, σ²I), normaliser included.
 
@@ -255,13 +241,9 @@ def _with_a_constant(g: Generator) -> Iterator[Case]:
     yield Case("each query 1000 further from all classes", (squared + 1000, 0.8, log_prior))
 
 
-def _permutes(cases: Sequence[Case], results: Sequence[Any]) -> bool:
-    return _close(np.asarray(results[0])[:, [2, 0, 1]], results[1], 1e-4)
-
-
 @posterior.check(
     "renaming the classes renames the probabilities",
-    law=_permutes,
+    law=lambda cases, results: _close(np.asarray(results[0])[:, [2, 0, 1]], results[1], 1e-4),
     says="with the classes in another order, their probabilities are others",
 )
 def _permuted(g: Generator) -> Iterator[Case]:
@@ -278,11 +260,7 @@ def _posterior_episodes(g: Generator) -> Iterator[Case]:
 # ------------------------------------------------------------------------------------ linear_form
 
 
-@answer(
-    reference=library.linear_form,
-    tolerance=Tolerance(rtol=1e-3, atol=1e-4),
-    strip=GIVEN_AWAY,
-)
+@answer(reference=library.linear_form, tolerance=Tolerance(rtol=1e-3, atol=1e-4), strip=GIVEN_AWAY)
 def linear_form(prototypes, variance=0.5, log_prior=None):
     """Return w_k and b_k with p(y = k | z) = softmax_k(w_kᵀ z + b_k).
 
@@ -394,9 +372,7 @@ def _of_classes(g: Generator) -> Iterator[Case]:
 
 
 @answer(
-    reference=library.vmf_log_posterior,
-    tolerance=Tolerance(rtol=1e-3, atol=1e-4),
-    strip=GIVEN_AWAY,
+    reference=library.vmf_log_posterior, tolerance=Tolerance(rtol=1e-3, atol=1e-4), strip=GIVEN_AWAY
 )
 def vmf_log_posterior(queries, directions, kappa, log_prior=None):
     """Return log p(y = k | z) for von Mises–Fisher classes, one concentration.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -23,15 +23,11 @@ EMPTY = "notebook 05b, «A class that nobody showed»"
 ONE_QUERY = "notebook 05b, «One query, many queries»"
 
 
-def _one_hot(labels: Tensor, n_classes: int) -> Tensor:
-    """Make masks (…, K, H, W) of label maps (…, H, W)."""
-    return F.one_hot(labels, n_classes).movedim(-1, -3).float()
-
-
 def _masks(g: Generator, *shape: int) -> Tensor:
     """Draw complementary masks (…, K, H, W): every pixel belongs to one class."""
     *leading, n_classes, height, width = shape
-    return _one_hot(torch.randint(n_classes, (*leading, height, width), generator=g), n_classes)
+    labels = torch.randint(n_classes, (*leading, height, width), generator=g)
+    return F.one_hot(labels, n_classes).movedim(-1, -3).float()
 
 
 def _blocks(g: Generator, *shape: int) -> Tensor:
@@ -41,14 +37,17 @@ def _blocks(g: Generator, *shape: int) -> Tensor:
     return small.repeat_interleave(2, -2).repeat_interleave(2, -1)[..., :height, :width]
 
 
+def _support(
+    g: Generator, features: tuple[int, ...], masks: tuple[int, ...], draw: Any = _masks
+) -> tuple[Tensor, Tensor]:
+    """Draw features (…, S, D, H', W') and masks (…, S, K, H, W) of these shapes."""
+    return torch.randn(features, generator=g), draw(g, *masks)
+
+
 # --------------------------------------------------------------------------------- note_prototypes
 
 
-def _of_the_library(features: Tensor, masks: Tensor) -> Tensor:
-    return PositionHead.compute_prototypes(features, masks)
-
-
-@answer(reference=_of_the_library, picture=pictures.matrix, strip=GIVEN_AWAY)
+@answer(reference=PositionHead.compute_prototypes, picture=pictures.matrix, strip=GIVEN_AWAY)
 def note_prototypes(features, masks):
     """Compute the note's prototypes, a vector per class and position.
 
@@ -72,29 +71,19 @@ def note_prototypes(features, masks):
 
 @note_prototypes.check("at each position, the mean over the support images", points=2)
 def _note_same_size(g: Generator) -> Iterator[Case]:
-    yield Case("one shot, 2 classes", (torch.randn(1, 3, 4, 5, generator=g), _masks(g, 1, 2, 4, 5)))
-    yield Case("4 shots, 3 classes", (torch.randn(4, 2, 5, 4, generator=g), _masks(g, 4, 3, 5, 4)))
-    yield Case(
-        "as many shots as classes as features",
-        (torch.randn(3, 3, 3, 3, generator=g), _masks(g, 3, 3, 3, 3)),
-    )
+    yield Case("one shot, 2 classes", _support(g, (1, 3, 4, 5), (1, 2, 4, 5)))
+    yield Case("4 shots, 3 classes", _support(g, (4, 2, 5, 4), (4, 3, 5, 4)))
+    yield Case("as many shots as classes as features", _support(g, (3, 3, 3, 3), (3, 3, 3, 3)))
 
 
 @note_prototypes.check(
     "masks are brought to the features' size by `nearest`", pointer="note §3.1: masks_down"
 )
 def _note_shrunk(g: Generator) -> Iterator[Case]:
-    yield Case(
-        "masks of twice the size", (torch.randn(3, 2, 4, 4, generator=g), _masks(g, 3, 2, 8, 8))
-    )
-    yield Case(
-        "masks of 7 by 11, features of 3 by 4",
-        (torch.randn(2, 4, 3, 4, generator=g), _masks(g, 2, 3, 7, 11)),
-    )
-    yield Case(
-        "masks of True and False",
-        (torch.randn(2, 2, 2, 3, generator=g), _masks(g, 2, 2, 8, 12).bool()),
-    )
+    yield Case("masks of twice the size", _support(g, (3, 2, 4, 4), (3, 2, 8, 8)))
+    yield Case("masks of 7 by 11, features of 3 by 4", _support(g, (2, 4, 3, 4), (2, 3, 7, 11)))
+    features, masks = _support(g, (2, 2, 2, 3), (2, 2, 8, 12))
+    yield Case("masks of True and False", (features, masks.bool()))
 
 
 @note_prototypes.check(
@@ -145,14 +134,6 @@ def shift_test(segment, image, mask, shift):
     ### END SOLUTION
 
 
-def _zero_filled(array: Tensor, shift: Sequence[int]) -> Tensor:
-    """Move without bringing back what leaves."""
-    result = torch.zeros_like(array)
-    rows, columns = (min(n, size) for n, size in zip(shift, array.shape, strict=True))
-    result[rows:, columns:] = array[: array.shape[0] - rows, : array.shape[1] - columns]
-    return result
-
-
 def _scene(g: Generator, size: tuple[int, int], box: tuple[int, int, int, int]) -> tuple[Any, ...]:
     """Draw an image with a bright rectangle (top, left, height, width), and its mask."""
     mask = torch.zeros(size, dtype=torch.bool)
@@ -164,11 +145,9 @@ def _between(g: Generator, low: int, high: int) -> int:
     return int(torch.randint(low, high + 1, (), generator=g))
 
 
-def _shifts(
-    g: Generator, kind: str, size: tuple[int, int] = (12, 15), by: tuple[int, int] = (3, 1)
-) -> Case:
+def _shifts(g: Generator, kind: str, by: tuple[int, int]) -> Case:
     box = (_between(g, 1, 3), _between(g, 1, 3), _between(g, 4, 5), _between(g, 3, 4))
-    scene = _scene(g, size, box)
+    scene = _scene(g, (12, 15), box)
     return Case(f"{kind}, moved by {by}", (Fixture("segmenter", {"kind": kind}), *scene, by))
 
 
@@ -207,12 +186,8 @@ def _unmoved(g: Generator) -> Iterator[Case]:
 # ------------------------------------------------------------------------------ compute_prototypes
 
 
-def _pooled_by_the_library(features: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    return library.masked_prototypes(features, masks)
-
-
 @answer(
-    reference=_pooled_by_the_library,
+    reference=library.masked_prototypes,
     picture=lambda case, expected, got: pictures.matrix(case, expected[0], got[0]),
     strip=GIVEN_AWAY,
 )
@@ -242,12 +217,10 @@ def compute_prototypes(features, masks):
 
 @compute_prototypes.check("one vector per class: the mean over its pixels", points=2)
 def _pooled(g: Generator) -> Iterator[Case]:
-    yield Case("2 shots, 3 classes", (torch.randn(2, 4, 5, 6, generator=g), _masks(g, 2, 3, 5, 6)))
-    yield Case("one shot, 2 classes", (torch.randn(1, 2, 4, 4, generator=g), _masks(g, 1, 2, 4, 4)))
-    yield Case(
-        "masks of True and False",
-        (torch.randn(2, 3, 4, 4, generator=g), _masks(g, 2, 2, 4, 4).bool()),
-    )
+    yield Case("2 shots, 3 classes", _support(g, (2, 4, 5, 6), (2, 3, 5, 6)))
+    yield Case("one shot, 2 classes", _support(g, (1, 2, 4, 4), (1, 2, 4, 4)))
+    features, masks = _support(g, (2, 3, 4, 4), (2, 2, 4, 4))
+    yield Case("masks of True and False", (features, masks.bool()))
 
 
 @compute_prototypes.check("every pixel counts the same, whichever image it is in")
@@ -257,9 +230,8 @@ def _unequal(g: Generator) -> Iterator[Case]:
     masks[1, 0, 2, 3] = 1
     masks[2, 0, 1:3, 1:4] = 1
     masks[:, 1] = 1 - masks[:, 0]
-    features = (
-        torch.randn(3, 4, 6, 6, generator=g) + torch.tensor([0.0, 4.0, -4.0])[:, None, None, None]
-    )
+    apart = torch.tensor([0.0, 4.0, -4.0])[:, None, None, None]
+    features = torch.randn(3, 4, 6, 6, generator=g) + apart
     yield Case("an organ of 25, 1 and 6 pixels", (features, masks))
     yield Case("soft masks: weights from 0 to 1", (features, torch.rand(3, 2, 6, 6, generator=g)))
 
@@ -272,14 +244,11 @@ def _strided(g: Generator) -> Iterator[Case]:
     small[0, 1, row, column] = 1
     small[:, 0] = 1 - small[:, 1]
     yield Case("an organ of one pixel at stride 4", (torch.randn(1, 3, 4, 4, generator=g), small))
-    yield Case(
-        "masks of twice the features' size",
-        (torch.randn(2, 3, 4, 5, generator=g), _blocks(g, 2, 3, 8, 10)),
-    )
-    yield Case(
-        "features of 3 by 4, masks of 10 by 9",
-        (torch.randn(2, 2, 3, 4, generator=g), _blocks(g, 2, 2, 10, 9)),
-    )
+    for name, features, masks in (
+        ("masks of twice the features' size", (2, 3, 4, 5), (2, 3, 8, 10)),
+        ("features of 3 by 4, masks of 10 by 9", (2, 2, 3, 4), (2, 2, 10, 9)),
+    ):
+        yield Case(name, _support(g, features, masks, _blocks))
 
 
 @compute_prototypes.check("a class without pixels is said to be invalid", pointer=EMPTY)

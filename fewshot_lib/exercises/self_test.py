@@ -16,6 +16,7 @@ from fewshot_lib import prototypes as library
 from fewshot_lib.checker import pictures
 from fewshot_lib.checker.spec import Case, Tolerance
 from fewshot_lib.checker.specification import answer, exercise
+from fewshot_lib.exercises.mixture import _log_prior, _pairs
 from fewshot_lib.exercises.segmentation import _blocks, compute_prototypes
 
 GIVEN_AWAY = ["heads", "mixture", "networks", "prototypes"]
@@ -144,24 +145,16 @@ def mixture_proof(queries, prototypes, variance=0.5, log_prior=None):
     ### END SOLUTION
 
 
-def _points(g: Generator, q: int, k: int, m: int) -> tuple[Tensor, Tensor]:
-    return torch.randn(q, m, generator=g), torch.randn(k, m, generator=g)
-
-
-def _priors(g: Generator, k: int) -> Tensor:
-    return (1.2 * torch.randn(k, generator=g)).log_softmax(-1)
-
-
 @mixture_proof.check("log π + log N, what all classes share, the posterior", points=2)
 def _general(g: Generator) -> Iterator[Case]:
-    yield Case("σ² = 1.7, unequal priors", (*_points(g, 5, 3, 4), 1.7, _priors(g, 3)))
-    yield Case("σ² = 0.3, unequal priors", (*_points(g, 3, 4, 3), 0.3, _priors(g, 4)))
+    yield Case("σ² = 1.7, unequal priors", (*_pairs(g, 5, 3, 4), 1.7, _log_prior(g, 3)))
+    yield Case("σ² = 0.3, unequal priors", (*_pairs(g, 3, 4, 3), 0.3, _log_prior(g, 4)))
 
 
 @mixture_proof.check("σ² = ½ and equal priors: the prototypical softmax", points=2)
 def _half(g: Generator) -> Iterator[Case]:
-    yield Case("neither variance nor priors given", _points(g, 4, 3, 3))
-    yield Case("2 classes, 2 queries", _points(g, 2, 2, 5))
+    yield Case("neither variance nor priors given", _pairs(g, 4, 3, 3))
+    yield Case("2 classes, 2 queries", _pairs(g, 2, 2, 5))
 
 
 def _rest_is_linear(cases: Sequence[Case], results: Sequence[Any]) -> bool:
@@ -177,16 +170,16 @@ def _rest_is_linear(cases: Sequence[Case], results: Sequence[Any]) -> bool:
     "left still bends with z, so that something common to all classes is in it",
 )
 def _on_a_line(g: Generator) -> Iterator[Case]:
-    (start, end), prototypes = _points(g, 2, 3, 4)
+    (start, end), prototypes = _pairs(g, 2, 3, 4)
     queries = torch.stack([start, (start + end) / 2, end])
-    yield Case("two queries and the one half-way", (queries, prototypes, 0.8, _priors(g, 3)))
+    yield Case("two queries and the one half-way", (queries, prototypes, 0.8, _log_prior(g, 3)))
 
 
 @mixture_proof.check("far queries still have a posterior")
 def _far_queries(g: Generator) -> Iterator[Case]:
-    queries, prototypes = _points(g, 3, 3, 3)
+    queries, prototypes = _pairs(g, 3, 3, 3)
     far = 20 * F.normalize(queries, dim=-1)
-    arguments = (far, prototypes, 0.5, _priors(g, 3))
+    arguments = (far, prototypes, 0.5, _log_prior(g, 3))
     yield Case("queries twenty units away", arguments, tolerance=ROUGH)
 
 
@@ -314,8 +307,10 @@ def ledger_status(low, high, sourced):
     ### END SOLUTION
 
 
-def _trials(g: Generator, what: str) -> tuple[Tensor, Tensor]:
+def _claim(g: Generator, what: str, sourced: bool = True) -> Case:
     """Draw an interval per letter: h(eld), r(efuted), undecided and leaning up or down (U, D)."""
+    words = {"h": "above 0", "r": "below 0", "U": "across 0", "D": "across 0"}
+    name = ", ".join(words[letter] for letter in what)
     centre, half = [], []
     for letter in what:
         wide = 0.05 + 0.1 * float(torch.rand((), generator=g))
@@ -324,13 +319,7 @@ def _trials(g: Generator, what: str) -> tuple[Tensor, Tensor]:
         at |= {"U": wide * (0.2 + 0.6 * off), "D": -wide * (0.2 + 0.6 * off)}
         centre.append(at[letter])
         half.append(wide)
-    return torch.tensor(centre) - torch.tensor(half), torch.tensor(centre) + torch.tensor(half)
-
-
-def _claim(g: Generator, what: str, sourced: bool = True) -> Case:
-    words = {"h": "above 0", "r": "below 0", "U": "across 0", "D": "across 0"}
-    name = ", ".join(words[letter] for letter in what)
-    low, high = _trials(g, what)
+    low, high = (torch.tensor(centre) + sign * torch.tensor(half) for sign in (-1, 1))
     return Case(f"intervals: {name}{'' if sourced else '; no source'}", (low, high, sourced))
 
 

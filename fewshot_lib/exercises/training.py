@@ -33,11 +33,7 @@ def _masks(g: Generator, *shape: int) -> Tensor:
 # ------------------------------------------------------------------------------- segmentation_loss
 
 
-def _cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
-    return library.segmentation_loss(logits, masks)
-
-
-@answer(reference=_cross_entropy, picture=pictures.matrix, strip=GIVEN_AWAY)
+@answer(reference=library.segmentation_loss, picture=pictures.matrix, strip=GIVEN_AWAY)
 def segmentation_loss(logits, masks):
     """Average the cross-entropy of logits and masks over pixels, then images.
 
@@ -109,12 +105,11 @@ def _large(g: Generator) -> Iterator[Case]:
 # ------------------------------------------------------------------------------- episodic_training
 
 
-Network = nn.Module
 Episode = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def _by_hand(
-    network: Network, episodes: list[Episode], learning_rate: float
+    network: nn.Module, episodes: list[Episode], learning_rate: float
 ) -> tuple[Tensor, Tensor]:
     """Descend without an optimizer: the first one of a process takes seconds to load."""
     weight = next(network.parameters())
@@ -160,22 +155,17 @@ def episodic_training(network, episodes, learning_rate):
     ### END SOLUTION
 
 
-def _pictures(g: Generator, masks: Tensor, channels: int) -> Tensor:
+def _episode(g: Generator, shots: int, queries: int, classes: int) -> Episode:
     """Draw images in which the classes differ, with noise."""
-    n, n_classes, height, width = masks.shape
-    colours = torch.randn(n_classes, channels, generator=g)
-    noise = 0.5 * torch.randn(n, channels, height, width, generator=g)
-    return torch.einsum("nkhw,kc->nchw", masks, colours) + noise
-
-
-def _episode(g: Generator, shots: int, queries: int, classes: int, channels: int = 2) -> Episode:
     masks = _masks(g, shots + queries, classes, 3, 4)
-    images = _pictures(g, masks, channels)
+    colours = torch.randn(classes, 2, generator=g)
+    noise = 0.5 * torch.randn(shots + queries, 2, 3, 4, generator=g)
+    images = torch.einsum("nkhw,kc->nchw", masks, colours) + noise
     return images[:shots], masks[:shots], images[shots:], masks[shots:]
 
 
-def _net(g: Generator, channels: int = 2, **settings: Any) -> Fixture:
-    weight = 0.6 * torch.randn(3, channels, generator=g)
+def _net(g: Generator, **settings: Any) -> Fixture:
+    weight = 0.6 * torch.randn(3, 2, generator=g)
     return Fixture("matching_network", {"weight": weight.tolist(), **settings})
 
 
@@ -302,9 +292,6 @@ def _too_few(g: Generator) -> Iterator[Case]:
 # --------------------------------------------------------------------------------- evaluate_unseen
 
 
-Labelled = tuple[Tensor, Tensor, Tensor, Tensor, int]
-
-
 @answer(strip=GIVEN_AWAY)
 def evaluate_unseen(network, episodes, seen):
     """Average the Dice over all queries of organs that training has not seen.
@@ -348,7 +335,7 @@ def _both(predicted: Tensor, true: Tensor) -> Tensor:
     return torch.stack([2 * (p & t).sum() / (p.sum() + t.sum()) for p, t in pairs]).mean()
 
 
-def _asked(g: Generator, organs: list[int], queries: list[int]) -> list[Labelled]:
+def _asked(g: Generator, organs: list[int], queries: list[int]) -> list[tuple[Any, ...]]:
     """Draw 1-way episodes of several organs, hard enough that no Dice is 0 or 1 throughout."""
     drawn = []
     for organ, n in zip(organs, queries, strict=True):

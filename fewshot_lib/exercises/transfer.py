@@ -264,13 +264,9 @@ def _equal_slices(g: Generator) -> Iterator[Case]:
     yield Case("all slices", (_clusters(g, (3, 3)), 6))
 
 
-def _equal(cases: Sequence[Case], results: Sequence[Any]) -> bool:
-    return bool(np.array_equal(results[0], results[1]))
-
-
 @choose_slices.check(
     "only distances matter",
-    law=_equal,
+    law=_alike,
     says="features that were moved, turned and enlarged together give another choice",
 )
 def _moved(g: Generator) -> Iterator[Case]:
@@ -398,16 +394,12 @@ def calibration_error(confidence, right, n_bins):
     ### END SOLUTION
 
 
-def _confidences(g: Generator, n: int, n_bins: int, lowest: int = 0) -> Tensor:
-    """Draw confidences that lie well inside their bins, unevenly spread over them."""
-    place = lowest + ((n_bins - lowest) * torch.rand(n, generator=g) ** 0.5).floor()
-    return (place + 0.1 + 0.6 * torch.rand(n, generator=g)) / n_bins
-
-
 def _judged(
     g: Generator, n: int, n_bins: int, over: float, lowest: int = 0
 ) -> tuple[Tensor, Tensor, int]:
-    confidence = _confidences(g, n, n_bins, lowest)
+    """Draw confidences that lie well inside their bins, unevenly spread over them."""
+    place = lowest + ((n_bins - lowest) * torch.rand(n, generator=g) ** 0.5).floor()
+    confidence = (place + 0.1 + 0.6 * torch.rand(n, generator=g)) / n_bins
     right = torch.rand(n, generator=g) < confidence**over
     right[0] = True
     right[1] = False

@@ -35,42 +35,15 @@ _COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
     ast.Is: (ast.IsNot,),
     ast.IsNot: (ast.Is,),
 }
-_NAMES = {
-    "sum": ("mean",),
-    "mean": ("sum",),
-    "nanmean": ("mean",),
-    "max": ("min",),
-    "min": ("max",),
-    "amax": ("amin",),
-    "amin": ("amax",),
-    "maximum": ("minimum",),
-    "minimum": ("maximum",),
-    "argmax": ("argmin",),
-    "argmin": ("argmax",),
-    "any": ("all",),
-    "all": ("any",),
-    "exp": ("log",),
-    "log": ("exp",),
-    "log_softmax": ("softmax",),
-    "softmax": ("log_softmax",),
-    "logsumexp": ("sum",),
-    "zeros": ("ones",),
-    "ones": ("zeros",),
-    "zeros_like": ("ones_like",),
-    "ones_like": ("zeros_like",),
-    "square": ("abs",),
-    "abs": ("square",),
-    "sqrt": ("square",),
-    "clamp_min": ("clamp_max",),
-    "clamp_max": ("clamp_min",),
-    "floor": ("ceil",),
-    "ceil": ("floor",),
-    "stack": ("cat",),
-    "quantile": ("nanquantile",),
-    "logical_and": ("logical_or",),
-    "logical_or": ("logical_and",),
-    "bilinear": ("nearest",),
-}
+_EXCHANGED = (
+    *("sum mean", "max min", "amax amin", "maximum minimum", "argmax argmin", "any all", "exp log"),
+    *("log_softmax softmax", "zeros ones", "zeros_like ones_like", "square abs", "floor ceil"),
+    *("clamp_min clamp_max", "logical_and logical_or"),
+)
+_NAMES = dict(pair.split() for pair in _EXCHANGED)
+_NAMES |= {other: one for one, other in _NAMES.items()}
+_NAMES |= {"nanmean": "mean", "logsumexp": "sum", "sqrt": "square"}
+_NAMES |= {"stack": "cat", "quantile": "nanquantile"}
 
 
 @dataclass(frozen=True)
@@ -101,9 +74,11 @@ def mutants(source: str, function: str) -> list[Mutant]:
     _strip(tree)
     original = ast.unparse(tree)
     found: dict[str, Mutant] = {}
+    raises = [node for node in ast.walk(tree) if isinstance(node, ast.Raise)]
+    messages = {part for node in raises for part in ast.walk(node) if part is not node}
     for position, node in enumerate(ast.walk(tree)):
-        for replacement in _changes(node, tree):
-            changed, statement = _replaced(tree, position, replacement)
+        for replacement in () if node in messages else _changes(node, tree):
+            changed, change = _replaced(tree, position, replacement)
             text = ast.unparse(changed)
             if text == original or text in found:
                 continue
@@ -111,8 +86,7 @@ def mutants(source: str, function: str) -> list[Mutant]:
                 compile(text, "<mutant>", "exec")
             except (SyntaxError, ValueError):
                 continue
-            before = _headline(_statement(tree, position))
-            found[text] = Mutant(f"{before} → {statement}", text)
+            found[text] = Mutant(change, text)
     return list(found.values())
 
 
@@ -134,8 +108,6 @@ def _strip(tree: ast.Module) -> None:
 
 
 def _changes(node: ast.AST, tree: ast.Module) -> Iterator[ast.AST]:
-    if _in_raise(node, tree):
-        return
     if isinstance(node, ast.BinOp):
         for operator in _OPERATORS.get(type(node.op), ()):
             yield ast.BinOp(node.left, operator(), node.right)
@@ -145,9 +117,6 @@ def _changes(node: ast.AST, tree: ast.Module) -> Iterator[ast.AST]:
             yield ast.BinOp(node.right, node.op, node.left)
     elif isinstance(node, ast.UnaryOp):
         yield node.operand
-    elif isinstance(node, ast.Compare) and len(node.ops) == 1:
-        for comparison in _COMPARISONS.get(type(node.ops[0]), ()):
-            yield ast.Compare(node.left, [comparison()], node.comparators)
     elif isinstance(node, ast.Compare):
         for position, operation in enumerate(node.ops):
             for comparison in _COMPARISONS.get(type(operation), ()):
@@ -173,10 +142,9 @@ def _changes(node: ast.AST, tree: ast.Module) -> Iterator[ast.AST]:
             rest = node.ifs[:position] + node.ifs[position + 1 :]
             yield ast.comprehension(node.target, node.iter, rest, node.is_async)
     elif isinstance(node, ast.If | ast.While):
-        yield _with(node, test=ast.UnaryOp(ast.Not(), node.test))
-        if isinstance(node, ast.If):
-            yield _with(node, test=ast.Constant(True))
-        yield _with(node, test=ast.Constant(False))
+        always = [ast.Constant(True)] if isinstance(node, ast.If) else []
+        for test in (ast.UnaryOp(ast.Not(), node.test), *always, ast.Constant(False)):
+            yield type(node)(test, node.body, node.orelse)
     elif isinstance(node, ast.AugAssign):
         for operator in _OPERATORS.get(type(node.op), ()):
             yield ast.AugAssign(node.target, operator(), node.value)
@@ -216,7 +184,7 @@ def _calls(node: ast.Call) -> Iterator[ast.AST]:
     method = (
         node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
     )
-    for name in _NAMES.get(method, ()):
+    if name := _NAMES.get(method):
         if isinstance(node.func, ast.Attribute):
             function: ast.expr = ast.Attribute(node.func.value, name, ast.Load())
         else:
@@ -258,22 +226,6 @@ def _subscripts(node: ast.Subscript) -> Iterator[ast.AST]:
             yield ast.Subscript(node.value, ast.Slice(part.lower, None, part.step), node.ctx)
 
 
-def _with(node: ast.AST, **fields: ast.AST) -> ast.AST:
-    changed = copy.copy(node)
-    for name, value in fields.items():
-        setattr(changed, name, value)
-    return changed
-
-
-def _in_raise(node: ast.AST, tree: ast.Module) -> bool:
-    return any(
-        isinstance(other, ast.Raise)
-        and node is not other
-        and any(n is node for n in ast.walk(other))
-        for other in ast.walk(tree)
-    )
-
-
 def _reassigns(node: ast.Assign, tree: ast.Module) -> bool:
     """Say whether what is assigned had a value before, so that its loss is no mere NameError."""
     targets = {name.id for name in ast.walk(node.targets[0]) if isinstance(name, ast.Name)}
@@ -287,65 +239,23 @@ def _reassigns(node: ast.Assign, tree: ast.Module) -> bool:
 
 
 def _replaced(tree: ast.Module, position: int, new: ast.AST) -> tuple[ast.Module, str]:
-    """Copy the tree with its ``position``-th node replaced; give it, and the new statement."""
-    target = list(ast.walk(tree))[position]
+    """Copy the tree with its ``position``-th node replaced; give it, and what the statement was."""
+    changed = copy.deepcopy(tree)
+    nodes = list(ast.walk(changed))
+    parents = {child: node for node in nodes for child in ast.iter_child_nodes(node)}
+    target, new = nodes[position], copy.deepcopy(new)
+    statement = target
+    while not isinstance(statement, ast.stmt):
+        statement = parents[statement]
+    before = _headline(statement)
 
     class Replace(ast.NodeTransformer):
         def visit(self, node: ast.AST) -> ast.AST:
-            return copy.deepcopy(new) if node is target else self.generic_visit(_shallow(node))
+            return new if node is target else self.generic_visit(node)
 
-    changed = Replace().visit(tree)
-    assert isinstance(changed, ast.Module)
+    Replace().visit(changed)
     ast.fix_missing_locations(changed)
-    index = _path_to_statement(tree, target)
-    return changed, _headline(_follow(changed, index))
-
-
-def _shallow(node: ast.AST) -> ast.AST:
-    """Copy a node and its lists, so that a transformer leaves the original as it was."""
-    changed = copy.copy(node)
-    for name, value in ast.iter_fields(node):
-        if isinstance(value, list):
-            setattr(changed, name, list(value))
-    return changed
-
-
-def _statement(tree: ast.Module, position: int) -> ast.AST:
-    target = list(ast.walk(tree))[position]
-    return _follow(tree, _path_to_statement(tree, target))
-
-
-def _path_to_statement(tree: ast.AST, target: ast.AST) -> list[tuple[str, int]]:
-    """Find the innermost statement around a node, as a path of (field, index) from the top."""
-    best: list[tuple[str, int]] = []
-
-    def search(node: ast.AST, path: list[tuple[str, int]]) -> bool:
-        nonlocal best
-        if node is target:
-            best = path
-            return True
-        for name, value in ast.iter_fields(node):
-            if isinstance(value, list) and value and all(isinstance(v, ast.stmt) for v in value):
-                for index, child in enumerate(value):
-                    if search(child, [*path, (name, index)]):
-                        return True
-            elif isinstance(value, list):
-                for child in value:
-                    if isinstance(child, ast.AST) and search(child, path):
-                        return True
-            elif isinstance(value, ast.AST) and search(value, path):
-                return True
-        return False
-
-    search(tree, [])
-    return best
-
-
-def _follow(tree: ast.AST, path: list[tuple[str, int]]) -> ast.AST:
-    node = tree
-    for name, index in path:
-        node = getattr(node, name)[index]
-    return node
+    return changed, f"{before} → {_headline(new if statement is target else statement)}"
 
 
 def _headline(node: ast.AST) -> str:

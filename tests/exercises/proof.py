@@ -6,6 +6,7 @@ is told its own sentence; mechanical mutants of the solution lose points; right 
 
 from __future__ import annotations
 
+import ast
 import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -37,7 +38,6 @@ class Proof:
     variants: tuple[int, int] = (0, 0)
     seconds: float = 0.0
     survivors: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
 
 
 def verdict_of(
@@ -66,13 +66,18 @@ def stub_function(notebook: dict[str, Any], answer: Answer) -> Callable[..., Any
 
 
 def equivalent(exercise: Exercise, answer: Answer) -> dict[str, str]:
-    """Give the mutants of a solution that no input can tell from it, with the argument why.
+    """Give the mutants of a solution that no input can tell from it: program → edit.
 
-    ``equivalent/NAME.toml`` has a table ``[[answer]]`` for each, with ``mutant`` and ``why``.
+    ``equivalent/NAME.toml`` has a table ``[answer]`` of arguments, each with an edit of the
+    solution for which it holds, or a list: "why" = "before → after", as of a mistake.
     """
     file = HERE / "equivalent" / f"{home(exercise, answer)}.toml"
     words = tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    found = {" ".join(one["mutant"].split()): one["why"] for one in words.get(answer.name, [])}
+    found = {}
+    for edits in words.get(answer.name, {}).values():
+        for edit in [edits] if isinstance(edits, str) else edits:
+            mutant = Edited(answer.solution, {"edit": edit}, {}, f"{file.name}: {answer.name}")
+            found[ast.unparse(ast.parse(mutant.source))] = edit
     return found
 
 
@@ -167,8 +172,9 @@ def prove_mutants(
 ) -> Mutation:
     """Run every mutant of the solution; those argued equivalent are neither killed nor counted."""
     made = mutants(answer_cells(notebook)[answer.name], answer.name)
-    excused = set(equivalent(exercise, answer))
-    killed, survivors, killers, stale = 0, [], set(), sorted(excused - {m.change for m in made})
+    excused = equivalent(exercise, answer)
+    killed, survivors, killers = 0, [], set()
+    stale = [excused[source] for source in sorted(excused.keys() - {m.source for m in made})]
     unexplained = replace(answer, mistakes=())  # which mistake it was costs more than the points
     solved = namespace(notebook)
     for mutant in made:
@@ -177,14 +183,14 @@ def prove_mutants(
             exec(compile(mutant.source, "<mutant>", "exec"), names)
             verdict = verdict_of(exercise, unexplained, names[answer.name], seed, seconds=3.0)
         except Exception:
-            killed += mutant.change not in excused
+            killed += mutant.source not in excused
             continue
         if verdict.points < verdict.max_points:
             killers |= {check.name for check in verdict.checks if check.status != PASSED}
-            if mutant.change in excused:
+            if mutant.source in excused:
                 stale.append(f"{mutant.change} (it is killed)")
             killed += 1
-        elif mutant.change not in excused:
+        elif mutant.source not in excused:
             survivors.append(mutant.change)
     total = killed + len(survivors)
     return Mutation(total, killed, survivors, killers, stale)
@@ -205,29 +211,14 @@ def prove_every_check_can_fail(
 
 def table(proofs: Iterable[Proof]) -> str:
     """Write what was proved, a line per answer."""
-    head = ("exercise", "answer", "points", "mistakes", "mutants", "equal", "variants", "s")
-    rows = [head]
+    line = "{:15}  {:23}  {:>6}  {:>8}  {:>7}  {:>5}  {:>8}  {:>5}".format
+    lines = [line("exercise", "answer", "points", "mistakes", "mutants", "equal", "variants", "s")]
     for proof in proofs:
-        rows.append(
-            (
-                proof.exercise,
-                proof.answer,
-                f"{proof.points:g}",
-                "{}/{}".format(*proof.mistakes),
-                "{}/{}".format(*proof.mutants),
-                str(proof.equivalent),
-                "{}/{}".format(*proof.variants),
-                f"{proof.seconds:.1f}",
-            )
+        caught, killed, accepted = (
+            "{}/{}".format(*counts) for counts in (proof.mistakes, proof.mutants, proof.variants)
         )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if i < 2 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
-    for proof in proofs:
-        lines += [f"survives in {proof.answer}: {line}" for line in proof.survivors]
+        points, seconds = f"{proof.points:g}", f"{proof.seconds:.1f}"
+        named = (proof.exercise, proof.answer, points, caught, killed)
+        lines.append(line(*named, proof.equivalent, accepted, seconds))
+    lines += [f"survives in {proof.answer}: {one}" for proof in proofs for one in proof.survivors]
     return "\n".join(lines)

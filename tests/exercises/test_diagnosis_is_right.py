@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from proof import verdict_of
+from test_proof import each_answer
 
 from fewshot_lib.checker import catalogue
 from fewshot_lib.checker.judge import FAILED, ExpectedResults, expected_results, judge
@@ -18,13 +19,6 @@ from fewshot_lib.checker.spec import Answer, Exercise
 from fewshot_lib.checker.values import Opaque
 
 SEEDS = (0, 301)
-ANSWERS = [
-    pytest.param(exercise, answer, id=f"{exercise.stem}-{answer.name}")
-    for exercise in catalogue.exercises()
-    for answer in exercise.answers
-]
-
-each_answer = pytest.mark.parametrize(("exercise", "answer"), ANSWERS)
 
 
 def everywhere(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Any], Any]:

@@ -6,14 +6,13 @@ different, one of them by another library where it has the thing.
 
 from __future__ import annotations
 
-import importlib.util
+import runpy
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -39,21 +38,19 @@ def accepted(exercise: Exercise, answer: Answer) -> list[Variant]:
         ValueError: a function of the file has a name that makes it nobody's variant.
     """
     file = home(exercise, answer)
-    module = _module(file)
-    found = {name.partition("__"): one for name, one in vars(module or object).items()}
-    known = {one.name for one in catalogue.exercise(file).answers} if module else set()
-    for (name, gap, words), one in found.items():
-        here = module is not None and getattr(one, "__module__", "") == module.__name__
-        if here and name and not name.startswith("_") and not (name in known and words):
+    functions = _functions(file)
+    known = {one.name for one in catalogue.exercise(file).answers} if functions else set()
+    variants = []
+    for whole, function in functions.items():
+        name, _, words = whole.partition("__")
+        if name not in known or not words:
             raise ValueError(
-                f"accepted/{file}.py: {name}{gap}{words} belongs to no answer there; name it "
+                f"accepted/{file}.py: {whole} belongs to no answer there; name it "
                 "ANSWER__in_a_few_words, or begin it with _ if it only helps"
             )
-    return [
-        Variant(words.replace("_", " "), function)
-        for (name, _, words), function in found.items()
-        if name == answer.name and words
-    ]
+        if name == answer.name:
+            variants.append(Variant(words.replace("_", " "), function))
+    return variants
 
 
 def home(exercise: Exercise, answer: Answer) -> str:
@@ -63,16 +60,12 @@ def home(exercise: Exercise, answer: Answer) -> str:
 
 
 @cache
-def _module(name: str) -> ModuleType | None:
-    file = HERE / "accepted" / f"{name}.py"
-    if not file.is_file():
-        return None
-    spec = importlib.util.spec_from_file_location(f"accepted_{name}", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def _functions(name: str) -> dict[str, Callable[..., Any]]:
+    """Give the functions that an exercise's file defines, but for those that only help."""
+    file, module = HERE / "accepted" / f"{name}.py", f"accepted_{name}"
+    found = runpy.run_path(str(file), run_name=module) if file.is_file() else {}
+    here = {key: one for key, one in found.items() if getattr(one, "__module__", "") == module}
+    return {key: one for key, one in here.items() if not key.startswith("_")}
 
 
 def in_other_types(function: Callable[..., Any]) -> list[Variant]:

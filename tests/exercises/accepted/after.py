@@ -29,11 +29,6 @@ def local_prototypes__numpy_by_reshaping(features, mask, side):
     return np.concatenate([(sums[:, full] / counts[full]).T, [(f * m).sum((1, 2)) / m.sum()]])
 
 
-def threshold_loss__library_function(cosines, organ, threshold, scale):
-    logits = scale * (cosines - threshold)
-    return F.binary_cross_entropy_with_logits(logits, organ.float())
-
-
 def threshold_loss__two_logits(cosines, organ, threshold, scale):
     logits = scale * torch.stack([torch.full_like(cosines, threshold), cosines], dim=-1)
     return F.cross_entropy(logits.reshape(-1, 2), organ.long().reshape(-1))

@@ -90,10 +90,6 @@ def linear_form__numpy(prototypes, variance=0.5, log_prior=None):
     return c / variance, biases if log_prior is None else biases + log_prior.numpy()
 
 
-def mean_direction__mean_of_directions(embeddings):
-    return F.normalize(F.normalize(embeddings, dim=-1).mean(-2), dim=-1)
-
-
 def mean_direction__numpy(embeddings):
     e = embeddings.numpy()
     total = (e / np.linalg.norm(e, axis=-1, keepdims=True)).mean(-2)
