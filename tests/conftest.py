@@ -118,7 +118,8 @@ def pytest_terminal_summary(
 @pytest.fixture(autouse=True)
 def _own_progress(request: pytest.FixtureRequest, tmp_path_factory, monkeypatch) -> None:
     """Keep the tests of checks away from the reader's own progress."""
-    if {"checker", "exercises", "notebooks", "reading"} & set(request.node.path.parts):
+    own = {"checker", "exercises", "grader", "honest", "notebooks", "reading"}
+    if own & set(request.node.path.parts):
         folder = tmp_path_factory.mktemp("progress")
         monkeypatch.setenv("FEWSHOT_PROGRESS", str(folder / "progress.json"))
 

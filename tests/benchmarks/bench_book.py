@@ -7,14 +7,14 @@ reply; under 40 MB for the book of a language. All of the pages take about ten m
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import statistics
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import test_book_in_browser as _book
+from jupyter_page import chromium as _chromium
 from playwright.sync_api import Browser, Page
 
 from fewshot_lib.tools.machine import find_chromium
@@ -24,24 +24,8 @@ pytestmark = [
     pytest.mark.skipif(find_chromium() is None, reason="no Chromium found"),
     pytest.mark.timeout(7200),
 ]
-BROWSER = Path(__file__).resolve().parents[1] / "browser"
 LOADS = 5
-
-
-def _browser_module(name: str):
-    """Import a module of the browser tests under another name: its conftest is not ours."""
-    spec = importlib.util.spec_from_file_location(f"bench_{name}", BROWSER / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-sys.path.insert(0, str(BROWSER))
-_book = _browser_module("test_book_in_browser")
-chromium = _browser_module("conftest").chromium
-sys.path.remove(str(BROWSER))
-pages, page = _book.pages, _book.page
+chromium, pages, page = _chromium, _book.pages, _book.page
 LOOKS = [
     pytest.param(size, theme, id=f"{size['width']} in {theme}")
     for size in (_book.WIDE, _book.PHONE)

@@ -6,20 +6,17 @@ regions with a moved support point (03), support-query-prediction strips (05), c
 
 from __future__ import annotations
 
-import importlib.util
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_page import chromium, code_notebook, served, visit  # noqa: F401 - fixtures
 
 from fewshot_lib.tools.machine import find_chromium
 
 pytestmark = pytest.mark.bench
-BROWSER = Path(__file__).resolve().parents[1] / "browser"
 GOAL = "<= 150"
 MOVES = 24
 
@@ -74,20 +71,6 @@ def test_a_moved_slider_in_the_kernel(name: str, bench: Callable[..., None]) -> 
           interval=(min(wall), max(wall)), note=note)  # fmt: skip
 
 
-def _browser_module(name: str):
-    """Import a module of the browser tests, whose conftest is not ours."""
-    spec = importlib.util.spec_from_file_location(f"browser_{name}", BROWSER / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-if find_chromium() is not None:
-    sys.path.insert(0, str(BROWSER))
-    _fixtures = _browser_module("conftest")
-    sys.path.remove(str(BROWSER))
-    chromium, served, visit = _fixtures.chromium, _fixtures.served, _fixtures.visit
-
 #: Time from the key to the picture being there, by the page's own clock.
 CLOCK = """(box) => {
     window.waits = [];
@@ -104,10 +87,9 @@ CLOCK = """(box) => {
 @pytest.mark.parametrize("name", DRAWN)
 def test_a_moved_slider_in_the_browser(name: str, bench: Callable[..., None], request) -> None:
     visit_page, (_, folder) = (request.getfixturevalue(f) for f in ("visit", "served"))
-    cell = nbformat.v4.new_code_cell(f"{LESSON}\nexplore({name}, step=(0, {2 * MOVES}))")
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    notebook = code_notebook(f"{LESSON}\nexplore({name}, step=(0, {2 * MOVES}))")
     path = f"bench_{name}.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), folder / path)
+    nbformat.write(notebook, folder / path)
     page = visit_page(path)
     page.run_all(120)
     [explorer] = page.explorers()

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from handed_in import SOLUTION, STUB, hand_in, with_code
+from test_hostile import FILES
 
 import fewshot_lib.course  # noqa: F401  (it says which course is graded)
 from fewshot_lib.checker.judge import expected_results
@@ -186,33 +188,24 @@ def test_first_result_and_memory(bench, tmp_path):
     bench("memory of grader, warm parent and a submission", highest, "MB", goal="< 700")
 
 
-def hostile(folder: Path, number: int, name: str) -> dict[str, str]:
+def hostile(folder: Path, number: int) -> dict[str, str]:
     """Write submissions, every tenth hostile; give what each student handed in."""
-    sys.path.insert(0, str(ROOT / "tests" / "hostile"))
-    import test_hostile
-
-    attacks = test_hostile.FILES
-    solution = (ROOT / "solutions" / f"{name}.ipynb").read_text(encoding="utf-8")
-    stub = (ROOT / "exercises" / f"{name}.ipynb").read_text(encoding="utf-8")
     kinds = {}
     for student in range(number):
         who = f"student{student:04d}"
         if student % 10 == 9:
-            attack = attacks[student // 10 % len(attacks)]
+            attack = FILES[student // 10 % len(FILES)]
             kinds[who] = attack.stem
             code = attack.read_text(encoding="utf-8").replace("PORT_OF_THE_TEST", "22")
-            text = test_hostile.with_code(code)
+            hand_in(folder, {who: with_code(code)})
         else:
             kinds[who] = "stub" if student % 10 == 3 else "solution"
-            text = stub if kinds[who] == "stub" else solution
-        (folder / who).mkdir(parents=True)
-        (folder / who / f"{name}.ipynb").write_text(text, encoding="utf-8")
+            hand_in(folder, {who: STUB if kinds[who] == "stub" else SOLUTION})
     return kinds
 
 
 def test_a_thousand_submissions_killed_three_times(bench, tmp_path):
-    name = "03_prototypes"
-    kinds = hostile(tmp_path / "submissions", THOUSAND, name)
+    kinds = hostile(tmp_path / "submissions", THOUSAND)
     rows = tmp_path / "marks" / "results.jsonl"
     more = ("--workers", "2", "--time-limit", "4", "--memory-limit", "400")
     begun, growth, peak, killed = time.perf_counter(), 0.0, 0.0, 0

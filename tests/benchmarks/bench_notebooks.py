@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,11 +11,9 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
+from saved import LESSONS, label, machine_seconds
 
 from fewshot_lib.tools.notebooks import execute, private_cache
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "notebooks"))
-from saved import LESSONS, label, machine_seconds
 
 MOST_MEGABYTES = 3000
 

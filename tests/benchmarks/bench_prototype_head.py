@@ -17,15 +17,12 @@ import sys
 import time
 import types
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from test_networks import NoteNet
+from torch import Tensor, nn
 
 from fewshot_lib.episodes import SliceDataset, Volume
 from fewshot_lib.networks import FewShotSegmentationNet, UNetEncoder
@@ -96,19 +93,20 @@ def shares(
     return sorted(own / whole for whole, own in pairs), sorted(whole for whole, _ in pairs)
 
 
+def tell_share(
+    bench: Callable[..., None], what: str, found: list[float], goal: str = "", note: str = ""
+) -> None:
+    """Record the median share in percent, with its interval."""
+    low, median, high = (100 * found[place] for place in (LOW, REPEATS // 2, HIGH))
+    bench(what, median, "%", goal=goal, interval=(low, high), note=note)
+
+
 def test_the_head_costs_little_beside_the_encoder(bench, one_thread):
     torch.manual_seed(0)
     encoder = UNetEncoder()
     found, whole = shares(encoder, time.thread_time)
     bench("encoder, 40 images of 96×96, one core", whole[REPEATS // 2], "s CPU")
-    bench(
-        "head (masked, cosine) / encoder",
-        100 * found[REPEATS // 2],
-        "%",
-        goal="<= 5",
-        interval=(100 * found[LOW], 100 * found[HIGH]),
-        note="one core, CPU time",
-    )
+    tell_share(bench, "head (masked, cosine) / encoder", found, "<= 5", "one core, CPU time")
 
 
 @pytest.mark.parametrize(
@@ -126,24 +124,14 @@ def test_the_other_heads_beside_the_encoder(bench, one_thread, options):
     torch.manual_seed(0)
     found, _ = shares(UNetEncoder(), time.thread_time, **options)
     said = ", ".join(f"{name} {value}" for name, value in options.items())
-    bench(
-        f"head ({said}) / encoder",
-        100 * found[REPEATS // 2],
-        "%",
-        interval=(100 * found[LOW], 100 * found[HIGH]),
-    )
+    tell_share(bench, f"head ({said}) / encoder", found)
 
 
 def test_the_head_on_all_cores_by_the_clock_on_the_wall(bench):
     torch.manual_seed(0)
     found, _ = shares(UNetEncoder(), time.perf_counter)
-    bench(
-        f"head / encoder, {torch.get_num_threads()} threads, wall clock",
-        100 * found[REPEATS // 2],
-        "%",
-        interval=(100 * found[LOW], 100 * found[HIGH]),
-        note="wants a machine that does nothing else",
-    )
+    what = f"head / encoder, {torch.get_num_threads()} threads, wall clock"
+    tell_share(bench, what, found, note="wants a machine that does nothing else")
 
 
 # Beside peers: ways, shots, image size, episodes. Feature maps have a quarter of the size.

@@ -14,6 +14,7 @@ import json
 import operator
 import os
 import platform
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path += [str(ROOT / "tests" / part) for part in ("browser", "notebooks", "hostile")]
 COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
 ROWS: list[Row] = []
 

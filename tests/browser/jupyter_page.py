@@ -1,20 +1,40 @@
-"""A notebook in a real browser: open it, run it, move its sliders, and say all that went wrong."""
+"""A notebook in a real browser: open it, run it, move its sliders, and say all that went wrong.
+
+The fixtures are for benchmarks, too: JupyterLab and Chromium are started once for all of them.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import random
 import re
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import quote
 
-from playwright.sync_api import ConsoleMessage, Locator, Page, Response
+import nbformat
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Response, sync_playwright
 
+from fewshot_lib.tools import lab
 from fewshot_lib.tools.lab import Server
+from fewshot_lib.tools.machine import find_chromium, is_root
 
+QUIET = [
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+]
 #: What JupyterLab itself says in every notebook, on every machine, whatever the notebook does.
 JUPYTERLABS_OWN: tuple[tuple[str, str], ...] = (
     (r"403 .*/static/notebook/\w+\.woff2", "Notebook 7 is at times refused a font of its own"),
@@ -31,6 +51,20 @@ def patiently(server: Server, path: str, seconds: float = 60) -> Any:
             if isinstance(error, HTTPError) or time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
+
+
+def end_kernels(server: Server) -> None:
+    """End all kernels, as when a machine is switched off."""
+    for session in patiently(server, "/api/sessions"):
+        with contextlib.suppress(OSError):  # one that is ending already; the server ends all
+            server.ask(f"/api/sessions/{session['id']}", "DELETE")
+
+
+def code_notebook(*sources: str) -> nbformat.NotebookNode:
+    """Make a notebook of code cells."""
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
 
 
 @dataclass
@@ -289,3 +323,53 @@ class NotebookPage:
         file.parent.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=file)
         self.page.set_viewport_size(size)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Start Chromium, headless."""
+    flags = [*QUIET, *(["--no-sandbox"] if is_root() else [])]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
+    """Serve an empty folder as the course is served; notebooks are copied into it."""
+    folder = tmp_path_factory.mktemp("served")
+    settings = tmp_path_factory.mktemp("settings")
+    (settings / "labconfig").mkdir()
+    # Cells out of sight stay in the page, so that the test sees what a reader who scrolls sees.
+    overrides = {"@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"}}
+    (settings / "labconfig" / "default_setting_overrides.json").write_text(json.dumps(overrides))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUPYTER_CONFIG_PATH", str(settings))
+        for name in ("JUPYTER_CONFIG_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR"):
+            patch.setenv(name, str(settings / name.lower()))
+        patch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "2"))
+        patch.delenv("FEWSHOT_LANGUAGE", raising=False)  # a notebook speaks its folder's language
+        patch.setenv("LANGUAGE", "en")
+        with (
+            (settings / "jupyterlab.log").open("wb") as log,
+            lab.serving(folder, random.randint(20_000, 40_000), log) as server,
+        ):
+            yield server, folder
+
+
+@pytest.fixture
+def visit(chromium: Browser, served: tuple[Server, Path]) -> Iterator[Callable[..., NotebookPage]]:
+    """Give a function that opens a notebook (a path within the served folder) in a new page."""
+    server, folder = served
+    context = chromium.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB")
+
+    def open_page(path: str, app: str = "lab") -> NotebookPage:
+        """Open a notebook, in JupyterLab or in "notebooks", which is Jupyter Notebook 7."""
+        notebook = NotebookPage(context.new_page(), server, folder, path, app)
+        notebook.open()
+        return notebook
+
+    yield open_page
+    context.close()
+    end_kernels(server)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from handed_in import COURSE, NAME, SOLUTION, STUB, hand_in
 from nbgrader.api import Gradebook
 from playwright.sync_api import Browser, Page, expect
 
@@ -21,26 +21,19 @@ from fewshot_lib.tools import lab
 
 pytestmark = [pytest.mark.browser, pytest.mark.hostile]
 
-ROOT = Path(__file__).resolve().parents[2]
-NAME = "03_prototypes"
 TEXT = catalogue.exercise(NAME).prose[0].name
-STUDENTS = {"anna": "solutions", "ben": "exercises"}
 
 
 @pytest.fixture(scope="module")
 def course(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Grade two students and bring their marks and notebooks into a course of nbgrader's."""
     folder = tmp_path_factory.mktemp("course")
-    for student, source in STUDENTS.items():
-        (folder / "handed in" / student).mkdir(parents=True)
-        shutil.copy(ROOT / source / f"{NAME}.ipynb", folder / "handed in" / student)
-    grade(folder / "handed in", folder / "marks", ROOT, seed=3)
+    hand_in(folder / "handed in", {"anna": SOLUTION, "ben": STUB})
+    grade(folder / "handed in", folder / "marks", COURSE, seed=3)
     url = f"sqlite:///{folder}/gradebook.db"
-    assert gradebook.export(folder / "marks", url, ROOT) == (
-        2,
-        1,
-    )  # of the stub no text was written
-    assert gradebook.write_notebooks(folder / "marks", ROOT, folder) == 2
+    # of the stub no text was written
+    assert gradebook.export(folder / "marks", url, COURSE) == (2, 1)
+    assert gradebook.write_notebooks(folder / "marks", COURSE, folder) == 2
     (folder / "nbgrader_config.py").write_text(
         f"c = get_config()\nc.CourseDirectory.root = {str(folder)!r}\n"
         f"c.CourseDirectory.db_url = {url!r}\n",
@@ -96,7 +89,7 @@ def test_formgrader_lists_the_marks_and_takes_one_by_hand(
         box.press("Tab")
     assert saved.value.ok
 
-    gradebook.export(folder / "marks", url, ROOT)  # brought once more: what a person gave stays
+    gradebook.export(folder / "marks", url, COURSE)  # brought once more: what a person gave stays
     with contextlib.closing(Gradebook(url)) as book:
         assert book.find_grade(TEXT, NAME, NAME, "anna").manual_score == 1.5
         assert book.find_submission(NAME, "anna").score == highest + 1.5

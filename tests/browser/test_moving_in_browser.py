@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import torch
-from jupyter_page import NotebookPage
+from jupyter_page import NotebookPage, code_notebook
 from playwright.sync_api import Browser, Page
 
 from fewshot_lib.evaluation import dice
@@ -214,10 +214,8 @@ def test_they_live_in_a_notebook_by_pointer_and_by_keyboard(
     app: str, served: tuple[Server, Path], visit: Callable[..., NotebookPage]
 ) -> None:
     sources = ["from fewshot_lib.reading import moving", *(f'moving("{one}")' for one in NAMES)]
-    cells = [nbformat.v4.new_code_cell(source) for source in sources]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     name = f"moving-{app}-{os.getpid()}.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), served[1] / name)
+    nbformat.write(code_notebook(*sources), served[1] / name)
     page = visit(name, app)
     at_opening = list(page.complaints)
     page.run_all(120)

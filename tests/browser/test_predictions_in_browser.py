@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
 import pytest
-from jupyter_page import NotebookPage, patiently
+from jupyter_page import NotebookPage, code_notebook, end_kernels
 from playwright.sync_api import expect
 
 from fewshot_lib.tools import notebooks
@@ -42,9 +41,7 @@ def put(served: tuple[Server, Path], name: str) -> Path:
     figure = FIGURE.format(number=NUMBER, choice=CHOICE, curve=CURVE)
     asked = [f'predict("{id_}")' for id_ in (NUMBER, CHOICE, CURVE)]
     sources = [FIRST.format(progress=progress), *asked, figure]
-    cells = [nbformat.v4.new_code_cell(source) for source in sources]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), served[1] / name)
+    nbformat.write(code_notebook(*sources), served[1] / name)
     return served[1] / name
 
 
@@ -109,9 +106,7 @@ def test_a_prediction_is_entered_or_skipped_and_seen_in_the_next_figure(
     assert "Your prediction: 0.35 at 2." in json.dumps(page.contents())
     assert page.complaints == []
     page.page.close()
-    for session in patiently(served[0], "/api/sessions"):
-        with contextlib.suppress(OSError):  # one that is ending already
-            served[0].ask(f"/api/sessions/{session['id']}", "DELETE")
+    end_kernels(served[0])
 
     page = visit(name)
     page.page.get_by_text(SAVED_FORM).first.wait_for(timeout=30_000)
@@ -139,10 +134,8 @@ def test_a_folded_check_is_out_of_sight_also_when_run_and_opens_by_a_click(
     said = nbformat.v4.new_output("stream", text="it agrees: True\n")
     sources = [FIRST.format(progress=str(served[1] / "folded.json")), f'predict("{CHOICE}")',
                "print('it agrees:', True)", "print('seen:', 0.5)"]  # fmt: skip
-    cells = [nbformat.v4.new_code_cell(source) for source in sources]
-    cells[2].outputs, cells[2].execution_count = [said], 1
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
+    notebook = code_notebook(*sources)
+    notebook.cells[2].update(outputs=[said], execution_count=1)
     assert notebooks.fold(notebook) == 1
     notebooks.save(notebook, served[1] / f"folded-{app}.ipynb")
     page = visit(f"folded-{app}.ipynb", app)

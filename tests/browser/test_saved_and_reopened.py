@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import html
 import json
 import re
@@ -14,7 +13,7 @@ from pathlib import Path
 import ipywidgets
 import nbformat
 import pytest
-from jupyter_page import NotebookPage, patiently
+from jupyter_page import NotebookPage, code_notebook, end_kernels
 from playwright.sync_api import Browser
 
 from fewshot_lib.reading.question import find
@@ -51,18 +50,8 @@ def put(served: tuple[Server, Path], name: str) -> str:
     """Serve a notebook with one of everything, and a progress of its own."""
     progress = str(served[1] / f"{name}.progress.json")
     first = f"import os\nos.environ['FEWSHOT_PROGRESS'] = {progress!r}\n{IMPORTS}"
-    cells = [nbformat.v4.new_code_cell(source) for source in (first, *CELLS)]
-    metadata = {"kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python",
-                               "name": "python3"}}  # fmt: skip
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), served[1] / name)
+    nbformat.write(code_notebook(first, *CELLS), served[1] / name)
     return name
-
-
-def end_kernels(server: Server) -> None:
-    """End all kernels, as when a machine is switched off."""
-    for session in patiently(server, "/api/sessions"):
-        with contextlib.suppress(OSError):  # one that is ending already
-            server.ask(f"/api/sessions/{session['id']}", "DELETE")
 
 
 def visible(page: NotebookPage) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from jupyter_page import NotebookPage
+from jupyter_page import NotebookPage, code_notebook
 
 from fewshot_lib.tools.lab import Server
 
@@ -27,9 +27,7 @@ SHOW = "ipywidgets.VBox([slider, image]).add_class('fewshot-explore')"
 
 def write(served: tuple[Server, Path], name: str, *sources: str) -> str:
     """Put a small notebook where JupyterLab serves it."""
-    cells = [nbformat.v4.new_code_cell(source) for source in sources]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), served[1] / name)
+    nbformat.write(code_notebook(*sources), served[1] / name)
     return name
 
 

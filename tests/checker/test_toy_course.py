@@ -8,6 +8,7 @@ import sys
 
 import nbformat
 import pytest
+from handed_in import hand_in
 
 from fewshot_lib.checker import catalogue
 from fewshot_lib.checker.cells import examine
@@ -136,9 +137,7 @@ def test_a_course_about_arithmetic_is_built_checked_and_graded(toy):
     stolen = copy.deepcopy(stub)
     stolen.cells[1].source = "from toy.arithmetic import double"
     handed = {"ada": solution, "bob": stub, "eve": wrong, "mallory": stolen}
-    for student, notebook in handed.items():
-        (toy / "submitted" / student).mkdir(parents=True)
-        nbformat.write(notebook, toy / "submitted" / student / "01_sums.ipynb")
+    hand_in(toy / "submitted", handed, "01_sums")
     for folder, notebook in (("solutions", solution), ("exercises", stub)):
         (toy / folder).mkdir()
         nbformat.write(notebook, toy / folder / "01_sums.ipynb")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -13,71 +12,42 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from test_grade import COURSE, NAME, SOLUTION, STUB, changed, prefixed
+from handed_in import COURSE, NAME, SOLUTION, STUB, hand_in, rows_of
+from students import EVERYBODY, FIVE
 
 from fewshot_lib import cli
 from fewshot_lib.checker.course import course as used
+from fewshot_lib.checker.notebook import answer_cells, grading, source_of
 from fewshot_lib.grader import results
 from fewshot_lib.grader.command import CANNOT, DONE, WRONG_USE
 from fewshot_lib.grader.labels import safe_file_name
 
 UNSHARE = ("unshare", "--user", "--map-root-user", "--mount")
-HOSTILE = Path(__file__).parents[1] / "hostile" / "submissions" / "forged_reply.txt"
-
-
-def hostile() -> dict:
-    notebook = json.loads(json.dumps(STUB))
-    code = HOSTILE.read_text(encoding="utf-8")
-    for cell in notebook["cells"]:
-        grading = cell["metadata"].get("nbgrader", {})
-        if grading.get("solution") and cell["cell_type"] == "code":
-            cell["source"], code = code, ""
-    return notebook
-
-
-STUDENTS = {
-    "anna, a solution": SOLUTION,
-    "ben, a stub": STUB,
-    "carl, a typical mistake": changed(".square().sum(dim=-1)", ".square().sum(dim=-1).sqrt()"),
-    "dora, right, with a warning": prefixed("import warnings\nwarnings.warn('careful')"),
-    "eve, hostile": hostile(),
-}
-
-
-def fewshot(*words: object, **settings) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **settings.pop("variables", {})}
-    return subprocess.run(
-        [sys.executable, "-m", "fewshot_lib.cli", *map(str, words)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        cwd=COURSE,
-        check=False,
-        timeout=300,
-        **settings,
-    )
 
 
 @pytest.fixture
-def refused(monkeypatch, capsys):
-    """Type a command line that is wrong, within this process; give its exit status and words."""
+def typed(monkeypatch, capsys):
+    """Type a command line, within this process; give its exit status and what it prints."""
 
-    def run(*words: object) -> tuple[object, str]:
+    def run(*words: object) -> tuple[object, str, str]:
         monkeypatch.setattr(sys, "argv", ["fewshot", *map(str, words)])
         monkeypatch.chdir(COURSE)
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        return ended.value.code, one_sentence(capsys.readouterr().err)
+        return ended.value.code, *capsys.readouterr()
 
     return run
 
 
-def hand_in(folder: Path, **notebooks: dict) -> Path:
-    for student, notebook in notebooks.items():
-        (folder / student).mkdir(parents=True)
-        file = folder / student / f"{NAME}.ipynb"
-        file.write_text(json.dumps(notebook), encoding="utf-8")
-    return folder
+@pytest.fixture
+def refused(typed):
+    """Type a command line that is wrong; give its exit status and its one sentence."""
+
+    def run(*words: object) -> tuple[object, str]:
+        status, _, said = typed(*words)
+        return status, one_sentence(said)
+
+    return run
 
 
 def one_sentence(said: str) -> str:
@@ -87,25 +57,11 @@ def one_sentence(said: str) -> str:
     return lines[0]
 
 
-@pytest.fixture(scope="module")
-def marked(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("acceptance")
-    hand_in(folder / "submitted", **STUDENTS)
-    done = fewshot("grade", folder / "submitted", "--results", folder / "marks", "--seed", 4)
-    return folder, done
-
-
 @pytest.mark.hostile
-def test_five_students_get_full_nothing_partial_full_and_nothing(marked):
-    folder, done = marked
+def test_the_command_says_how_many_it_graded(marked):
+    _, done = marked
     assert done.returncode == DONE, done.stderr
-    assert "5 graded" in done.stdout
-    rows = results.current(results.read_rows(folder / "marks" / "results.jsonl"))
-    anna, ben, carl, dora, eve = rows
-    assert anna["points"] == dora["points"] == anna["max_points"] == 16
-    assert ben["points"] == eve["points"] == 0
-    assert 0 < carl["points"] < 16
-    assert "not squared" in {check["mistake"] for check in carl["checks"]}
+    assert f"{len(EVERYBODY)} graded" in done.stdout
 
 
 @pytest.mark.hostile
@@ -116,7 +72,7 @@ def test_everything_that_is_promised_is_written(marked):
         table = {line["student"]: line["total"] for line in csv.DictReader(file)}
     assert table["anna, a solution"] == "16"
     assert table["eve, hostile"] == "0"
-    for student in STUDENTS:
+    for student in EVERYBODY:
         place = safe_file_name(student)
         page = (marks / "feedback" / place / f"{NAME}.html").read_text(encoding="utf-8")
         assert "of 16 points" in page
@@ -131,39 +87,32 @@ def test_everything_that_is_promised_is_written(marked):
 
 
 @pytest.mark.hostile
-def test_the_gradebook_gets_marks_and_formgrader_its_notebooks(marked, tmp_path):
+def test_the_gradebook_gets_marks_and_formgrader_its_notebooks(marked, tmp_path, typed):
     folder, _ = marked
     url = f"sqlite:///{tmp_path}/gradebook.db"
     export = ("gradebook", "export", folder / "marks", "--db", url, "--course", tmp_path)
-    done = fewshot(*export)
-    assert done.returncode == DONE, done.stderr
-    assert "5 submissions entered" in done.stdout
-    assert "5 notebooks written" in done.stdout
-    built = json.loads((COURSE / "exercises" / f"{NAME}.ipynb").read_text(encoding="utf-8"))
-    for student, handed_in in STUDENTS.items():
+    status, out, _ = typed(*export)
+    assert status == DONE
+    assert f"{len(EVERYBODY)} submissions entered" in out
+    assert f"{len(EVERYBODY)} notebooks written" in out
+    for student, handed_in in FIVE.items():
         file = tmp_path / "autograded" / student / NAME / f"{NAME}.ipynb"
         seen = nbformat.read(file, as_version=4)
         nbformat.validate(seen)
-        assert [cell.metadata for cell in seen.cells] == [c["metadata"] for c in built["cells"]]
-        theirs = {
-            cell["metadata"]["nbgrader"]["grade_id"]: "".join(cell["source"])
-            for cell in handed_in["cells"]
-            if cell["metadata"].get("nbgrader", {}).get("solution")
-        }
-        for cell, given in zip(seen.cells, built["cells"], strict=True):
-            name = cell.metadata.get("nbgrader", {}).get("grade_id")
-            assert cell.source == theirs.get(name, "".join(given["source"]))
+        assert [cell.metadata for cell in seen.cells] == [c["metadata"] for c in STUB["cells"]]
+        theirs = answer_cells(handed_in, texts=True)
+        for cell, given in zip(seen.cells, STUB["cells"], strict=True):
+            assert cell.source == theirs.get(grading(cell).get("grade_id"), source_of(given))
         outputs = [cell.outputs for cell in seen.cells if cell.cell_type == "code"]
         said = "".join(output.text for those in outputs for output in those)
         assert ("failed" in said) == (student[:4] == "carl"), said
 
 
-def test_without_bubblewrap_it_is_exit_3_and_the_way_out(tmp_path):
-    hand_in(tmp_path / "submitted", anna=SOLUTION)
-    words = ("grade", tmp_path / "submitted", "--results", tmp_path / "marks")
-    done = fewshot(*words, variables={"PATH": str(tmp_path)})
-    assert done.returncode == CANNOT
-    said = one_sentence(done.stderr)
+def test_without_bubblewrap_it_is_exit_3_and_the_way_out(tmp_path, monkeypatch, refused):
+    hand_in(tmp_path / "submitted", {"anna": SOLUTION})
+    monkeypatch.setenv("PATH", str(tmp_path))
+    status, said = refused("grade", tmp_path / "submitted", "--results", tmp_path / "marks")
+    assert status == CANNOT
     assert "bubblewrap is not installed" in said
     assert "--isolation none" in said
 
@@ -175,13 +124,13 @@ def test_bad_input_is_one_sentence_and_exit_2(kind, tmp_path, refused):
     if kind == "empty":
         place.mkdir()
     elif kind == "no exercise":
-        hand_in(place, anna=SOLUTION)
+        hand_in(place, {"anna": SOLUTION})
         more = ["--exercise", "12_nothing"]
     elif kind == "no zip":
         place = tmp_path / "export.zip"
         place.write_bytes(b"this is no zip")
     elif kind == "half a zip":
-        hand_in(place, anna=SOLUTION)
+        hand_in(place, {"anna": SOLUTION})
         whole = Path(shutil.make_archive(str(tmp_path / "whole"), "zip", place)).read_bytes()
         place = tmp_path / "half.zip"
         place.write_bytes(whole[: len(whole) // 2])
@@ -196,7 +145,7 @@ def test_bad_input_is_one_sentence_and_exit_2(kind, tmp_path, refused):
 def test_an_exercise_that_nobody_built_is_one_sentence(tmp_path, monkeypatch):
     from fewshot_lib.grader import command as grading_command
 
-    hand_in(tmp_path / "submitted", anna=SOLUTION)
+    hand_in(tmp_path / "submitted", {"anna": SOLUTION})
     course = tmp_path / "course"
     (course / "exercises").mkdir(parents=True)
     monkeypatch.setattr(
@@ -217,26 +166,26 @@ def test_an_exercise_that_nobody_built_is_one_sentence(tmp_path, monkeypatch):
 
 
 @pytest.mark.hostile
-def test_the_results_of_another_course_are_left_alone(marked, tmp_path):
+def test_the_results_of_another_course_are_left_alone(marked, tmp_path, refused):
     folder, _ = marked
     marks = tmp_path / "marks"
     shutil.copytree(folder / "marks", marks)
     settings = json.loads((marks / "run.json").read_text(encoding="utf-8"))
     (marks / "run.json").write_text(json.dumps({**settings, "course": "another"}), encoding="utf-8")
     before = (marks / "results.jsonl").read_bytes()
-    done = fewshot("grade", folder / "submitted", "--results", marks)
-    assert done.returncode == WRONG_USE
-    assert "another course" in one_sentence(done.stderr)
+    status, said = refused("grade", folder / "submitted", "--results", marks)
+    assert status == WRONG_USE
+    assert "another course" in said
     assert (marks / "results.jsonl").read_bytes() == before
 
 
 @pytest.mark.hostile
-def test_a_full_disk_keeps_what_is_written_and_goes_on_when_there_is_room(marked, tmp_path):
+def test_a_full_disk_keeps_what_is_written_and_goes_on_when_there_is_room(marked, tmp_path, typed):
     """The results lie on a file system of three pages, which is full after the first rows."""
-    folder, _ = marked
+    submitted = hand_in(tmp_path / "submitted", FIVE)
     marks, kept = tmp_path / "marks", tmp_path / "kept"
     marks.mkdir()
-    words = ["grade", str(folder / "submitted"), "--seed", "4", "--results"]
+    words = ["grade", str(submitted), "--seed", "4", "--results"]
     script = 'mount -t tmpfs -o size=12k none "$1" || exit 77; shift; "$@"; s=$?; '
     script += f'cp -r "{marks}" "{kept}"; exit $s'
     program = [sys.executable, "-m", "fewshot_lib.cli", *words, str(marks)]
@@ -254,14 +203,13 @@ def test_a_full_disk_keeps_what_is_written_and_goes_on_when_there_is_room(marked
     assert "goes on from there" in said
     rows = list(results.read_rows(kept / "results.jsonl"))
     assert 0 < len(rows) < 5
-    again = fewshot(*words, kept)
-    assert again.returncode == DONE, again.stderr
-    assert f"{5 - len(rows)} graded, {len(rows)} were graded before" in again.stdout
-    both = [
-        results.current(results.read_rows(place / "results.jsonl"))
-        for place in (kept, folder / "marks")
-    ]
-    assert [row["points"] for row in both[0]] == [row["points"] for row in both[1]]
+    status, out, err = typed(*words, kept)
+    assert status == DONE, err
+    assert f"{5 - len(rows)} graded, {len(rows)} were graded before" in out
+    points = {row["student"]: row["points"] for row in rows_of(marked[0] / "marks")}
+    assert {row["student"]: row["points"] for row in rows_of(kept)} == {
+        student: points[student] for student in FIVE
+    }
 
 
 BAD_OPTIONS = {
@@ -301,20 +249,24 @@ def test_verify_takes_nothing_that_it_would_not_obey(more, tmp_path, refused):
 
 
 @pytest.mark.hostile
-def test_regrading_resubmitting_and_weekly_folders(tmp_path):
-    first = hand_in(tmp_path / "week 1", anna=STUB, ben=SOLUTION)
-    second = hand_in(tmp_path / "week 2", anna=SOLUTION)
+def test_regrading_resubmitting_and_weekly_folders(tmp_path, typed):
+    first = hand_in(tmp_path / "week 1", {"anna": STUB, "ben": SOLUTION})
+    second = hand_in(tmp_path / "week 2", {"anna": SOLUTION})
     marks = tmp_path / "marks"
+
+    def said(*words: object) -> str:
+        status, out, err = typed("grade", *words)
+        assert status == DONE, err
+        return out
+
     due = ("--due", "2000-01-01 12:00")
-    graded = fewshot("grade", first, "--results", marks, "--seed", 4, *due)
-    assert "2 graded" in graded.stdout, graded.stderr
-    assert "1 graded" in fewshot("grade", second, "--results", marks).stdout
+    assert "2 graded" in said(first, "--results", marks, "--seed", 4, *due)
+    assert "1 graded" in said(second, "--results", marks)
     # the first folder once more: the older submission does not take its mark back
-    assert "0 graded, 2 were graded before" in fewshot("grade", first, "--results", marks).stdout
-    again = fewshot("grade", first, "--results", marks, "--regrade", "ben")
-    assert "1 graded, 1 were graded before" in again.stdout
-    again = fewshot("grade", second, "--results", marks, "--status", "graded")
-    assert "1 graded" in again.stdout
+    assert "0 graded, 2 were graded before" in said(first, "--results", marks)
+    again = said(first, "--results", marks, "--regrade", "ben")
+    assert "1 graded, 1 were graded before" in again
+    assert "1 graded" in said(second, "--results", marks, "--status", "graded")
     rows = list(results.read_rows(marks / "results.jsonl"))
     now = {row["student"]: row["points"] for row in results.current(rows)}
     assert now == {"anna": 16, "ben": 16}
@@ -326,14 +278,12 @@ def test_regrading_resubmitting_and_weekly_folders(tmp_path):
     assert sorted(Path(one["place"]).name for one in settings["folders"]) == ["week 1", "week 2"]
     assert settings["due"][NAME]["percent"] == 0
     assert "regrading" not in settings
-    done = fewshot("grade", "--verify", marks)
-    assert done.returncode == DONE, done.stderr
-    assert "Every row" in done.stdout
+    assert "Every row" in said("--verify", marks)
 
 
 @pytest.mark.hostile
 def test_two_graders_started_at_once_both_end_well(tmp_path):
-    hand_in(tmp_path / "submitted", anna=SOLUTION, ben=STUB)
+    hand_in(tmp_path / "submitted", {"anna": SOLUTION, "ben": STUB})
     words = ("grade", tmp_path / "submitted", "--results", tmp_path / "marks")
     program = [sys.executable, "-m", "fewshot_lib.cli", *map(str, words)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": COURSE}
@@ -341,7 +291,7 @@ def test_two_graders_started_at_once_both_end_well(tmp_path):
     said = [one.communicate(timeout=300) for one in both]
     assert [one.returncode for one in both] == [DONE, DONE], said
     assert sorted(out[0] for out, _ in said) == ["0", "2"]
-    rows = list(results.read_rows(tmp_path / "marks" / "results.jsonl"))
+    rows = results.read_rows(tmp_path / "marks" / "results.jsonl")
     assert [row["student"] for row in rows] == ["anna", "ben"]
 
 
@@ -349,9 +299,8 @@ def test_two_graders_started_at_once_both_end_well(tmp_path):
 def test_an_interrupted_regrading_goes_on_where_it_stood(marked, tmp_path, monkeypatch):
     from fewshot_lib.grader import grade as module
 
-    folder, _ = marked
-    marks = tmp_path / "marks"
-    shutil.copytree(folder / "marks", marks)
+    submitted, marks = hand_in(tmp_path / "submitted", FIVE), tmp_path / "marks"
+    shutil.copytree(marked[0] / "marks", marks)
     honest, options = module.Pool.grade, module.GradeOptions(regrade=["all"])
 
     def interrupted(self, submissions, seed):
@@ -362,9 +311,9 @@ def test_an_interrupted_regrading_goes_on_where_it_stood(marked, tmp_path, monke
 
     monkeypatch.setattr(module.Pool, "grade", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        module.grade(folder / "submitted", marks, COURSE, options=options)
+        module.grade(submitted, marks, COURSE, options=options)
     monkeypatch.setattr(module.Pool, "grade", honest)
-    summary = module.grade(folder / "submitted", marks, COURSE, options=options)
+    summary = module.grade(submitted, marks, COURSE, options=options)
     assert (summary.graded, summary.kept) == (3, 2)
-    summary = module.grade(folder / "submitted", marks, COURSE, options=options)
+    summary = module.grade(submitted, marks, COURSE, options=options)
     assert (summary.graded, summary.kept) == (5, 0)

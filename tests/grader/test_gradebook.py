@@ -13,49 +13,41 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import test_results
+from handed_in import COURSE, NAME, STUB
 from nbconvert import HTMLExporter
 from nbgrader.api import Gradebook
 from test_words import ATTACKS, Page
 
 from fewshot_lib.checker import catalogue
-from fewshot_lib.checker.notebook import grading, read, source_of
+from fewshot_lib.checker.notebook import answer_cells, grading
 from fewshot_lib.grader import gradebook, results
 from fewshot_lib.grader.assemble import Assembled
 from fewshot_lib.grader.command import WRONG_USE, export
 from fewshot_lib.tools.machine import find_postgresql, is_root
 
-NAME = "03_prototypes"
-ROOT = Path(__file__).parents[2]
+TEXT = catalogue.exercise(NAME).prose[0].name
 
 
 def row(student: str, share: float) -> dict:
+    """Give the row of a student who has this share of the points of every check; of no texts."""
     exercise = catalogue.exercise(NAME)
+    said = {"status": "passed" if share == 1 else "failed", "message": "", "mistake": ""}
     checks = [
         {
             "id": f"{answer.name}: {check.name}",
             "answer": answer.name,
             "points": share * check.points,
             "max_points": check.points,
-            "status": "passed" if share == 1 else "failed",
-            "message": "",
-            "mistake": "",
+            **said,
         }
         for answer in exercise.answers
         for check in answer.checks
     ]
-    return {
-        "student": student,
-        "exercise": NAME,
-        "status": "graded",
-        "points": sum(check["points"] for check in checks),
-        "max_points": exercise.points,
-        "checks": checks,
-        "notes": [],
-        "printed": {},
-        "seconds": 0.1,
-        "file": "",
-        "receipt": {"submission": student, "specification": "s", "seed": 1, "versions": {}},
-    }
+    points = sum(check["points"] for check in checks)
+    made = test_results.row(student, points, max_points=exercise.points, checks=checks)
+    del made["texts"]
+    return made
 
 
 @pytest.fixture
@@ -128,7 +120,7 @@ def scores(url: str) -> dict[str, tuple[float, float, bool]]:
 
 def test_marks_arrive_and_texts_wait_for_a_person(folder, url):
     exercise = catalogue.exercise(NAME)
-    assert gradebook.export(folder, url, ROOT) == (2, 2 * len(exercise.prose))
+    assert gradebook.export(folder, url, COURSE) == (2, 2 * len(exercise.prose))
     highest = exercise.points + sum(text.points for text in exercise.prose)
     assert scores(url) == {
         "anna": (exercise.points, highest, True),
@@ -137,29 +129,28 @@ def test_marks_arrive_and_texts_wait_for_a_person(folder, url):
 
 
 def test_a_persons_marks_survive_when_marks_are_brought_again(folder, url):
-    gradebook.export(folder, url, ROOT)
-    text = catalogue.exercise(NAME).prose[0].name
+    gradebook.export(folder, url, COURSE)
     with contextlib.closing(Gradebook(gradebook.with_driver(url))) as book:
-        written = book.find_grade(text, NAME, NAME, "ben")
+        written = book.find_grade(TEXT, NAME, NAME, "ben")
         written.manual_score, written.needs_manual_grade = 1.5, False
         overruled = book.find_grade("check-log_posterior", NAME, NAME, "ben")
         overruled.manual_score = 6.0
         book.db.commit()
     with results.Results(folder, "course") as kept:
         kept.append(row("ben", 0.0))
-    gradebook.export(folder, url, ROOT)
+    gradebook.export(folder, url, COURSE)
     assert scores(url)["ben"][0] == 1.5 + 6.0
     assert scores(url)["anna"][0] == catalogue.exercise(NAME).points
     with contextlib.closing(Gradebook(gradebook.with_driver(url))) as book:
-        assert not book.find_grade(text, NAME, NAME, "ben").needs_manual_grade
+        assert not book.find_grade(TEXT, NAME, NAME, "ben").needs_manual_grade
 
 
 def test_a_database_that_refuses_is_one_sentence(folder, tmp_path):
     with pytest.raises(gradebook.NoGradebook, match="the database refuses"):
-        gradebook.export(folder, f"sqlite:///{tmp_path}/no/such/folder/gradebook.db", ROOT)
+        gradebook.export(folder, f"sqlite:///{tmp_path}/no/such/folder/gradebook.db", COURSE)
     (tmp_path / "text.db").write_text(json.dumps("no database") * 100, encoding="utf-8")
     with pytest.raises(gradebook.NoGradebook, match="Nothing of the results is lost"):
-        gradebook.export(folder, f"sqlite:///{tmp_path}/text.db", ROOT)
+        gradebook.export(folder, f"sqlite:///{tmp_path}/text.db", COURSE)
 
 
 @pytest.mark.postgresql
@@ -182,26 +173,19 @@ def test_an_address_that_is_none_is_one_sentence(folder, address):
     assert (folder / "results.jsonl").read_bytes() == before
 
 
-def with_texts(student: str, text: str | None) -> dict:
-    made = row(student, 1.0)
-    made["texts"] = {} if text is None else {catalogue.exercise(NAME).prose[0].name: text}
-    return made
-
-
-def placeholder() -> str:
-    name = catalogue.exercise(NAME).prose[0].name
-    built = read(ROOT / "exercises" / f"{NAME}.ipynb")
-    return next(source_of(c) for c in built["cells"] if grading(c).get("grade_id") == name)
-
-
 def test_only_texts_that_somebody_wrote_wait(tmp_path):
     with results.Results(tmp_path / "results", "course") as kept:
         kept.remember(seed=1, isolation="bubblewrap", limits={})
-        kept.append(with_texts("anna", "The arg-max stays; high is flat."))
-        kept.append(with_texts("ben", f"\n{placeholder()}\n"))
-        kept.append(with_texts("carl", None))
+        placeholder = answer_cells(STUB, texts=True)[TEXT]
+        texts = {
+            "anna": {TEXT: "The arg-max stays; high is flat."},
+            "ben": {TEXT: f"\n{placeholder}\n"},
+            "carl": {},
+        }
+        for student, written in texts.items():
+            kept.append({**row(student, 1.0), "texts": written})
     url = f"sqlite:///{tmp_path}/gradebook.db"
-    assert gradebook.export(tmp_path / "results", url, ROOT) == (3, 1)
+    assert gradebook.export(tmp_path / "results", url, COURSE) == (3, 1)
     with contextlib.closing(Gradebook(url)) as book:
         waits = {
             one.student.id: one.needs_manual_grade for one in book.assignment_submissions(NAME)
@@ -216,7 +200,7 @@ def test_late_marks_carry_their_penalty_and_dates(tmp_path):
         kept.remember(seed=1, isolation="bubblewrap", limits={}, due=due)
         kept.append(late)
     url = f"sqlite:///{tmp_path}/gradebook.db"
-    gradebook.export(tmp_path / "results", url, ROOT)
+    gradebook.export(tmp_path / "results", url, COURSE)
     with contextlib.closing(Gradebook(url)) as book:
         submission = book.find_submission(NAME, "anna")
         assert submission.total_seconds_late == 12 * 3600 + 60
@@ -243,7 +227,7 @@ def test_names_that_no_folder_may_have_reach_the_gradebook_apart(tmp_path):
         for student in ODD:
             kept.append(row(student, 1.0))
     url = f"sqlite:///{tmp_path}/gradebook.db"
-    assert gradebook.export(tmp_path / "results", url, ROOT)[0] == len(ODD)
+    assert gradebook.export(tmp_path / "results", url, COURSE)[0] == len(ODD)
     with contextlib.closing(Gradebook(url)) as book:
         names = [student.id for student in book.students]
     assert len(names) == len(ODD)
@@ -254,16 +238,14 @@ def test_names_that_no_folder_may_have_reach_the_gradebook_apart(tmp_path):
 
 def shown(text: str, attachments: dict, code: str = "", message: str = "") -> tuple[dict, str]:
     """Give the filled-in notebook and the page that nbconvert, and so formgrader, makes of it."""
-    built = read(ROOT / "exercises" / f"{NAME}.ipynb")
-    name = catalogue.exercise(NAME).prose[0].name
     check = {**row("anna", 0.5)["checks"][0], "message": message}
     sources = {"class_prototypes": code} if code else {}
-    found = Assembled((), (), sources, {name: text}, {name: attachments})
-    filled = gradebook.filled_in(built, found, {**row("anna", 0.5), "checks": [check]})
+    found = Assembled((), (), sources, {TEXT: text}, {TEXT: attachments})
+    filled = gradebook.filled_in(STUB, found, {**row("anna", 0.5), "checks": [check]})
     notebook = nbformat.reads(json.dumps(filled), as_version=4)
     nbformat.validate(notebook)
     page, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
-    cell = next(c for c in filled["cells"] if grading(c).get("grade_id") == name)
+    cell = next(c for c in filled["cells"] if grading(c).get("grade_id") == TEXT)
     return cell, page
 
 

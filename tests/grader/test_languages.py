@@ -11,23 +11,19 @@ from typing import Any
 import nbformat
 import pytest
 from english import left_in_english
+from handed_in import COURSE, rows_of, with_answers
 
 from fewshot_lib.checker import language as speech
-from fewshot_lib.checker.notebook import grading, source_of
-from fewshot_lib.grader import gradebook, marks, results, selfcheck
+from fewshot_lib.checker.notebook import answer_cells, read
+from fewshot_lib.grader import gradebook, marks, selfcheck
 from fewshot_lib.grader.grade import grade, write_reports
 from fewshot_lib.grader.plan import plan
 from fewshot_lib.grader.reader import Reader, parse
-from fewshot_lib.grader.sandbox import SandboxLimits
 from fewshot_lib.tools.language.editions import edition
 from fewshot_lib.tools.language.extract import template_words
-from fewshot_lib.tools.machine import course_folder
 
-COURSE = course_folder(Path(__file__))
-assert COURSE is not None
 CHINESE = "zh_CN"
 NAMES = sorted(path.stem for path in (COURSE / "exercises").glob("*.ipynb"))
-LIMITS = SandboxLimits(wall_seconds=30, answer_seconds=10, memory_mb=512)
 #: A wrong way to write one answer of some exercises; the checker knows the mistake.
 WRONG = {
     "01_dice": ("2 * overlap", "overlap"),
@@ -40,16 +36,13 @@ def notebook(name: str, language: str, filled: bool, wrong: tuple[str, str] | No
     made = nbformat.read(COURSE / "exercises" / f"{name}.ipynb", as_version=4)
     if language != speech.SOURCE:
         made = edition(made, f"exercises/{name}", language, [])
-    solved = nbformat.read(COURSE / "solutions" / f"{name}.ipynb", as_version=4)
-    own = {grading(cell).get("grade_id"): source_of(cell) for cell in solved.cells}
-    hits = 0
-    for cell in made.cells if filled else ():
-        if cell.cell_type == "code" and grading(cell).get("solution"):
-            cell.source = own[grading(cell)["grade_id"]]
-            if wrong and wrong[0] in cell.source:
-                cell.source, hits = cell.source.replace(*wrong), hits + 1
-    assert not wrong or hits, f"{wrong} is not in the solution any more"
-    return made
+    if not filled:
+        return made
+    own = answer_cells(read(COURSE / "solutions" / f"{name}.ipynb"))
+    if wrong:
+        assert any(wrong[0] in source for source in own.values()), f"{wrong[0]!r} is gone"
+        own = {answer: source.replace(*wrong) for answer, source in own.items()}
+    return with_answers(made, **own)
 
 
 #: What the page itself says; the checks' names are the exercise's.
@@ -71,9 +64,9 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[tuple[s
                 place.mkdir(parents=True, exist_ok=True)
                 made = notebook(name, language, filled, WRONG.get(name) if broken else None)
                 nbformat.write(made, place / f"{name}.ipynb")
-    grade(folder / "submissions", folder / "results", COURSE, seed=11, limits=LIMITS)
-    rows = results.current(results.read_rows(folder / "results" / "results.jsonl"))
+    grade(folder / "submissions", folder / "results", COURSE, seed=11)
     write_reports(folder / "results", COURSE)
+    rows = rows_of(folder / "results")
     return folder / "results", {(row["student"], row["exercise"]): row for row in rows}
 
 

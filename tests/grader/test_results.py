@@ -260,10 +260,8 @@ def test_one_changed_byte_never_passes_for_another_mark(at, byte):
     "text",
     [
         *("", "{", "[]", "null", "\x00", '{"format": 1}', '{"format": 2, "folders": 3}'),
-        *(
-            '{"format": 2, "due": {"a": {"at": "soon", "percent": 1}}}',
-            '{"format": 2, "limits": []}',
-        ),
+        '{"format": 2, "due": {"a": {"at": "soon", "percent": 1}}}',
+        '{"format": 2, "limits": []}',
     ],
 )
 def test_a_damaged_run_file_is_one_sentence(folder, text):

@@ -2,73 +2,55 @@
 
 from __future__ import annotations
 
-import nbformat
 import pytest
+from handed_in import NAME as STEM
+from handed_in import STUB, dump, with_answers
 from typer.testing import CliRunner
 
 from fewshot_lib import cli
 from fewshot_lib.checker import progress
 from fewshot_lib.grader.selfcheck import check_notebook
 
-STEM = "03_prototypes"
 RIGHT = """def squared_euclidean(queries, prototypes):
     return (queries[..., :, None, :] - prototypes[..., None, :, :]).square().sum(-1)
 """
-
-
-@pytest.fixture(autouse=True)
-def _own_progress(tmp_path, monkeypatch):
-    monkeypatch.setenv("FEWSHOT_PROGRESS", str(tmp_path / "progress.json"))
 
 
 def fewshot(*arguments):
     return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
 
 
-def test_a_notebook_is_checked_cell_by_cell_and_left_as_it_was(root, tmp_path):
-    notebook = nbformat.read(root / "exercises" / f"{STEM}.ipynb", as_version=4)
-    for cell in notebook.cells:
-        name = cell.metadata.get("nbgrader", {}).get("grade_id")
-        if name == "squared_euclidean":
-            cell.source = RIGHT
-        if name == "log_posterior":
-            cell.source = "def log_posterior(:"
-    path = tmp_path / "mine.ipynb"
-    nbformat.write(notebook, path)
-    before = path.read_bytes()
-    said: list[str] = []
-    assert check_notebook(path, said.append) == 1
-    text = "\n".join(said)
-    assert path.read_bytes() == before
+@pytest.fixture
+def checked(tmp_path):
+    """Give a function that checks exercise 03 with some answers: status, and what was said."""
+
+    def check(**answers: str) -> tuple[int, str]:
+        file = tmp_path / "mine.ipynb"
+        before = dump(with_answers(STUB, **answers))
+        file.write_bytes(before)
+        said: list[str] = []
+        status = check_notebook(file, said.append)
+        assert file.read_bytes() == before
+        return status, "\n".join(said)
+
+    return check
+
+
+def test_a_notebook_is_checked_cell_by_cell_and_left_as_it_was(checked):
+    status, text = checked(squared_euclidean=RIGHT, log_posterior="def log_posterior(:")
+    assert status == 1
     assert "class_prototypes: not attempted" in text
     assert "squared_euclidean: 5 of 5 points" in text
     assert "A cell fails (the cell of log_posterior): SyntaxError" in text
-    assert said[-1] == "mine.ipynb: 5 of 16 points"
+    assert text.endswith("\nmine.ipynb: 5 of 16 points")
     assert "temperature: a text, not written yet" in text
     assert progress.load()["prototypes.squared_euclidean"].passed
 
 
-def ended_by(root, tmp_path, answers):
-    """Check exercise 03 with these answers; give the status and what was said."""
-    notebook = nbformat.read(root / "exercises" / f"{STEM}.ipynb", as_version=4)
-    for cell in notebook.cells:
-        name = cell.metadata.get("nbgrader", {}).get("grade_id")
-        cell.source = answers.get(name, cell.source)
-    path = tmp_path / "mine.ipynb"
-    nbformat.write(notebook, path)
-    said: list[str] = []
-    return check_notebook(path, said.append), "\n".join(said)
-
-
-def test_an_answer_that_ends_the_process_is_blamed_and_the_others_are_called(root, tmp_path):
-    first = "def class_prototypes(embeddings, labels, n_way):\n    return embeddings"
-    status, text = ended_by(
-        root,
-        tmp_path,
-        {
-            "class_prototypes": first,
-            "squared_euclidean": "def squared_euclidean(q, p):\n    import os\n    os._exit(7)",
-        },
+def test_an_answer_that_ends_the_process_is_blamed_and_the_others_are_called(checked):
+    status, text = checked(
+        class_prototypes="def class_prototypes(embeddings, labels, n_way):\n    return embeddings",
+        squared_euclidean="def squared_euclidean(q, p):\n    import os\n    os._exit(7)",
     )
     assert status == 1
     assert "prototypes.class_prototypes: 0 of 5 points" in text
@@ -77,11 +59,9 @@ def test_an_answer_that_ends_the_process_is_blamed_and_the_others_are_called(roo
     assert text.endswith("mine.ipynb: 0 of 16 points")
 
 
-def test_a_cell_that_ends_the_process_is_named_and_costs_itself_only(root, tmp_path):
-    status, text = ended_by(
-        root,
-        tmp_path,
-        {"class_prototypes": "import os\nos.kill(os.getpid(), 9)", "squared_euclidean": RIGHT},
+def test_a_cell_that_ends_the_process_is_named_and_costs_itself_only(checked):
+    status, text = checked(
+        class_prototypes="import os\nos.kill(os.getpid(), 9)", squared_euclidean=RIGHT
     )
     assert status == 1
     assert "The cell of class_prototypes ended the process (exit status -9)" in text

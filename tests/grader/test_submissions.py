@@ -17,45 +17,25 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from handed_in import COURSE, NAME, SOLUTION, STUB, dump
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fewshot_lib.checker import notebook as notebooks
 from fewshot_lib.grader import choice, places, submissions
 from fewshot_lib.grader.labels import labels, printable, safe_file_name
 from fewshot_lib.grader.places import NoSubmissions
+from fewshot_lib.grader.plan import course_exercises
 from fewshot_lib.grader.reader import MAX_BYTES, Reader, Unreadable
-from fewshot_lib.grader.recognise import KnownExercise
 from fewshot_lib.grader.submissions import collect
-from fewshot_lib.tools.machine import course_folder
-
-COURSE = course_folder(Path(__file__))
-assert COURSE is not None
 
 
 def read(folder: str, stem: str) -> dict:
-    return json.loads((COURSE / folder / f"{stem}.ipynb").read_text(encoding="utf-8"))
+    return notebooks.read(COURSE / folder / f"{stem}.ipynb")
 
 
-def known(stem: str) -> KnownExercise:
-    cells = read("exercises", stem)["cells"]
-    marks = [cell["metadata"]["nbgrader"] for cell in cells if "nbgrader" in cell["metadata"]]
-    answers = frozenset(
-        cell["metadata"]["nbgrader"]["grade_id"]
-        for cell in cells
-        if cell["cell_type"] == "code" and cell["metadata"].get("nbgrader", {}).get("solution")
-    )
-    word = stem.partition("_")[2]
-    return KnownExercise(stem, word, frozenset(mark["grade_id"] for mark in marks), answers)
-
-
-EXERCISES = [known(path.stem) for path in sorted((COURSE / "exercises").glob("*.ipynb"))]
-NAME = "03_prototypes"
-STUB, SOLUTION = read("exercises", NAME), read("solutions", NAME)
+EXERCISES = course_exercises()
 OTHER = read("solutions", "04_mixture")
-
-
-def dump(notebook: dict) -> bytes:
-    return json.dumps(notebook).encode()
 
 
 def put(root: Path, path: str | bytes, content: dict | bytes = SOLUTION, age: int = 0) -> Path:

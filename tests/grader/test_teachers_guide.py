@@ -11,11 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from handed_in import COURSE, rows_of
 
-from fewshot_lib.grader import results
-
-ROOT = Path(__file__).resolve().parents[2]
-GUIDE = (ROOT / "notebooks" / "instructor-guide.md").read_text(encoding="utf-8")
+GUIDE = (COURSE / "notebooks" / "instructor-guide.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.hostile
@@ -24,10 +22,10 @@ def test_the_lines_from_release_to_marks_run_as_they_stand(tmp_path: Path) -> No
     section = GUIDE.split("## From release to marks")[1].split("\n## ")[0]
     lines = re.search(r"```bash\n(.*?)```", section, re.S)
     assert lines is not None
-    shutil.copytree(ROOT / "exercises", tmp_path / "exercises")
+    shutil.copytree(COURSE / "exercises", tmp_path / "exercises")
     for student, source in {"ada": "solutions", "bob": "exercises"}.items():
         (tmp_path / "submitted" / student).mkdir(parents=True)
-        for notebook in (ROOT / source).glob("*.ipynb"):
+        for notebook in (COURSE / source).glob("*.ipynb"):
             shutil.copyfile(notebook, tmp_path / "submitted" / student / notebook.name)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     ran = subprocess.run(
@@ -39,8 +37,8 @@ def test_the_lines_from_release_to_marks_run_as_they_stand(tmp_path: Path) -> No
         check=False,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    rows = results.current(results.read_rows(tmp_path / "marks" / "results.jsonl"))
-    exercises = len(list((ROOT / "exercises").glob("*.ipynb")))
+    rows = rows_of(tmp_path / "marks")
+    exercises = len(list((COURSE / "exercises").glob("*.ipynb")))
     ada, bob = ([row for row in rows if row["student"] == name] for name in ("ada", "bob"))
     assert len(ada) == len(bob) == exercises
     assert {row["status"] for row in rows} == {"graded"}
@@ -54,12 +52,12 @@ def test_the_lines_from_release_to_marks_run_as_they_stand(tmp_path: Path) -> No
 
 
 def test_the_threat_table_names_every_attack_and_no_other() -> None:
-    section = (ROOT / "notebooks" / "what-the-grader-stops.md").read_text(encoding="utf-8")
+    section = (COURSE / "notebooks" / "what-the-grader-stops.md").read_text(encoding="utf-8")
     shown = [row.split("|")[3] for row in re.findall(r"^\|.*\|$", section, re.M)[2:]]
     named = [name for cell in shown for name in re.findall(r"`([^`]+)`", cell)]
     files = {name for name in named if name.endswith(".py")}
-    assert all(list((ROOT / "tests").rglob(Path(name).name)) for name in files)
+    assert all(list((COURSE / "tests").rglob(Path(name).name)) for name in files)
     attacks = sorted(set(named) - files)
-    there = sorted(path.stem for path in (ROOT / "tests/hostile/submissions").glob("*.txt"))
+    there = sorted(path.stem for path in (COURSE / "tests/hostile/submissions").glob("*.txt"))
     assert attacks == there
     assert len(set(named)) == len(named), "an attack is named twice"

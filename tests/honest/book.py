@@ -6,16 +6,13 @@ import ast
 import copy
 import json
 from functools import cache
-from pathlib import Path
 from typing import Any
+
+from handed_in import COURSE
 
 from fewshot_lib.checker.notebook import answer_cells, grading, read, source_of
 from fewshot_lib.tools.install_cell import INSTALL
-from fewshot_lib.tools.machine import course_folder
 
-_FOUND = course_folder(Path(__file__))
-assert _FOUND is not None
-COURSE: Path = _FOUND
 STEMS = tuple(sorted(path.stem for path in (COURSE / "solutions").glob("*.ipynb")))
 
 

@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from book import Book, function, new
+from book import Book, function, inside, new
 
 NAME = "NAME"  # stands for an answer's name in the texts below
 
@@ -264,7 +264,7 @@ def answer_cell_split_in_two(book: Book) -> None:
     second["metadata"] = dict(cell["metadata"])
     cell["source"] = "import math\ndef our_helper(x):\n    return math.floor(x)"
     book.cells.insert(book.at(book.names[0]) + 1, second)
-    second["source"] = _inside(second["source"], book.names[0], "assert our_helper(1.5) == 1")
+    second["source"] = inside(second["source"], book.names[0], "assert our_helper(1.5) == 1")
 
 
 @shape()
@@ -275,7 +275,7 @@ def answer_cell_split_in_three(book: Book) -> None:
     first, last = new("import math as ours"), new(f"print({name})\nOURS = 1")
     first["metadata"] = last["metadata"] = dict(cell["metadata"])
     place = book.at(name)
-    middle = new(_inside(cell["source"], name, "assert ours.pi and OURS"))
+    middle = new(inside(cell["source"], name, "assert ours.pi and OURS"))
     book.cells[place : place + 1] = [first, middle, last]
 
 
@@ -429,12 +429,6 @@ def answer_cell_turned_into_text(book: Book) -> None:
 
 def _is_answer(book: Book, cell: dict[str, object]) -> bool:
     return any(cell is book.answer(name) for name in book.names)
-
-
-def _inside(source: str, name: str, statements: str) -> str:
-    from book import inside
-
-    return inside(source, name, statements)
 
 
 # --- cells of the student's own -------------------------------------------------------------------

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import nbformat
 import pytest
-from book import COURSE, Book
+from book import Book
+from handed_in import COURSE
+from handed_in import NAME as STEM
 from shapes import SHAPES
 
 from fewshot_lib.grader.marks import by_answer
@@ -19,7 +20,6 @@ from fewshot_lib.grader.submissions import InMemory, Submission
 
 pytestmark = [pytest.mark.hostile, pytest.mark.timeout(600)]
 
-STEM = "03_prototypes"
 COMMAND = (
     "stub_left",
     "copied_and_the_last_is_a_stub",
@@ -64,11 +64,6 @@ def graded() -> dict[str, dict[str, float]]:
             sums = by_answer(row["checks"])
             found[row["student"]] = {answer: points for answer, (points, _) in sums.items()}
     return found
-
-
-@pytest.fixture(autouse=True)
-def _own_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FEWSHOT_PROGRESS", str(tmp_path / "progress.json"))
 
 
 @pytest.mark.parametrize("name", COMMAND)

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import pytest
-from book import COURSE, STEMS, Book
+from book import STEMS, Book
+from handed_in import COURSE
 from shapes import SHAPES, Shape
 
 from fewshot_lib.checker.cells import PUBLIC_SEED

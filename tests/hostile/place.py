@@ -20,16 +20,11 @@ from pathlib import Path
 from types import TracebackType
 
 import psutil
+from handed_in import COURSE, rows_of
 
 import fewshot_lib.course  # noqa: F401  (it says which course is graded)
-from fewshot_lib.grader import results
 from fewshot_lib.grader.grade import grade, write_reports
 from fewshot_lib.grader.sandbox import SandboxLimits
-from fewshot_lib.tools.machine import course_folder
-
-_FOUND = course_folder(Path(__file__))
-assert _FOUND is not None
-COURSE: Path = _FOUND
 
 
 class Place:
@@ -105,8 +100,7 @@ class Place:
         """Wait for the end of grading; give the rows by student."""
         assert self.process is not None
         assert self.process.wait() == 0
-        rows = results.current(results.read_rows(self.results / "results.jsonl"))
-        return {row["student"]: row for row in rows}
+        return {row["student"]: row for row in rows_of(self.results)}
 
     def left(self, seconds: float = 60.0) -> list[psutil.Process]:
         """Give the processes of grading that still run; the kernel has time to bury the killed."""

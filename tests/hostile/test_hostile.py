@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import copy
 import json
 import os
 import re
@@ -21,19 +22,19 @@ from pathlib import Path
 
 import psutil
 import pytest
-from place import COURSE, Place, memory_mb
+from handed_in import COURSE, NAME, SOLUTION, STUB, dump, rows_of, with_code
+from place import Place, memory_mb
 
-from fewshot_lib.grader import results
+from fewshot_lib.checker.notebook import grading, source_of
 from fewshot_lib.grader.grade import grade
 from fewshot_lib.grader.labels import safe_file_name
 from fewshot_lib.grader.sandbox import SandboxLimits
 
 pytestmark = [pytest.mark.hostile, pytest.mark.timeout(600)]
 
-NAME = "03_prototypes"
-FILES = sorted((Path(__file__).parent / "submissions").glob("*.txt"))
-SOLUTION = (COURSE / "solutions" / f"{NAME}.ipynb").read_text(encoding="utf-8")
-STUB = (COURSE / "exercises" / f"{NAME}.ipynb").read_text(encoding="utf-8")
+HERE = Path(__file__).parent / "submissions"
+FILES = sorted(HERE.glob("*.txt"))
+RIGHT = dump(SOLUTION)
 LIMITS = SandboxLimits(wall_seconds=4, answer_seconds=1.5, memory_mb=400, disk_mb=32)
 SLACK_MB = 80  # what fourteen processes take between two looks of the watcher
 ALARMS = (
@@ -52,66 +53,59 @@ def log_posterior(queries, prototypes, scale=1.0):
 """
 
 
-def with_code(code: str) -> str:
-    notebook = json.loads(STUB)
-    for cell in notebook["cells"]:
-        grading = cell["metadata"].get("nbgrader", {})
-        if grading.get("solution") and cell["cell_type"] == "code":
-            cell["source"], code = code, ""
-    return json.dumps(notebook)
+def attack(name: str) -> bytes:
+    """Make the notebook of an attack in ``submissions/``."""
+    return dump(with_code((HERE / f"{name}.txt").read_text(encoding="utf-8")))
 
 
 def damaged() -> dict[str, bytes]:
     """Make the attacks on the file itself, by name."""
-    notebook = json.loads(SOLUTION)
-    doubled = json.loads(with_code(HONEST_WRONG))
+    doubled = with_code(HONEST_WRONG)
     doubled["cells"] = doubled["cells"] * 3
-    odd = json.loads(STUB)
+    odd = copy.deepcopy(STUB)
     odd["cells"] += [None, 7, {"cell_type": "code"}, {"cell_type": "code", "source": {"a": 1}}]
     odd["cells"] += [{"cell_type": ["code"], "source": "x"}, {"source": [1, 2], "metadata": []}]
-    tags = json.loads(with_code(HONEST_WRONG))
+    tags = with_code(HONEST_WRONG)
     for cell in tags["cells"]:
         cell["metadata"]["tags"] = ["nbval-skip", "nbval-ignore-output", "raises-exception"]
         if cell["cell_type"] == "code":
-            cell["source"] = "# NBVAL_SKIP\n" + "".join(cell["source"])
-    points = json.loads(with_code(HONEST_WRONG))
+            cell["source"] = "# NBVAL_SKIP\n" + source_of(cell)
+    points = with_code(HONEST_WRONG)
     for cell in points["cells"]:
         if "nbgrader" in cell["metadata"]:
             cell["metadata"]["nbgrader"].update(points=1000, locked=False, schema_version=99)
         if cell["cell_type"] == "code":
             cell["outputs"] = [{"output_type": "execute_result", "data": {"text/plain": "1000"}}]
-    checks = json.loads(with_code(HONEST_WRONG))
+    checks = with_code(HONEST_WRONG)
     for cell in checks["cells"]:
-        if cell["metadata"].get("nbgrader", {}).get("grade") and cell["cell_type"] == "code":
+        if grading(cell).get("grade") and cell["cell_type"] == "code":
             cell["source"] = "1000"
     return {
-        "cut off": SOLUTION.encode()[: len(SOLUTION) // 2],
+        "cut off": RIGHT[: len(RIGHT) // 2],
         "no JSON": b"\x00\xff\xfe PK\x03\x04 not a notebook",
         "empty": b"",
-        "version 3": json.dumps({"nbformat": 3, "worksheets": [notebook]}).encode(),
+        "version 3": dump({"nbformat": 3, "worksheets": [SOLUTION]}),
         "a list": b"[1, 2, 3]",
         "deep": b'{"nbformat": 4, "cells": ' + b"[" * 200_000 + b"]" * 200_000 + b"}",
         "huge number": b'{"nbformat": 4, "cells": [], "x": ' + b"9" * 100_000 + b"}",
-        "200 MB": b" " * (200 * 2**20) + STUB.encode(),
-        "many cells": json.dumps({"nbformat": 4, "cells": [{"cell_type": "code"}] * 5000}).encode(),
-        "every cell three times": json.dumps(doubled).encode(),
-        "cells that are none": json.dumps(odd).encode(),
-        "told to skip": json.dumps(tags).encode(),
-        "points rewritten": json.dumps(points).encode(),
-        "checks rewritten": json.dumps(checks).encode(),
-        "lone surrogates": with_code("x = '\\ud800'\nprint(x)")
-        .replace("x =", "\\ud800 =")
-        .encode(),
-        "6 MB of code": with_code("x = [" + "1," * 3_000_000 + "]").encode(),
-        "a million statements": with_code("a;" * 1_000_000).encode(),
-        "600 kB in one expression": with_code("x = " + "1+" * 300_000 + "1").encode(),
-        "brackets in brackets": with_code("x = " + "(" * 90_000 + ")" * 90_000).encode(),
-        "blocks in blocks": with_code(
-            "".join(" " * depth + "if 1:\n" for depth in range(600))
-        ).encode(),
-        "half a character in a name": with_code("x = 1")
-        .replace('"grade_id": "class_prototypes"', '"grade_id": "\\udcff"')
-        .encode(),
+        "200 MB": b" " * (200 * 2**20) + dump(STUB),
+        "many cells": dump({"nbformat": 4, "cells": [{"cell_type": "code"}] * 5000}),
+        "every cell three times": dump(doubled),
+        "cells that are none": dump(odd),
+        "told to skip": dump(tags),
+        "points rewritten": dump(points),
+        "checks rewritten": dump(checks),
+        "lone surrogates": dump(with_code("x = '\\ud800'\nprint(x)")).replace(b"x =", b"\\ud800 ="),
+        "6 MB of code": dump(with_code("x = [" + "1," * 3_000_000 + "]")),
+        "a million statements": dump(with_code("a;" * 1_000_000)),
+        "600 kB in one expression": dump(with_code("x = " + "1+" * 300_000 + "1")),
+        "brackets in brackets": dump(with_code("x = " + "(" * 90_000 + ")" * 90_000)),
+        "blocks in blocks": dump(
+            with_code("".join(" " * depth + "if 1:\n" for depth in range(600)))
+        ),
+        "half a character in a name": dump(with_code("x = 1")).replace(
+            b'"grade_id": "class_prototypes"', b'"grade_id": "\\udcff"'
+        ),
     }
 
 
@@ -121,19 +115,17 @@ NOT_UTF8 = b"m\xfcller"
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory):
     with Place(tmp_path_factory.mktemp("hostile")) as place:
-        attacks = {
-            path.stem: with_code(path.read_text(encoding="utf-8")).encode() for path in FILES
-        }
+        attacks = {path.stem: attack(path.stem) for path in FILES}
         attacks |= damaged()
-        attacks |= {"ünïcödé 名前": with_code("x = 1").encode(), "-rf": with_code("x = 2").encode()}
+        attacks |= {"ünïcödé 名前": dump(with_code("x = 1")), "-rf": dump(with_code("x = 2"))}
         for number, (name, data) in enumerate(attacks.items()):
             place.put(f"{number:03d} {name}", data, NAME)
             if number % 10 == 0:
-                marked = SOLUTION.replace("Six embeddings", f"{place.canary} Six embeddings")
-                place.put(f"{number:03d}~ neighbour", marked.encode(), NAME)
-        place.put("honest wrong", with_code(HONEST_WRONG).encode(), NAME)
-        place.put("zzz neighbour", SOLUTION.encode(), NAME)
-        place.put(NOT_UTF8, SOLUTION.encode(), NAME)
+                marked = RIGHT.replace(b"Six embeddings", f"{place.canary} Six embeddings".encode())
+                place.put(f"{number:03d}~ neighbour", marked, NAME)
+        place.put("honest wrong", dump(with_code(HONEST_WRONG)), NAME)
+        place.put("zzz neighbour", RIGHT, NAME)
+        place.put(NOT_UTF8, RIGHT, NAME)
         (place.submissions / "link").mkdir()
         (place.submissions / "link" / f"{NAME}.ipynb").symlink_to(place.folder / "canary.txt")
         (place.submissions / "pipe").mkdir()
@@ -272,9 +264,8 @@ def test_two_runs_at_the_same_time_do_not_disturb_each_other(tmp_path):
             (tmp_path / str(number)).mkdir()
             place = stack.enter_context(Place(tmp_path / str(number)))
             for name in chosen:
-                text = (Path(__file__).parent / "submissions" / f"{name}.txt").read_text("utf-8")
-                place.put(name, with_code(text).encode(), NAME)
-            place.put("neighbour", SOLUTION.encode(), NAME)
+                place.put(name, attack(name), NAME)
+            place.put("neighbour", RIGHT, NAME)
             places.append(place)
         for place in places:
             place.start(LIMITS, workers=1)
@@ -291,9 +282,8 @@ def test_two_runs_at_the_same_time_do_not_disturb_each_other(tmp_path):
 def test_the_machine_sees_no_more_memory_than_is_allowed(name, tmp_path):
     limits = SandboxLimits(wall_seconds=8, answer_seconds=4, memory_mb=256)
     with Place(tmp_path) as place:
-        text = (Path(__file__).parent / "submissions" / f"{name}.txt").read_text("utf-8")
-        place.put("attack", with_code(text).encode(), NAME)
-        place.put("neighbour", SOLUTION.encode(), NAME)
+        place.put("attack", attack(name), NAME)
+        place.put("neighbour", RIGHT, NAME)
         place.start(limits, workers=1)
         warm, highest = 0.0, 0.0
         while place.process.poll() is None:
@@ -320,16 +310,16 @@ def _is_inside(process: psutil.Process) -> bool:
 def test_a_zip_that_leads_outside_writes_nothing(tmp_path):
     archive = tmp_path / "export.zip"
     with zipfile.ZipFile(archive, "w") as file:
-        file.writestr(f"../../evil/{NAME}.ipynb", STUB)
-        file.writestr(f"/etc/evil/{NAME}.ipynb", STUB)
-        file.writestr(f"Anna Arn_123_assignsubmission_file_/{NAME}.ipynb", SOLUTION)
-        file.writestr(f"Bert Berta_678_assignsubmission_file_/{NAME}.ipynb", STUB)
+        file.writestr(f"../../evil/{NAME}.ipynb", dump(STUB))
+        file.writestr(f"/etc/evil/{NAME}.ipynb", dump(STUB))
+        file.writestr(f"Anna Arn_123_assignsubmission_file_/{NAME}.ipynb", RIGHT)
+        file.writestr(f"Bert Berta_678_assignsubmission_file_/{NAME}.ipynb", dump(STUB))
         link = zipfile.ZipInfo(f"linked/{NAME}.ipynb")
         link.external_attr = 0o120777 << 16
         file.writestr(link, "/etc/passwd")
     before = {path for path in tmp_path.parent.rglob("*") if path.name == "evil"}
     summary = grade(archive, tmp_path / "results", COURSE, limits=LIMITS)
-    rows = results.current(results.read_rows(tmp_path / "results" / "results.jsonl"))
+    rows = rows_of(tmp_path / "results")
     marks = {row["student"]: (row["status"], row["points"]) for row in rows}
     assert marks["Anna Arn_123"] == ("graded", 16)
     assert marks["Bert Berta_678"] == ("graded", 0)

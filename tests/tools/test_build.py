@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import shutil
 
 import nbformat
 import pytest
+from handed_in import NAME as STEM
 
 from fewshot_lib.checker import catalogue
 from fewshot_lib.checker.notebook import WIDE, BadSolution, answer_cells, grading, read, stub
 from fewshot_lib.tools import build as building
 from fewshot_lib.tools.build import build, digest, make_stub, problems_of, solutions, write_answers
-
-STEM = "03_prototypes"
 
 
 @pytest.fixture
@@ -36,9 +36,12 @@ def said(course, *names):
     return status, "\n".join(lines)
 
 
-def change(path, edit):
+@contextlib.contextmanager
+def edited(course, folder):
+    """Give the notebook of a folder to be changed, and save it."""
+    path = course / folder / f"{STEM}.ipynb"
     notebook = nbformat.read(path, as_version=4)
-    edit(notebook)
+    yield notebook
     nbformat.write(notebook, path)
 
 
@@ -48,50 +51,34 @@ def answer_cell(notebook):
 
 def test_one_character_in_a_solution_makes_its_exercise_stale(course):
     assert said(course)[0] == 0
-
-    def touch(notebook):
+    with edited(course, "solutions") as notebook:
         cell = answer_cell(notebook)
         cell.source = cell.source.replace("dim=-2", "dim=-1", 1)
-
-    change(course / "solutions" / f"{STEM}.ipynb", touch)
     status, text = said(course)
     assert status == 1
     assert "the cells of class_prototypes are not what" in text
 
 
-def test_one_character_in_the_text_around_makes_the_exercise_stale(course):
-    def touch(notebook):
+@pytest.mark.parametrize("folder", ["solutions", "exercises"])
+def test_one_character_in_the_text_around_makes_the_exercise_stale(course, folder):
+    with edited(course, folder) as notebook:
         notebook.cells[0].source += "."
-
-    change(course / "solutions" / f"{STEM}.ipynb", touch)
-    assert "is not what the solution makes" in said(course)[1]
-
-
-def test_an_edited_exercise_is_found(course):
-    def touch(notebook):
-        notebook.cells[0].source += " edited"
-
-    change(course / "exercises" / f"{STEM}.ipynb", touch)
     assert "is not what the solution makes" in said(course)[1]
 
 
 @pytest.mark.parametrize("folder", ["solutions", "exercises"])
 def test_an_edited_output_is_found(course, folder):
-    def touch(notebook):
+    with edited(course, folder) as notebook:
         cell = next(c for c in notebook.cells if c.cell_type == "code" and c.outputs)
         cell.outputs[0].data["text/plain"] += "!"
-
-    change(course / folder / f"{STEM}.ipynb", touch)
     assert said(course)[0] == 1
 
 
 def test_cleared_outputs_are_found(course):
-    def clear(notebook):
+    with edited(course, "exercises") as notebook:
         for cell in notebook.cells:
             if cell.cell_type == "code":
                 cell.outputs, cell.execution_count = [], None
-
-    change(course / "exercises" / f"{STEM}.ipynb", clear)
     assert "not saved executed" in said(course)[1]
 
 
@@ -126,12 +113,10 @@ def test_building_again_changes_not_a_byte(course, root):
 
 
 def test_a_solution_that_fails_or_loses_points_is_not_saved(course, monkeypatch):
-    def spoil(notebook):
+    with edited(course, "solutions") as notebook:
         cell = answer_cell(notebook)
         cell.source = cell.source.replace("return sums / counts", "return sums * counts")
-
     path = course / "solutions" / f"{STEM}.ipynb"
-    change(path, spoil)
     before = path.read_bytes()
     ran = []
 
@@ -215,11 +200,9 @@ def test_bad_markers_are_refused_with_the_reason(source, says):
 )
 @pytest.mark.parametrize("where", ["check-class_prototypes", "temperature", ""])
 def test_what_only_a_teacher_may_see_is_not_handed_out(course, marker, where):
-    def add(notebook):
+    with edited(course, "solutions") as notebook:
         cell = by_id(notebook, where) if where else notebook.cells[0]
         cell.source = f"{cell.source}\n{marker}\nassert dice(1, 2) == 0.25"
-
-    change(course / "solutions" / f"{STEM}.ipynb", add)
     before = (course / "exercises" / f"{STEM}.ipynb").read_bytes()
     lines: list[str] = []
     assert build(course, [STEM], say=lines.append) == 1
@@ -230,12 +213,9 @@ def test_what_only_a_teacher_may_see_is_not_handed_out(course, marker, where):
 
 
 def test_an_answer_cell_that_was_edited_is_written_anew_from_the_module(course):
-    before = answer_cell(nbformat.read(course / "solutions" / f"{STEM}.ipynb", 4)).source
-
-    def spoil(notebook):
+    with edited(course, "solutions") as notebook:
+        before = answer_cell(notebook).source
         answer_cell(notebook).source = "def class_prototypes(embeddings, labels, n_way): ..."
-
-    change(course / "solutions" / f"{STEM}.ipynb", spoil)
     assert said(course)[0] == 1
     assert build(course, [STEM], say=lambda line: None) == 0
     assert answer_cell(nbformat.read(course / "solutions" / f"{STEM}.ipynb", 4)).source == before
@@ -269,7 +249,7 @@ def test_words_with_quotes_and_backslashes_survive():
 
 
 def by_id(notebook, name):
-    return next(c for c in notebook.cells if c.metadata.get("nbgrader", {}).get("grade_id") == name)
+    return next(c for c in notebook.cells if grading(c).get("grade_id") == name)
 
 
 def _set(name, **values):

@@ -7,20 +7,15 @@ import shutil
 import sys
 from pathlib import Path
 
-import nbformat
 import pytest
+from handed_in import NAME as STEM
+from handed_in import SOLUTION, STUB, UNSQUARED, dump, with_answers
 
 pytest.importorskip("nbgrader")
 
 from fewshot_lib.checker import catalogue
-from fewshot_lib.checker.notebook import grading
 
 pytestmark = pytest.mark.filterwarnings("ignore:Object of type:sqlalchemy.exc.SAWarning")
-
-STEM = "03_prototypes"
-UNSQUARED = """def squared_euclidean(queries, prototypes):
-    return (queries[..., :, None, :] - prototypes[..., None, :, :]).norm(dim=-1)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +40,6 @@ def course(api):
     return Path(api.coursedir.root)
 
 
-def hand_in(course, student, notebook, stem=STEM):
-    folder = course / "submitted" / student / stem
-    folder.mkdir(parents=True)
-    nbformat.write(notebook, folder / f"{stem}.ipynb")
-
-
 @pytest.fixture(scope="module")
 def released(api, course, root):
     """Release every exercise from its solution; give what generate_assignment said."""
@@ -64,23 +53,19 @@ def released(api, course, root):
 
 
 @pytest.fixture(scope="module")
-def graded(api, course, released, root):
+def graded(api, course, released):
     """Hand in a stub, a solution and a mistake; grade all; give points by student and cell."""
-    stub = nbformat.read(root / "exercises" / f"{STEM}.ipynb", as_version=4)
-    solution = nbformat.read(root / "solutions" / f"{STEM}.ipynb", as_version=4)
-    wrong = nbformat.read(root / "solutions" / f"{STEM}.ipynb", as_version=4)
-    for cell in wrong.cells:
-        if grading(cell).get("grade_id") == "squared_euclidean":
-            cell.source = UNSQUARED
-        if grading(cell).get("grade_id") == "temperature":
-            cell.source = "It makes it sharper."
-    for student, notebook in (("ada", stub), ("bea", solution), ("cyd", wrong)):
-        hand_in(course, student, notebook)
+    wrong = with_answers(squared_euclidean=UNSQUARED, temperature="It makes it sharper.")
+    students = {"ada": STUB, "bea": SOLUTION, "cyd": wrong}
+    for student, notebook in students.items():
+        folder = course / "submitted" / student / STEM
+        folder.mkdir(parents=True)
+        (folder / f"{STEM}.ipynb").write_bytes(dump(notebook))
         result = api.autograde(STEM, student, create=True)
         assert result["success"], result.get("error")
     points: dict = {}
     with api.gradebook as gradebook:
-        for student in ("ada", "bea", "cyd"):
+        for student in students:
             submission = gradebook.find_submission_notebook(STEM, STEM, student)
             points[student] = {
                 grade.name: (grade.auto_score, grade.max_score, grade.needs_manual_grade)
