@@ -189,7 +189,8 @@ class LocalHead(MaskedHead):
         valid = organs.valid[..., None, :, :, None, None]  # (…, 1, K − 1, R, 1, 1)
         parts = organs.vectors.flatten(-3, -2)  # (…, (K − 1)·R, D)
         every = self.scale * _map_similarity(queries, parts, self.similarity)
-        each = every.unflatten(-3, organs.valid.shape[-2:])  # (…, Q, K − 1, R, H', W')
+        # (…, Q, K − 1, R, H', W')
+        each = every.reshape(*every.shape[:-3], *organs.valid.shape[-2:], *every.shape[-2:])
         merged = _merged(each, valid).masked_fill(~valid.any(dim=-3), -math.inf)
         return torch.cat([logits[..., :1, :, :], merged], dim=-3)
 

@@ -826,8 +826,7 @@ class _Run:
         resumed_at, saved_at, start = len(losses), len(losses), time.perf_counter()
         if len(losses) < total:
             skip(steps)
-        first = next(self.model.parameters(), None)
-        device = torch.device("cpu") if first is None else first.device
+        device = next(self.model.parameters()).device
         self.model.train()
         bar = tqdm(
             total=total, initial=len(losses), unit=f" {unit}", disable=not progress, mininterval=0.5
