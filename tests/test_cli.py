@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -23,7 +24,6 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 import fewshot_lib
-from fewshot_lib import cli
 from fewshot_lib.checker import console as _console
 from fewshot_lib.checker import language
 from fewshot_lib.cli import app
@@ -48,24 +48,6 @@ def fewshot(tmp_path: Path) -> Run:
             timeout=120,
             check=False,
         )
-
-    return run
-
-
-@pytest.fixture
-def typed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[[str], tuple[object, str]]:
-    """Give a function that types a command line in this process: exit status, and what is said."""
-    for name, value in (("CACHE", "cache"), ("PROGRESS", "progress.json")):
-        monkeypatch.setenv(f"FEWSHOT_{name}", str(tmp_path / value))
-
-    def run(line: str) -> tuple[object, str]:
-        words = line.replace("FOLDER", str(tmp_path)).split()
-        monkeypatch.setattr(sys, "argv", ["fewshot", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return ended.value.code, "".join(capsys.readouterr()).strip()
 
     return run
 
@@ -137,13 +119,26 @@ def test_the_version_is_printed(fewshot: Run) -> None:
     ],
 )
 def test_wrong_use_gets_one_sentence_and_status_2(
-    tmp_path: Path, arguments: str, says: str, typed: Callable[[str], tuple[object, str]]
+    tmp_path: Path,
+    arguments: str,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    from fewshot_lib import cli
+
     (tmp_path / "README.md").write_text("# A text")
     (tmp_path / "exercises").mkdir()
     (tmp_path / "exercises" / "03_prototypes.ipynb").write_text("{}")
-    status, said = typed(arguments)
-    assert status == 2, said
+    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(
+        sys, "argv", ["fewshot", *arguments.replace("FOLDER", str(tmp_path)).split()]
+    )
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    printed = capsys.readouterr()
+    said = (printed.out + printed.err).strip()
+    assert ended.value.code == 2, said
     assert len(said.splitlines()) == 1, said
     assert says in said
 
@@ -216,14 +211,22 @@ def test_every_option_of_every_command_refuses_what_is_wrong_in_one_sentence(
     line: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    typed: Callable[[str], tuple[object, str]],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    from fewshot_lib import cli
+
     (tmp_path / "README.md").write_text("# A text")
     (tmp_path / "handed" / "anna").mkdir(parents=True)
     shutil.copy(ROOT / "exercises" / "01_dice.ipynb", tmp_path / "handed" / "anna")
+    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FEWSHOT_PROGRESS", str(tmp_path / "progress.json"))
     monkeypatch.chdir(tmp_path)
-    status, said = typed(line)
-    assert status == 2, said
+    monkeypatch.setattr(sys, "argv", ["fewshot", *line.replace("FOLDER", str(tmp_path)).split()])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    printed = capsys.readouterr()
+    said = (printed.out + printed.err).strip()
+    assert ended.value.code == 2, said
     assert len(said.splitlines()) == 1, said
     assert len(said) > 20, said
 
@@ -251,6 +254,7 @@ def test_no_console_is_too_poor_for_what_a_command_says(
     command: str, encoding: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The consoles of Windows in many countries have no ✓, ● or —."""
+    from fewshot_lib import cli
     from fewshot_lib.checker import progress
 
     monkeypatch.setenv("FEWSHOT_PROGRESS", str(tmp_path / "progress.json"))
@@ -411,11 +415,21 @@ def test_doctor_for_programs_is_json() -> None:
     ],
 )
 def test_a_learner_is_told_in_the_language_of_the_reader(
-    tmp_path: Path, command: str, typed: Callable[[str], tuple[object, str]]
+    tmp_path: Path,
+    command: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    from fewshot_lib import cli
+
     (tmp_path / "x.nii").write_text("no scan")
-    with language.speaking("zh_CN"):
-        _, told = typed(command)
+    for name, value in (("CACHE", "cache"), ("PROGRESS", "progress.json")):
+        monkeypatch.setenv(f"FEWSHOT_{name}", str(tmp_path / value))
+    typed = command.replace("FOLDER", str(tmp_path)).split()
+    monkeypatch.setattr(sys, "argv", ["fewshot", *typed])
+    with language.speaking("zh_CN"), contextlib.suppress(SystemExit):
+        cli.main()
+    told = "".join(capsys.readouterr())
     assert re.search(r"[\u4e00-\u9fff]", told), told
     assert left_in_english(told.replace(str(tmp_path), "FOLDER")) == []
 

@@ -49,7 +49,7 @@ def tasks(draw):
 
 @settings(max_examples=80, deadline=None)
 @given(tasks())
-def test_an_episode_is_what_was_asked_for_and_no_example_is_in_it_twice(task):
+def test_an_episode_is_what_was_asked_for(task):
     labels, n_way, k_shot, n_query, seed = task
     episode = draw_episode(labels, n_way, k_shot, n_query, seeded(seed))
     assert episode.support_index.shape == (n_way, k_shot)
@@ -59,6 +59,13 @@ def test_an_episode_is_what_was_asked_for_and_no_example_is_in_it_twice(task):
     for row, label in enumerate(episode.classes.tolist()):
         assert set(labels[episode.support_index[row]].tolist()) == {label}
         assert set(labels[episode.query_index[row]].tolist()) <= {label}
+
+
+@settings(max_examples=80, deadline=None)
+@given(tasks())
+def test_support_and_query_share_no_example_and_repeat_none(task):
+    labels, n_way, k_shot, n_query, seed = task
+    episode = draw_episode(labels, n_way, k_shot, n_query, seeded(seed))
     assert len(set(episode.indices.tolist())) == n_way * (k_shot + n_query)
 
 
@@ -122,9 +129,12 @@ def test_a_class_with_too_few_examples_is_named_whether_or_not_it_is_drawn():
             draw_episode(labels, 1, 2, 1, seeded(seed))
 
 
-def test_more_ways_than_classes_and_no_labels_at_all_are_refused():
+def test_more_ways_than_classes_is_refused():
     with pytest.raises(ValueError, match=r"n_way = 3 .* only 2"):
         draw_episode(torch.tensor([0, 0, 1, 1]), 3, 1, 1, seeded())
+
+
+def test_no_labels_at_all_is_refused():
     with pytest.raises(ValueError, match="only 0"):
         draw_episode(torch.empty(0, dtype=torch.int64), 1, 1, 0, seeded())
 

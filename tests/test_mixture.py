@@ -13,7 +13,6 @@ from sklearn.discriminant_analysis import (
     LinearDiscriminantAnalysis,
     QuadraticDiscriminantAnalysis,
 )
-from test_prototypes import close, randn
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
@@ -36,10 +35,22 @@ DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 PRECISION = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
 
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+
 def covariances(*shape: int, seed: int = 0) -> Tensor:
     """Draw positive definite matrices (…, M, M)."""
     root = randn(*shape, shape[-1], seed=seed)
     return root @ root.mT + 0.5 * torch.eye(shape[-1])
+
+
+def close(got: Tensor, expected, tolerance: float = 1e-9) -> bool:
+    expected = torch.as_tensor(expected, dtype=torch.float64)
+    return got.shape == expected.shape and torch.allclose(
+        got.double(), expected, rtol=tolerance, atol=tolerance
+    )
 
 
 def full(variance: Tensor | float, n_way: int, dimension: int) -> Tensor:
