@@ -279,8 +279,7 @@ def check(
         status = selfcheck.check_notebook(notebook)
     except (ImportError, selfcheck.CannotRun) as error:
         end(CANNOT, _("The notebook cannot be run on this machine: {error}").format(error=error))
-    if status:
-        raise typer.Exit(status)
+    raise typer.Exit(status)
 
 
 @app.command(
@@ -347,8 +346,7 @@ def build(
             status = editions.check(folder) or status
     except building.BadSolution as error:
         end(WRONG_USE, str(error))
-    if status:
-        raise typer.Exit(status)
+    raise typer.Exit(status)
 
 
 @app.command(

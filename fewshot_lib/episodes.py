@@ -386,7 +386,7 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
         depths = [len(volume.images) for volume in volumes]
         numbers = torch.tensor([names.index(volume.subject) for volume in volumes])
         self.images = torch.cat([volume.images for volume in volumes])
-        self.labels = torch.cat([_remapped(volume, classes) for volume in volumes])
+        self.labels = torch.cat([_remapped(v.labels, v.names, classes) for v in volumes])
         self.subjects = numbers.repeat_interleave(torch.tensor(depths))
         self.slice_index = torch.cat([torch.arange(depth) for depth in depths])
         self.subject_names = tuple(names)
@@ -394,8 +394,8 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
         self.min_pixels = min_pixels
         self.presence = _presence(self.labels, len(self.classes), min_pixels)
         if exclude:
-            shown = torch.cat([_remapped(volume, exclude) for volume in volumes]).flatten(1)
-            self._keep((shown == 0).all(dim=1))
+            shown = torch.cat([_remapped(v.labels, v.names, exclude) for v in volumes])
+            self._keep((shown == 0).flatten(1).all(dim=1))
 
     def __len__(self) -> int:
         """Return the number of slices N."""
@@ -447,10 +447,8 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
             )
         part._keep(keep)
         if kept != self.classes:
-            old = torch.tensor([self.classes.index(name) for name in kept])
-            table = torch.zeros(len(self.classes) + 1, dtype=torch.int64)
-            table[old + 1] = torch.arange(1, len(kept) + 1)
-            part.labels, part.presence = table[part.labels], part.presence[:, old]
+            part.labels = _remapped(part.labels, ("background", *self.classes), kept)
+            part.presence = part.presence[:, [self.classes.index(name) for name in kept]]
             part.classes = kept
         return part
 
@@ -460,10 +458,10 @@ class SliceDataset(Dataset[tuple[Tensor, Tensor]]):
         self.presence = self.presence[keep]
 
 
-def _remapped(volume: Volume, classes: Sequence[str]) -> Tensor:
-    table = torch.zeros(len(volume.names), dtype=torch.int64)
-    table[[volume.names.index(name) for name in classes]] = torch.arange(1, len(classes) + 1)
-    return table[volume.labels]  # (Z, H, W), classes[i] ↦ i + 1, everything else ↦ 0
+def _remapped(labels: Tensor, names: Sequence[str], classes: Sequence[str]) -> Tensor:
+    table = torch.zeros(len(names), dtype=torch.int64)
+    table[[names.index(name) for name in classes]] = torch.arange(1, len(classes) + 1)
+    return table[labels]  # (Z, H, W), classes[i] ↦ i + 1, everything else ↦ 0
 
 
 def _presence(labels: Tensor, n_classes: int, min_pixels: int) -> Tensor:

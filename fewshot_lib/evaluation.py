@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -402,11 +403,8 @@ def episode_dice(
             "expected support images (E, S, C, H, W) and batch_size ≥ 1, got "
             f"{tuple(support_images.shape)} and {batch_size}; one episode needs [None]"
         )
-    was_training = isinstance(model, nn.Module) and model.training
-    if isinstance(model, nn.Module):
-        model.eval()
     scores = []
-    try:
+    with _evaluating(model):
         for first in range(0, len(targets), batch_size):
             part = slice(first, first + batch_size)
             with torch.no_grad():
@@ -419,10 +417,20 @@ def episode_dice(
             classes = torch.arange(1, logits.shape[2])[:, None, None].to(logits.device)
             predicted = logits.argmax(dim=2, keepdim=True) == classes  # (E, Q, K − 1, H, W)
             scores.append(dice(predicted, targets[part, :, 1:] > 0.5, empty))
+    return torch.cat(scores)
+
+
+@contextmanager
+def _evaluating(model: Segmenter) -> Iterator[None]:
+    """Put a module in evaluation mode for the length of a ``with`` block."""
+    was_training = isinstance(model, nn.Module) and model.training
+    if isinstance(model, nn.Module):
+        model.eval()
+    try:
+        yield
     finally:
         if was_training and isinstance(model, nn.Module):
             model.train()
-    return torch.cat(scores)
 
 
 @dataclass(frozen=True)
@@ -604,7 +612,8 @@ def segment_volume(
     predicted = torch.zeros_like(query.labels, dtype=torch.bool)
     asked = torch.zeros(len(query.images), dtype=torch.bool)
     for shots, slices in _tasks(support, query, organ, protocol):
-        images, masks = support.images[shots], _two_masks(support, organ, shots)
+        images, shown = support.images[shots], support.mask(organ)[shots]
+        masks = torch.stack([~shown, shown], dim=1).float()
         asked[slices] = True
         for part in torch.split(slices, batch_size):
             with torch.no_grad():
@@ -646,18 +655,11 @@ def _extent(volume: Volume, organ: str) -> tuple[int, int] | None:
     return (int(shown[0]), int(shown[-1])) if len(shown) else None
 
 
-def _two_masks(volume: Volume, organ: str, slices: Tensor) -> Tensor:
-    mask = volume.mask(organ)[slices]
-    return torch.stack([~mask, mask], dim=1).float()
-
-
-def _copying(query_size: tuple[int, int]) -> Segmenter:
-    def copy(images: Tensor, masks: Tensor, queries: Tensor) -> Tensor:
-        if tuple(masks.shape[-2:]) != query_size:
-            masks = F.interpolate(masks, query_size, mode="nearest")
-        return copy_mask_baseline(masks).expand(len(queries), -1, -1, -1)
-
-    return copy
+def _copied(images: Tensor, masks: Tensor, queries: Tensor) -> Tensor:
+    """Copy the support's masks to every query, whatever it shows."""
+    if masks.shape[-2:] != queries.shape[-2:]:
+        masks = F.interpolate(masks, queries.shape[-2:], mode="nearest")
+    return copy_mask_baseline(masks).expand(len(queries), -1, -1, -1)
 
 
 def evaluate(
@@ -710,13 +712,11 @@ def evaluate(
             f'support must be "next", "all" or one of {", ".join(subjects)}, '
             f"got {protocol.support!r}"
         )
-    chosen = _common_organs(volumes) if organs is None else list(organs)
-    was_training = isinstance(model, nn.Module) and model.training
-    if isinstance(model, nn.Module):
-        model.eval()
+    first, *others = volumes
+    shared = [name for name in first.names[1:] if all(name in other.names for other in others)]
     rows = []
-    try:
-        for organ in chosen:
+    with _evaluating(model):
+        for organ in shared if organs is None else organs:
             pairs = _pairs(volumes, organ, protocol)
             if not pairs:
                 raise ValueError(
@@ -724,11 +724,8 @@ def evaluate(
                 )
             for support, query in pairs:
                 truth = query.mask(organ)
-                size = (truth.shape[-2], truth.shape[-1])
                 made, asked = segment_volume(model, support, query, organ, protocol, batch_size)
-                copied, _ = segment_volume(
-                    _copying(size), support, query, organ, protocol, batch_size
-                )
+                copied, _ = segment_volume(_copied, support, query, organ, protocol, batch_size)
                 scores = volume_dice(torch.stack([made, copied])[:, asked], truth[asked], empty)
                 rows.append(
                     Row(
@@ -741,30 +738,20 @@ def evaluate(
                         site=query.site,
                     )
                 )
-    finally:
-        if was_training and isinstance(model, nn.Module):
-            model.train()
     return Evaluation(protocol, tuple(rows))
-
-
-def _common_organs(volumes: Sequence[Volume]) -> list[str]:
-    first, *others = volumes
-    return [name for name in first.names[1:] if all(name in other.names for other in others)]
 
 
 def _pairs(
     volumes: Sequence[Volume], organ: str, protocol: Protocol
 ) -> list[tuple[Volume, Volume]]:
     """Return (support, query) pairs, no subject with itself, each support showing the organ."""
-    n = len(volumes)
-    order = range(1, n)
-    able = [_extent(volume, organ) is not None for volume in volumes]
+    able = {volume.subject for volume in volumes if _extent(volume, organ) is not None}
+    if protocol.support not in ("next", "all"):
+        able &= {protocol.support}
     pairs = []
     for place, query in enumerate(volumes):
-        supports = [volumes[(place + step) % n] for step in order if able[(place + step) % n]]
-        if protocol.support not in ("next", "all"):
-            supports = [volume for volume in supports if volume.subject == protocol.support]
-        elif protocol.support == "next":
-            supports = supports[:1]
-        pairs += [(support, query) for support in supports]
+        following = (*volumes[place + 1 :], *volumes[:place])
+        supports = [volume for volume in following if volume.subject in able]
+        used = supports[:1] if protocol.support == "next" else supports
+        pairs += [(support, query) for support in used]
     return pairs

@@ -177,9 +177,7 @@ class LocalHead(MaskedHead):
         # Few windows lie in an organ: keep as many places as the fullest class has.
         most = int(parts.valid.sum(dim=-1).max()) if parts.valid.numel() else 0
         valid, index = parts.valid.byte().topk(most, dim=-1)
-        vectors = parts.vectors.gather(
-            -2, index[..., None].expand(*index.shape, features.shape[-3])
-        )
+        vectors = parts.vectors.take_along_dim(index[..., None], dim=-2)
         means, shown = found.vectors[..., 1:, None, :], found.valid[..., 1:, None]
         organs = Prototypes(torch.cat([vectors, means], -2), torch.cat([valid.bool(), shown], -1))
         return replace(found, organs=organs)
@@ -189,9 +187,8 @@ class LocalHead(MaskedHead):
         logits, organs = super().match_features(queries, prototypes), prototypes.organs
         assert organs is not None
         valid = organs.valid[..., None, :, :, None, None]  # (…, 1, K − 1, R, 1, 1)
-        every = self.scale * _map_similarity(
-            queries, organs.vectors.flatten(-3, -2), self.similarity
-        )
+        parts = organs.vectors.flatten(-3, -2)  # (…, (K − 1)·R, D)
+        every = self.scale * _map_similarity(queries, parts, self.similarity)
         # (…, Q, K − 1, R, H', W')
         each = every.reshape(*every.shape[:-3], *organs.valid.shape[-2:], *every.shape[-2:])
         merged = _merged(each, valid).masked_fill(~valid.any(dim=-3), -math.inf)
@@ -218,13 +215,8 @@ class ThresholdHead(nn.Module):
         self, similarity: Similarity = "cosine", scale: float = 20.0, threshold: float = 0.5
     ) -> None:
         super().__init__()
-        self.means = MaskedHead(similarity, scale)
+        self.means, self.scale = MaskedHead(similarity, scale), scale
         self.threshold = nn.Parameter(torch.tensor(float(threshold)))
-
-    @property
-    def scale(self) -> float:
-        """Return α."""
-        return self.means.scale
 
     def compute_prototypes(self, features: Tensor, masks: Tensor) -> Prototypes:
         """Average the features under the masks; the background's are not looked at."""
@@ -358,9 +350,7 @@ class CrossHead(nn.Module):
     def compute_prototypes(features: Tensor, masks: Tensor) -> Prototypes:
         """Keep the support as it is, once per organ: vectors (…, K − 1, S, D + 1, H', W')."""
         shrunk = _shrunk(masks.to(features), features.shape[-2:])
-        organs = shrunk[..., 1:, :, :].transpose(-4, -3)[
-            ..., None, :, :
-        ]  # (…, K − 1, S, 1, H', W')
+        organs = shrunk[..., 1:, :, :].transpose(-4, -3).unsqueeze(-3)  # (…, K − 1, S, 1, H', W')
         beside = features[..., None, :, :, :, :].expand(*organs.shape[:-3], *features.shape[-3:])
         shown = (masks[..., 1:, :, :] > 0).flatten(-2).any(dim=-1).any(dim=-2)
         return Prototypes(torch.cat([beside, organs], dim=-3), _with_background(shown, masks))

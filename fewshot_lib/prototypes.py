@@ -135,8 +135,7 @@ def cosine_similarity(queries: Tensor, prototypes: Tensor) -> Tensor:
     >>> cosine_similarity(torch.tensor([[2.0, 0.0]]), torch.tensor([[3.0, 0.0], [0.0, 1.0]]))
     tensor([[1., 0.]])
     """
-    require_pair(queries, prototypes)
-    return _cosine(queries, prototypes).to(queries.dtype)
+    return similarity(queries, prototypes, "cosine")
 
 
 def similarity(
@@ -417,15 +416,11 @@ def _distances(queries: Tensor, prototypes: Tensor) -> Tensor:
         return torch.cdist(z, c, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def _cosine(queries: Tensor, prototypes: Tensor) -> Tensor:
-    with full_precision(queries):
-        cosine = unit_vectors(upcast(queries)) @ unit_vectors(upcast(prototypes)).mT
-        return cosine.clamp(-1.0, 1.0)
-
-
 def _similarity(queries: Tensor, prototypes: Tensor, distance: str) -> Tensor:
     if distance == "cosine":
-        return _cosine(queries, prototypes)
+        with full_precision(queries):
+            cosine = unit_vectors(upcast(queries)) @ unit_vectors(upcast(prototypes)).mT
+            return cosine.clamp(-1.0, 1.0)
     if distance == "squared_euclidean":
         return -_distances(queries, prototypes).square()
     if distance == "euclidean":

@@ -7,7 +7,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -94,12 +94,8 @@ def sample_episode(
     [1, 2, 1, 2]
     """
     slices = _slice_dataset(dataset)
-    support, query, classes = _draw(slices, n_way, k_shot, n_query, generator, episodes or 1)
-    if all_classes:
-        classes = torch.arange(len(slices.classes)).expand(len(classes), -1)
-    drawn = SegmentationEpisode(
-        *_pictures(slices, support, classes), *_pictures(slices, query, classes)
-    )
+    index = _draw(slices, n_way, k_shot, n_query, generator, episodes or 1)
+    drawn = _gathered(slices, *index, all_classes)
     return drawn if episodes is not None else SegmentationEpisode(*(part[0] for part in drawn))
 
 
@@ -174,13 +170,9 @@ def gather_episodes(
             f"{sorted(sizes)}"
         )
     classes = torch.stack([one.classes for one in drawn]) - 1
-    if all_classes:
-        classes = torch.arange(len(slices.classes)).expand(len(drawn), -1)
     support = torch.stack([one.support_index for one in drawn])
     query = torch.stack([one.query_index for one in drawn])
-    return SegmentationEpisode(
-        *_pictures(slices, support, classes), *_pictures(slices, query, classes)
-    )
+    return _gathered(slices, support, query, classes, all_classes)
 
 
 def random_orientation(
@@ -305,17 +297,23 @@ def _class_counts(
     return subject, shown
 
 
-def _pictures(dataset: SliceDataset, index: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-    """Return images (E, S, C, H, W) and masks (E, S, K, H, W) of slices (E, n_way, n)."""
-    index = index.flatten(1)  # (E, S)
+def _gathered(
+    dataset: SliceDataset, support: Tensor, query: Tensor, classes: Tensor, all_classes: bool
+) -> SegmentationEpisode:
+    """Return the images and masks of slices (E, n_way, k_shot) and (E, n_way, n_query)."""
+    if all_classes:
+        classes = torch.arange(len(dataset.classes)).expand(len(classes), -1)
     n_way = classes.shape[1]
     # Each episode's own numbers: 0 for background and every organ it does not ask for.
     number = torch.zeros(len(classes), len(dataset.classes) + 1, dtype=torch.int64)
     number.scatter_(1, classes + 1, torch.arange(1, n_way + 1).expand(classes.shape))
-    labels = dataset.labels[index]  # (E, S, H, W)
-    labels = number.gather(1, labels.flatten(1)).view(labels.shape)
-    masks = labels[:, :, None] == torch.arange(n_way + 1)[:, None, None]
-    return dataset.images[index], masks.float()
+    parts = []
+    for index in (support.flatten(1), query.flatten(1)):  # (E, S), (E, Q)
+        labels = dataset.labels[index]  # (E, S, H, W)
+        labels = number.gather(1, labels.flatten(1)).view(labels.shape)
+        masks = labels[:, :, None] == torch.arange(n_way + 1)[:, None, None]
+        parts += [dataset.images[index], masks.float()]
+    return SegmentationEpisode(*parts)
 
 
 def segmentation_loss(
@@ -502,27 +500,32 @@ def episodic_training_epoch(
     episodes_per_step = require_count("episodes_per_step", episodes_per_step, 1)
     n_way, k_shot = require_count("n_way", n_way, 1), require_count("k_shot", k_shot, 1)
     n_query = require_count("n_query", n_query, 0)
-    slices = _slice_dataset(episodes) if isinstance(episodes, SliceDataset | DataLoader) else None
+    slices: SliceDataset | None = None
+    given: Iterator[SegmentationEpisode] = iter(())
+    if isinstance(episodes, SliceDataset | DataLoader):
+        slices = _slice_dataset(episodes)
+    elif isinstance(episodes, Iterable):
+        given = iter(episodes)
+    else:
+        raise TypeError(
+            "episodes must be a SliceDataset, a DataLoader over one, or an iterable of "
+            f"SegmentationEpisode, got {type(episodes).__name__}"
+        )
     settings: dict[str, Any] = {"kind": "episodes", "n_way": n_way, "k_shot": k_shot}
     settings |= {"n_query": n_query, "episodes_per_step": episodes_per_step}
-    settings |= {"all_classes": all_classes}
-    settings |= {"dice_weight": float(dice_weight)}
+    settings |= {"all_classes": all_classes, "dice_weight": float(dice_weight)}
     settings |= {"loss": _name(loss), "augment": _name(augment), **_fingerprint(slices)}
-    given = iter(()) if slices is not None else iter(_whole_episodes(episodes))
-
-    def draw(most: int, generator: torch.Generator) -> SegmentationEpisode:
-        if slices is None:
-            try:
-                return next(given)
-            except StopIteration:
-                raise ValueError(
-                    f"the episodes ran out before num_episodes = {num_episodes}; give more of them"
-                ) from None
-        count = min(most, episodes_per_step)
-        return sample_episode(slices, n_way, k_shot, n_query, generator, count, all_classes)
 
     def losses_of(most: int, generator: torch.Generator, device: torch.device) -> Tensor:
-        drawn = draw(most, generator)
+        if slices is not None:
+            count = min(most, episodes_per_step)
+            drawn = sample_episode(slices, n_way, k_shot, n_query, generator, count, all_classes)
+        elif (following := next(given, None)) is not None:
+            drawn = following
+        else:
+            raise ValueError(
+                f"the episodes ran out before num_episodes = {num_episodes}; give more of them"
+            )
         if augment is not None:
             drawn = augment(drawn, generator)
         support_images, support_masks, queries, masks = (part.to(device) for part in drawn)
@@ -535,11 +538,10 @@ def episodic_training_epoch(
         return values.reshape(count, -1).mean(dim=1) if values.ndim else values.expand(count)
 
     def skip(steps: int) -> None:
-        if slices is None:
-            next(islice(given, steps, steps), None)
+        next(islice(given, steps, steps), None)
 
     run = _Run(model, optimizer, scheduler, settings, seed, checkpoint, checkpoint_every)
-    return run.train(num_episodes, losses_of, skip, "episodes", progress, on_step)
+    return run.train(num_episodes, losses_of, "episodes", progress, on_step, skip)
 
 
 def fit_pixel_classifier(
@@ -609,7 +611,7 @@ def fit_pixel_classifier(
         return segmentation_loss(logits, masks.to(device), dice_weight)[None]
 
     run = _Run(model, optimizer, scheduler, settings, seed, checkpoint, checkpoint_every)
-    return run.train(num_steps, losses_of, lambda steps: None, "steps", progress, on_step)
+    return run.train(num_steps, losses_of, "steps", progress, on_step)
 
 
 def fit_encoder(
@@ -677,7 +679,7 @@ def fit_encoder(
         return F.nll_loss(logs, episode.query_labels.flatten().to(device))[None]
 
     run = _Run(encoder, optimizer, None, settings, seed, checkpoint, checkpoint_every)
-    return run.train(num_episodes, losses_of, lambda steps: None, "episodes", progress, on_step)
+    return run.train(num_episodes, losses_of, "episodes", progress, on_step)
 
 
 def fine_tune(
@@ -807,10 +809,10 @@ class _Run:
         self,
         total: int,
         losses_of: Callable[[int, torch.Generator, torch.device], Tensor],
-        skip: Callable[[int], None],
         unit: str,
         progress: bool,
         on_step: Callable[[list[float]], None] | None,
+        skip: Callable[[int], None] = lambda steps: None,
     ) -> TrainingResult:
         """Step until there are ``total`` losses; ``losses_of`` gives those of the next step."""
         from tqdm import tqdm  # only who trains pays for it
@@ -824,8 +826,7 @@ class _Run:
         resumed_at, saved_at, start = len(losses), len(losses), time.perf_counter()
         if len(losses) < total:
             skip(steps)
-        first = next(self.model.parameters(), None)
-        device = torch.device("cpu") if first is None else first.device
+        device = next(self.model.parameters()).device
         self.model.train()
         bar = tqdm(
             total=total, initial=len(losses), unit=f" {unit}", disable=not progress, mininterval=0.5
@@ -955,17 +956,6 @@ def _fingerprint(slices: SliceDataset | None) -> dict[str, Any]:
     if slices is None:
         return {"classes": [], "slices": 0}
     return {"classes": list(slices.classes), "slices": len(slices)}
-
-
-def _whole_episodes(
-    episodes: Slices | Iterable[SegmentationEpisode],
-) -> Iterable[SegmentationEpisode]:
-    if not isinstance(episodes, Iterable):
-        raise TypeError(
-            "episodes must be a SliceDataset, a DataLoader over one, or an iterable of "
-            f"SegmentationEpisode, got {type(episodes).__name__}"
-        )
-    return episodes
 
 
 def _name(function: object) -> str:

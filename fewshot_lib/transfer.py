@@ -421,10 +421,10 @@ class TransferSegmenter:
         names = _organs(volumes, organs, chosen)
         features, masks = [], []
         for volume, wanted in zip(volumes, chosen, strict=True):
-            labels = _renamed(volume, names)
-            index = self._spread(labels) if wanted is None else wanted
+            numbers = torch.tensor([names.index(n) if n in names else 0 for n in volume.names])
+            index = self._spread(numbers[volume.labels]) if wanted is None else wanted
             seen = self.view(volume)
-            small = _numbers_among(volume, names)[seen.labels[index]]  # (n, N, N)
+            small = numbers[seen.labels[index]]  # (n, N, N), other organs are background
             channels = F.one_hot(small, len(names)).movedim(-1, 1).bool()  # (n, K, N, N)
             channels[:, 0] &= seen.body[index]
             maps = self._encode(seen.images[index])
@@ -529,10 +529,7 @@ class TransferSegmenter:
 
     def _spread(self, labels: Tensor) -> Tensor:
         shown = labels.flatten(1).any(1).nonzero()[:, 0]
-        if len(shown) <= self.max_slices:
-            return shown
-        steps = (torch.arange(self.max_slices) + 0.5) * len(shown) / self.max_slices
-        return shown[steps.long()]
+        return shown[_evenly(len(shown), self.max_slices)]
 
 
 class NoBody(ValueError):
@@ -589,11 +586,11 @@ def calibrate(
     places = [(i, int(z)) for i, index in enumerate(used) for z in index]
     if len(places) < 2:
         raise CannotCalibrate(f"leaving a labelled slice out takes two of them, got {len(places)}")
-    steps = (torch.arange(min(most, len(places))) + 0.5) * len(places) / min(most, len(places))
     encoder = segmenter.network.encoder
     segmenter.network.encoder = RememberingEncoder(encoder)
     try:
-        asked = [_left_out(segmenter, volumes, used, *places[int(i)]) for i in steps]
+        chosen = _evenly(len(places), most).tolist()
+        asked = [_left_out(segmenter, volumes, used, *places[i]) for i in chosen]
     finally:
         segmenter.network.encoder = encoder
     if not any(len(truth) for _, truth in asked):
@@ -607,6 +604,12 @@ def calibrate(
     right = torch.cat([p.argmax(1) == k for p, k in asked]).float().mean()
     sure = [torch.cat([(p / t).softmax(1).amax(1) for p, _ in asked]).mean() for t in (1.0, best)]
     return Calibration(best, len(asked), float(right), float(sure[0]), float(sure[1]))
+
+
+def _evenly(n: int, most: int) -> Tensor:
+    """Choose most of n places, evenly spread; all of them where there are no more."""
+    kept = min(n, most)
+    return ((torch.arange(kept) + 0.5) * n / kept).long()
 
 
 def _left_out(
@@ -711,15 +714,6 @@ def _organs(
             f"{', '.join(shown) or 'background only'}: label a slice that does"
         )
     return ("background", *wanted)
-
-
-def _numbers_among(volume: Volume, names: tuple[str, ...]) -> Tensor:
-    """Map the volume's label numbers to places in ``names``; the rest is background."""
-    return torch.tensor([names.index(n) if n in names else 0 for n in volume.names])
-
-
-def _renamed(volume: Volume, names: tuple[str, ...]) -> Tensor:
-    return _numbers_among(volume, names)[volume.labels]
 
 
 def _back(square: tuple[int, int, int, int], height: int, width: int) -> tuple[int, int, int, int]:

@@ -671,6 +671,7 @@ def test_training_loops_over_steps_only(root: Path):
         ("random_orientation", "random_orientation"),  # rows, columns: which of the two to mirror
         ("_draw", "_draw"),  # tries at a split, names in the error
         ("_class_counts", "_class_counts"),  # names of arguments and classes in errors
+        ("_gathered", "_gathered"),  # support and queries
         ("episodic_training_epoch", "episodic_training_epoch"),  # the four parts of an episode
         ("fine_tune", "fine_tune"),  # steps, parameters
         ("_Run", "train"),  # steps

@@ -201,23 +201,19 @@ def test_what_cannot_be_fitted_is_said(people, arguments, sentence):
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "sentence"),
     [
-        {"max_slices": 0},
-        {"batch_size": 0},
-        {"smoothing_mm": -1.0},
-        {"size_correction": -0.1},
-        {"dimensions": 0},
+        ({"max_slices": 0}, "at least"),
+        ({"batch_size": 0}, "at least"),
+        ({"smoothing_mm": -1.0}, "at least"),
+        ({"size_correction": -0.1}, "at least"),
+        ({"dimensions": 0}, "at least"),
+        ({"prototypes": "median"}, '"exemplars" or "mean", got \'median\''),
     ],
 )
-def test_settings_out_of_range_are_refused(options):
-    with pytest.raises(ValueError, match="at least"):
+def test_settings_without_meaning_are_refused(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
         TransferSegmenter(nn.Identity(), **options)
-
-
-def test_prototypes_of_another_kind_are_refused():
-    with pytest.raises(ValueError, match='"exemplars" or "mean", got \'median\''):
-        TransferSegmenter(nn.Identity(), prototypes="median")
 
 
 def test_nothing_is_predicted_before_something_is_known(people):

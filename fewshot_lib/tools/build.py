@@ -16,7 +16,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,7 @@ from fewshot_lib.checker.notebook import (
 from fewshot_lib.checker.spec import Answer, Exercise
 from fewshot_lib.checker.specification import cell as cell_of
 from fewshot_lib.tools import install_cell
-from fewshot_lib.tools.notebooks import execute, save
+from fewshot_lib.tools.notebooks import execute, save, tidy
 
 #: Tags that make nbval look away: not in an exercise.
 BLIND = {"nbval-skip", "nbval-ignore-output", "skip-execution"}
@@ -287,32 +287,34 @@ def build_one(path: Path, course: Path) -> Built:
     """Run a solution, save it, build its exercise, run that, save it."""
     begun = time.monotonic()
     try:
-        solution = nbformat.read(path, as_version=4)
-        exercise = catalogue.exercise(path.stem)
-        install_cell.put(solution, install_cell.repository(course))
-        write_answers(solution, exercise)
-        make_stub(solution)  # refuses what must not be handed out before anything is run
-        problems = problems_of(solution, exercise)
-        if problems:
-            return Built(path.stem, time.monotonic() - begun, tuple(problems))
-        _run(solution, course / "solutions")
-        problems += score_problems(solution, exercise, full=True)
-        target = make_stub(solution)
-        _run(target, course / "exercises")
-        problems += score_problems(target, exercise, full=False)
-        if problems:
-            return Built(path.stem, time.monotonic() - begun, tuple(problems))
+        problems = _build_one(path, course)
+    except BadSolution as error:
+        problems = [str(error)]
+    except Exception as error:
+        problems = [f"{type(error).__name__}: {str(error).strip()}"]
+    return Built(path.stem, time.monotonic() - begun, tuple(problems))
+
+
+def _build_one(path: Path, course: Path) -> list[str]:
+    solution = nbformat.read(path, as_version=4)
+    exercise = catalogue.exercise(path.stem)
+    install_cell.put(solution, install_cell.repository(course))
+    write_answers(solution, exercise)
+    make_stub(solution)  # refuses what must not be handed out before anything is run
+    problems = problems_of(solution, exercise)
+    if problems:
+        return problems
+    _run(solution, course / "solutions")
+    problems += score_problems(solution, exercise, full=True)
+    target = make_stub(solution)
+    _run(target, course / "exercises")
+    problems += score_problems(target, exercise, full=False)
+    if not problems:
         solution.metadata["fewshot"] = {"run": digest(solution)}
         target.metadata["fewshot"] = {"run": digest(target), "from": digest(solution, False)}
         save(solution, path)
-        (course / "exercises").mkdir(exist_ok=True)
         save(target, course / "exercises" / path.name)
-    except BadSolution as error:
-        return Built(path.stem, time.monotonic() - begun, (str(error),))
-    except Exception as error:
-        said = str(error).strip()
-        return Built(path.stem, time.monotonic() - begun, (f"{type(error).__name__}: {said}",))
-    return Built(path.stem, time.monotonic() - begun)
+    return problems
 
 
 def _run(notebook: nbformat.NotebookNode, folder: Path) -> None:
@@ -326,31 +328,14 @@ def _run(notebook: nbformat.NotebookNode, folder: Path) -> None:
         }
         folder.mkdir(exist_ok=True)
         execute(notebook, folder, environment=environment)
+    # What is alive only in the kernel that made it goes; pieces of one stream may then meet.
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(WIDGET_VIEW, None)
         if cell.cell_type == "code":
-            cell.outputs = _settled(cell.outputs)
-
-
-def _settled(outputs: Iterable[Any]) -> list[Any]:
-    """Drop what is alive only in the kernel that made it, and join pieces of one stream."""
-    kept: list[Any] = []
-    for output in outputs:
-        if "data" in output:
-            output.data.pop(WIDGET_VIEW, None)
-            if not output.data:
-                continue
-        last = kept[-1] if kept else None
-        if (
-            output.output_type == "stream"
-            and last is not None
-            and last.output_type == "stream"
-            and last.name == output.name
-        ):
-            last.text += output.text
-            continue
-        kept.append(output)
-    return kept
+            cell.outputs = [output for output in cell.outputs if output.get("data") != {}]
+    tidy(notebook)
 
 
 def score_problems(notebook: Any, exercise: Exercise, full: bool) -> list[str]:

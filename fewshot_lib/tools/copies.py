@@ -136,15 +136,9 @@ def find(course: Path, name: str) -> str:
     called = called.removesuffix(".ipynb")
     exercises_first = sorted(known, key=lambda one: not one.startswith("exercises/"))
     for one in exercises_first:
-        stem = Path(one).stem
-        number, word = stem.partition("_")[::2]
-        if called and called in (
-            one.removesuffix(".ipynb"),
-            stem,
-            word,
-            number,
-            number.lstrip("0"),
-        ):
+        path, stem = one.removesuffix(".ipynb"), Path(one).stem
+        number, _underscore, word = stem.partition("_")
+        if called and called in (path, stem, word, number, number.lstrip("0")):
             return one
     stems = sorted({Path(one).stem for one in known if one.startswith("exercises/")})
     close = difflib.get_close_matches(called, stems, n=1)
@@ -181,10 +175,15 @@ def _copy(source: Path, copy: Path) -> None:
         return
     notebook = read(source)
     notebook["metadata"]["language_info"] = language_info()
-    partial = copy.with_name(f"{copy.name}.partial")
-    text = json.dumps(notebook, ensure_ascii=False, indent=1)
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(copy)
+    _write(copy, json.dumps(notebook, ensure_ascii=False, indent=1) + "\n")
+
+
+def _write(file: Path, text: str) -> None:
+    """Write a file; an interruption leaves the old one or the new one."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f"{file.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(file)
 
 
 def _hash(file: Path) -> str:
@@ -202,8 +201,4 @@ def _read_record(course: Path) -> dict[str, dict[str, str]]:
 
 
 def _write_record(course: Path, record: dict[str, dict[str, str]]) -> None:
-    file = course / FOLDER / RECORD
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"{file.name}.partial")
-    partial.write_text(json.dumps(record, indent=1), encoding="utf-8")
-    partial.replace(file)
+    _write(course / FOLDER / RECORD, json.dumps(record, indent=1))

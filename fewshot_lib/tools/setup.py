@@ -20,7 +20,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -243,7 +243,7 @@ def explain(log: str) -> str:
     return f"pip failed: {last} (all it said: .venv/setup.log)"
 
 
-def worth_saying(lines: Iterator[str]) -> Iterator[str]:
+def worth_saying(lines: Iterable[str]) -> Iterator[str]:
     """Shorten pip's output to large downloads and the installation."""
     for line in lines:
         download = re.search(
@@ -300,16 +300,9 @@ def install(root: Path, venv: Path, extras: Sequence[str]) -> None:
     torch = choose_torch(root, venv)
     quoted = " ".join(f'"{one}"' for one in (what, *torch))
     say(f"Installing: pip install -c constraints.txt -e {quoted}")
-    command = [
-        str(venv_python(venv)),
-        "-m",
-        "pip",
-        "install",
-        "--no-input",
-        "--progress-bar",
-        "off",
-    ]
-    command += ["--constraint", "constraints.txt", "--editable", what, *torch]
+    command = [str(venv_python(venv)), "-m", "pip", "install", "--no-input"]
+    command += ["--progress-bar", "off", "--constraint", "constraints.txt", "--editable", what]
+    command += torch
     environment = {**os.environ, "PIP_USER": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     environment.pop("PIP_TARGET", None)
     with subprocess.Popen(
@@ -324,14 +317,10 @@ def install(root: Path, venv: Path, extras: Sequence[str]) -> None:
     ) as pip:
         assert pip.stdout is not None
         log: list[str] = []
-
-        def remembered(stream: Iterator[str]) -> Iterator[str]:
-            for line in stream:
-                log.append(line)
-                yield line
-
-        for line in worth_saying(remembered(iter(pip.stdout))):
-            say(line)
+        for line in pip.stdout:
+            log.append(line)
+            for short in worth_saying([line]):
+                say(short)
         status = pip.wait()
     (venv / "setup.log").write_text("".join(log), encoding="utf-8")
     if status:

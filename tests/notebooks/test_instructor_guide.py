@@ -65,7 +65,8 @@ def test_minutes_and_points_are_those_of_the_exercise(exercise) -> None:
     told += f", {exercise.points:g} points by program"
     if exercise.prose:
         told += f" and {sum(one.points for one in exercise.prose):g} by rubric"
-    assert told in session(exercise), f"{GUIDE.name}, session {exercise.number:02}, should say: {told}"
+    place = f"{GUIDE.name}, session {exercise.number:02}"
+    assert told in session(exercise), f"{place}, should say: {told}"
 
 
 @every_exercise

@@ -60,7 +60,7 @@ def test_one_character_in_a_solution_makes_its_exercise_stale(course):
 
 
 @pytest.mark.parametrize("folder", ["solutions", "exercises"])
-def test_one_character_in_the_text_around_makes_the_exercise_stale(course, folder):
+def test_one_character_in_the_text_around_or_in_the_exercise_is_found(course, folder):
     with edited(course, folder) as notebook:
         notebook.cells[0].source += "."
     assert "is not what the solution makes" in said(course)[1]

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -56,6 +57,7 @@ def _made(course: Path, source: Path, html: Path, language: str) -> Path:
     for folder in (source, html):
         shutil.rmtree(folder, ignore_errors=True)
     with speech.speaking(language):
+        _lay_out_frame(course, source, edited(course) if language == speech.SOURCE else ())
         if language == speech.SOURCE:
             lay_out(course, source)
         else:
@@ -82,15 +84,27 @@ def _made(course: Path, source: Path, html: Path, language: str) -> Path:
     return html / "index.html"
 
 
-def lay_out(course: Path, source: Path) -> None:
-    """Write everything that Sphinx reads."""
-    for part in ("pages", "static", "templates"):
-        folder = source if part == "pages" else source / f"_{part}"
+def _lay_out_frame(course: Path, source: Path, others: Sequence[str]) -> None:
+    """Write what Sphinx reads in every language: styles, scripts, settings, the cover."""
+    for part in ("static", "templates"):
         with resources.as_file(HERE / part) as own:
-            shutil.copytree(own, folder, dirs_exist_ok=True)
-    edition.settings(course, source, addresses(course), edited(course))
-    for part in ("notebooks", "exercises"):
-        (source / "_extra" / part).mkdir(parents=True)
+            shutil.copytree(own, source / f"_{part}")
+    edition.settings(course, source, addresses(course), others)
+    edition.scripts(source)
+    (source / "_static" / "mathjax").mkdir()
+    shutil.copy(mathjax(), source / "_static" / "mathjax")
+    (source / "_extra").mkdir()
+    cover = course / "notebooks" / "cover.png"
+    if cover.is_file():
+        shutil.copy(cover, source / "_extra")
+
+
+def lay_out(course: Path, source: Path) -> None:
+    """Write the English pages."""
+    with resources.as_file(HERE / "pages") as own:
+        shutil.copytree(own, source, dirs_exist_ok=True)
+    for part in speech.PARTS:
+        (source / "_extra" / part).mkdir()
         (source / part).mkdir(exist_ok=True)
         for path in sorted((course / part).glob("*.ipynb")):
             shutil.copy(path, source / "_extra" / part)
@@ -105,18 +119,12 @@ def lay_out(course: Path, source: Path) -> None:
         if (course / name).is_file():
             text = (course / name).read_text("utf-8")
             write(source / name, link_to_files(text, course))
-    cover = course / "notebooks" / "cover.png"
-    if cover.is_file():
-        shutil.copy(cover, source / "_extra")
     first = source / "index.md"
     write(first, first.read_text("utf-8").replace("<!-- picture -->", front_picture(course)))
     write(source / "glossary.md", paper.glossary(course))
     write(source / "exercises" / "on-paper.md", paper.on_paper(course))
     for name in paper.INTERFACES:
         write(source / "api" / f"{name}.md", paper.interface(name))
-    edition.scripts(source)
-    (source / "_static" / "mathjax").mkdir()
-    shutil.copy(mathjax(), source / "_static" / "mathjax")
 
 
 def write(path: Path, text: str) -> None:

@@ -100,16 +100,10 @@ def scripts(source: Path) -> None:
 
 
 def lay_out(course: Path, source: Path, language: str) -> None:
-    """Write everything that Sphinx reads for a language."""
-    from fewshot_lib.tools.book.build import addresses, mathjax
-
+    """Write the pages of a language."""
     below = speech.short(language)
-    for part in ("static", "templates"):
-        with resources.as_file(HERE / part) as own:
-            shutil.copytree(own, source / f"_{part}")
-    settings(course, source, addresses(course))
     for part in speech.PARTS:
-        (source / "_extra" / part).mkdir(parents=True)
+        (source / "_extra" / part).mkdir()
         (source / part).mkdir()
         for path in sorted((course / part / below).glob("*.ipynb")):
             shutil.copy(path, source / "_extra" / part)
@@ -129,9 +123,6 @@ def lay_out(course: Path, source: Path, language: str) -> None:
     if PAPER in there:
         text = led(paper.on_paper(course, below), f"exercises/{below}", course, language)
         (source / f"{PAPER}.md").write_text(text, encoding="utf-8")
-    cover = course / "notebooks" / "cover.png"
-    if cover.is_file():
-        shutil.copy(cover, source / "_extra")
     shutil.copy(str(HERE / "pages" / "references.bib"), source)
     for name in ("index", "references"):
         text = said((HERE / "pages" / f"{name}.md").read_text("utf-8"), there)
@@ -139,9 +130,6 @@ def lay_out(course: Path, source: Path, language: str) -> None:
         text = text.replace("<!-- picture -->", front_picture(course))
         (source / f"{name}.md").write_text(text, encoding="utf-8")
     (source / "glossary.md").write_text(glossary(course, language), encoding="utf-8")
-    scripts(source)
-    (source / "_static" / "mathjax").mkdir()
-    shutil.copy(mathjax(), source / "_static" / "mathjax")
 
 
 def say_theme(html: Path) -> None:

@@ -95,8 +95,9 @@ def explain(app: Sphinx, page: nodes.document, name: str) -> None:
     if not name.startswith(PAGES) or name == PAPER:
         return
     there = f"{app.builder.get_relative_uri(name, 'glossary')}#"
-    said = {}
-    for term, (anchor, meaning) in terms(_glossary(app), chinese).items():
+    glossary, said = Path(app.srcdir) / "glossary.md", {}
+    table = glossary.read_text("utf-8") if glossary.is_file() else ""
+    for term, (anchor, meaning) in terms(table, chinese).items():
         shape = re.escape(term) if chinese else rf"(?i:(?<![\w-]){re.escape(term)}s?(?![\w-]))"
         said[shape] = there + anchor, meaning
     for author, (anchor, line) in papers(page).items():
@@ -104,11 +105,6 @@ def explain(app: Sphinx, page: nodes.document, name: str) -> None:
         said[shape] = f"#{anchor}", line
     for text in list(_prose(page)):
         _replace(text, said)
-
-
-def _glossary(app: Sphinx) -> str:
-    file = Path(app.srcdir) / "glossary.md"
-    return file.read_text("utf-8") if file.is_file() else ""
 
 
 def _prose(page: nodes.document) -> Iterator[nodes.Text]:

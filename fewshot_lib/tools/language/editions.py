@@ -196,8 +196,9 @@ def build_edition(
                 continue
             made.metadata.pop("widgets", None)
             save(made, target)
-            left = len(_left(course, catalogue_of(name), language))
-            english_still = f"; {left} of its words are English still" if left else ""
+            own = catalogue_of(name)
+            left = guards.untranslated(extract(course, own), speech.catalogue(language, own))
+            english_still = f"; {len(left)} of its words are English still" if left else ""
             say(f"{name}: built in {time.monotonic() - begun:.1f} s{english_still}")
     return 1 if failed else 0
 
@@ -303,8 +304,3 @@ def terms_of(course: Path, language: str) -> dict[str, tuple[str, ...]]:
     rows = [u for cell in cells if cell.id == "glossary" for u in units(source_of(cell))]
     table = [row for row in rows if row.startswith("|")][1:]
     return guards.glossary(table, speech.catalogue(language, notebook))
-
-
-def _left(course: Path, name: str, language: str) -> list[str]:
-    known = speech.catalogue(language, name)
-    return [unit.text for unit in guards.untranslated(extract(course, name), known)]

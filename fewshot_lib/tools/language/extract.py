@@ -164,8 +164,7 @@ def toml_words(file: IO[bytes], *_: Any) -> Found:
 
 def checks(file: IO[bytes], *_: Any) -> Found:
     """Extract the checks' names, what they say, and the places they point to, of an exercise."""
-    tree = ast.parse(file.read())
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(file.read())):
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "check":
             said = [*node.args[:1], *(k.value for k in node.keywords if k.arg in WORDS)]
             for value in said:
@@ -207,27 +206,15 @@ def outcomes(file: IO[bytes], *_: Any) -> Found:
     It is put together where answers run or are judged, in English, and said again for the reader
     (``translate_message``). A value put in becomes a ``{gap}``.
     """
-    tree = ast.parse(file.read())
-    for node in tree.body:
+    for node in ast.parse(file.read()).body:
         if isinstance(node, ast.FunctionDef) and not _is_solution(node):
-            for part in _texts(node.body):
-                text = _with_gaps(part)
-                if re.search(r"[^\W\d_]{2}", re.sub(r"\{\w+\}", "", text)):
-                    yield part.lineno, None, text, [f"{node.name}, line {part.lineno}"]
+            yield from _sentences(node.body, f"{node.name}, ")
 
 
 #: Where the grader's modules say what students read: lists of sentences, errors, functions.
 LISTS = {"remarks", "notes", "look_at", "left_out", "said", "places"}
-SAYING = {
-    "_how_ended",
-    "_why",
-    "_first",
-    "_without_student_words",
-    "_duration",
-    "lateness",
-    "too_large",
-    "_also",
-}
+SAYING = {"_how_ended", "_why", "_first", "_without_student_words", "_duration", "lateness",
+          "too_large", "_also"}  # fmt: skip
 
 
 def remarks(file: IO[bytes], *_: Any) -> Found:
@@ -235,8 +222,7 @@ def remarks(file: IO[bytes], *_: Any) -> Found:
 
     The teacher reads it in English; in a student's feedback it is said again.
     """
-    tree = ast.parse(file.read())
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(file.read())):
         said: list[ast.AST] = []
         match node:
             case ast.Call(func=ast.Attribute(value=holder, attr="append" | "insert"), args=args):
@@ -252,11 +238,8 @@ def remarks(file: IO[bytes], *_: Any) -> Found:
                 said += [*getattr(node.value, "args", ())]
             case ast.FunctionDef(name=name) if name in SAYING:
                 said += [*node.body]
-        for part in _texts(said):
-            text = _with_gaps(part)
-            pattern = re.search(r"[|\\^]|\(\?", text)  # of an error, no sentence
-            if not pattern and re.search(r"[^\W\d_]{2}", re.sub(r"\{\w+\}", "", text)):
-                yield part.lineno, None, text, [f"line {part.lineno}"]
+        # a pattern of an error is no sentence
+        yield from (one for one in _sentences(said) if not re.search(r"[|\\^]|\(\?", one[2]))
 
 
 #: What is raised over a scan that cannot be used, and who else speaks of scans.
@@ -284,10 +267,7 @@ def scans(file: IO[bytes], *_: Any) -> Found:
                 parts = [one for one in ast.walk(node) if isinstance(one, ast.Return | ast.Assign)]
                 values = [one.value for one in parts if one.value is not None]
                 said += [value for value in values if not isinstance(value, ast.Tuple)]
-        for part in _texts(said):
-            text = _with_gaps(part)
-            if re.search(r"[^\W\d_]{2}", re.sub(r"\{\w+\}", "", text)):
-                yield part.lineno, None, text, [f"line {part.lineno}"]
+        yield from _sentences(said)
 
 
 def card_words(file: IO[bytes], *_: Any) -> Found:
@@ -311,10 +291,7 @@ def findings(file: IO[bytes], *_: Any) -> Found:
                 said += args[:2]
             case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in IN_A_FINDING:
                 said += [value]
-        for part in _texts(said):
-            text = _with_gaps(part)
-            if re.search(r"[^\W\d_]{2}", re.sub(r"\{\w+\}", "", text)):
-                yield part.lineno, None, text, [f"line {part.lineno}"]
+        yield from _sentences(said)
 
 
 def set_up(file: IO[bytes], *_: Any) -> Found:
@@ -333,16 +310,21 @@ def set_up(file: IO[bytes], *_: Any) -> Found:
                 said += [value]
             case ast.Assign(targets=[ast.Name(id="PIP_FAILURES")], value=ast.Tuple(elts=pairs)):
                 said += [pair.elts[1] for pair in pairs if isinstance(pair, ast.Tuple)]
-        for part in _texts(said):
-            text = _with_gaps(part)
-            if re.search(r"[^\W\d_]{2}", re.sub(r"\{\w+\}", "", text)):
-                yield part.lineno, None, text, [f"line {part.lineno}"]
+        yield from _sentences(said)
 
 
 def template_words(file: IO[bytes], *_: Any) -> Found:
     """Extract what a template of a page says by ``_("…")``."""
     for text in re.findall(r'\b_\("((?:[^"\\]|\\.)*)"\)', file.read().decode()):
         yield 0, "_", text, []
+
+
+def _sentences(said: Sequence[ast.AST], where: str = "") -> Found:
+    """Give what parts of code say in words, with gaps for what is put in."""
+    for part in _texts(said):
+        text = _with_gaps(part)
+        if re.search(r"[^\W\d_]{2}", re.sub(r"\{\w+\}", "", text)):
+            yield part.lineno, None, text, [f"{where}line {part.lineno}"]
 
 
 def _is_solution(function: ast.FunctionDef) -> bool:

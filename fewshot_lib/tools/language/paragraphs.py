@@ -18,7 +18,6 @@ MATHS = re.compile(r"\$\$.+?\$\$|\$[^$\n]+\$", re.S)
 CODE = re.compile(r"(`+)(?!`).+?(?<!`)\1(?!`)", re.S)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 TAG = re.compile(r"</?[A-Za-z][^>]*>")
-NUMBER = re.compile(r"(?<![\w.])[−-]?\d+(?:[.,]\d+)*(?!\w)")
 LETTER = re.compile(r"[^\W\d_]")
 #: What a program says, which is in the reader's language as well.
 REPLY = re.compile(r"(\s*```text\s*\n)(\S.*?)(\s*\n```\s*)", re.S)
