@@ -631,7 +631,8 @@ def test_no_number_is_a_negative_zero(value: float, digits: int) -> None:
 
 def test_tiles_show_their_image_at_their_place() -> None:
     with figures.drawing("strip") as figure:
-        grid = tiles.tiles(figure, (tiles.Box(0.1, 0.1, 2.0, 2.0), tiles.Box(2.2, 0.1, 2.0, 2.0)))
+        boxes = tiles.Box(0.1, 0.1, 2.0, 2.0), tiles.Box(2.2, 0.1, 2.0, 2.0)
+        grid = tiles.Tiles(style.inch_axes(figure), boxes)
         grid.image(0, np.zeros((4, 4)), cmap="gray", vmin=0, vmax=1)
         grid.image(1, np.array([[1.0, 0.0], [0.0, 1.0]]), cmap="gray", vmin=0, vmax=1)
     pixels = rgb(figures.png(figure, quick=True))
@@ -650,7 +651,7 @@ def test_an_organ_is_tinted_inside_its_outline_only() -> None:
     labels = np.zeros((10, 10), dtype=np.int64)
     labels[:5] = 1  # touches three borders
     with figures.drawing("small") as figure:
-        grid = tiles.tiles(figure, (tiles.Box(0.1, 0.1, 2.5, 2.5),))
+        grid = tiles.Tiles(style.inch_axes(figure), (tiles.Box(0.1, 0.1, 2.5, 2.5),))
         grid.image(0, np.full((10, 10), 0.5), cmap="gray", vmin=0, vmax=1)
         grid.organs(0, labels, ("background", "liver"), figures.organ_looks(("", "liver")))
     box = grid.boxes[0]

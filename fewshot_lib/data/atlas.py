@@ -6,7 +6,7 @@ centre at the origin; w runs from 0 (diaphragm) to 1 (pelvis).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,30 +17,11 @@ UNIT_MM = 190.0  # one unit of u and v
 HEIGHT_MM = 320.0  # the stack's extent, diaphragm to pelvis
 
 NAMES = (
-    "background",
-    "vertebrae",
-    "spinal_cord",
-    "ribs",
-    "hips",
-    "abdominal_wall",
-    "autochthon",
-    "iliopsoas",
-    "lungs",
-    "heart",
-    "aorta",
-    "inferior_vena_cava",
-    "pancreas",
-    "duodenum",
-    "gallbladder",
-    "colon",
-    "small_bowel",
-    "urinary_bladder",
-    "prostate",
-    "liver",
-    "spleen",
-    "stomach",
-    "kidneys",
-)
+    "background", "vertebrae", "spinal_cord", "ribs", "hips", "abdominal_wall", "autochthon",
+    "iliopsoas", "lungs", "heart", "aorta", "inferior_vena_cava", "pancreas", "duodenum",
+    "gallbladder", "colon", "small_bowel", "urinary_bladder", "prostate", "liver", "spleen",
+    "stomach", "kidneys",
+)  # fmt: skip
 NAMES_SPLIT = (*NAMES[:-1], "kidney_right", "kidney_left")
 NOVEL_ORGANS = ("liver", "spleen", "kidneys", "stomach")
 TOO_SMALL = ("spinal_cord",)  # labelled, but a dozen pixels at 64 × 64
@@ -73,20 +54,8 @@ class Organ:
     everywhere: bool = False  # runs through the whole stack: w does not move
 
 
-def _mirrored(lobe: Lobe) -> Lobe:
-    return Lobe(
-        -lobe.p,
-        lobe.q,
-        lobe.radius_p,
-        lobe.radius_q,
-        -lobe.angle,
-        lobe.offset_w,
-        lobe.radius_w,
-    )
-
-
-_KIDNEY = (Lobe(0.0, 0.0, 0.15, 0.19, 0.25, 0.0, 0.23),)
-_HILUM = (Lobe(0.16, 0.0, 0.085, 0.075, 0.0, 0.0, 0.3),)
+_KIDNEY = Lobe(0.0, 0.0, 0.15, 0.19, 0.25, 0.0, 0.23)
+_HILUM = Lobe(0.16, 0.0, 0.085, 0.075, 0.0, 0.0, 0.3)
 
 # Painted in this order; a later organ covers an earlier one.
 ORGANS: tuple[Organ, ...] = (
@@ -114,11 +83,7 @@ ORGANS: tuple[Organ, ...] = (
     Organ("colon", (-0.55, 0.06, 0.72), (Lobe(0, 0, 0.105, 0.125, 0, 0, 0.24),), gas=True),
     Organ("colon", (0.57, 0.1, 0.68), (Lobe(0, 0, 0.085, 0.1, 0, 0, 0.28),), gas=True),
     Organ("prostate", (0.0, 0.06, 0.98), (Lobe(0, 0, 0.16, 0.12, 0, 0, 0.13),)),
-    Organ(
-        "heart",
-        (0.1, -0.14, 0.01),
-        (Lobe(0.0, 0.0, 0.27, 0.21, 0.5, 0.0, 0.13),),
-    ),
+    Organ("heart", (0.1, -0.14, 0.01), (Lobe(0, 0, 0.27, 0.21, 0.5, 0, 0.13),)),
     Organ("urinary_bladder", (0.0, -0.14, 0.95), (Lobe(0, 0, 0.24, 0.17, 0, 0, 0.15),)),
     Organ(
         "liver",
@@ -160,12 +125,12 @@ ORGANS: tuple[Organ, ...] = (
             Lobe(-0.13, 0.05, 0.09, 0.09, 0.0, 0.04, 0.13),
         ),
     ),
-    Organ("kidney_right", (-0.36, 0.22, 0.52), _KIDNEY, _HILUM, core=True),
+    Organ("kidney_right", (-0.36, 0.22, 0.52), (_KIDNEY,), (_HILUM,), core=True),
     Organ(
         "kidney_left",
         (0.36, 0.22, 0.47),
-        tuple(map(_mirrored, _KIDNEY)),
-        tuple(map(_mirrored, _HILUM)),
+        (replace(_KIDNEY, angle=-_KIDNEY.angle),),  # the right one's mirror image
+        (replace(_HILUM, p=-_HILUM.p),),
         core=True,
     ),
     Organ("gallbladder", (-0.2, -0.2, 0.47), (Lobe(0, 0, 0.09, 0.125, 0.3, 0, 0.14),)),

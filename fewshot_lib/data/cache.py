@@ -108,9 +108,13 @@ def file_sha256(path: Path) -> str:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it takes `path`'s name only when all went well."""
+    """Yield a temporary path beside `path`; it takes `path`'s name only when all went well.
+
+    It is hidden, and ends as `path` does: some libraries read the format from the name.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    ending = path.name[-len(".nii.gz") :]
+    handle, name = tempfile.mkstemp(prefix=".fewshot-", suffix=ending, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:

@@ -97,7 +97,7 @@ def _first_of(image: Path) -> Any:
     """Give a slice of an image; an empty data set if it is no DICOM."""
     inside = sorted(image.rglob("*")) if image.is_dir() else [image]
     slices = (p for p in inside if p.is_file() and p.name.upper() != "DICOMDIR")
-    first = next((p for p in slices if p.stat().st_size and is_dicom(p)), None)
+    first = next((p for p in slices if is_dicom(p)), None)
     return Dataset() if first is None else open_dicom(str(first), first)
 
 

@@ -14,17 +14,12 @@ from torch import Tensor
 
 Split = Literal["base", "novel", "five_base", "five_novel"]
 
-BASE_CLASSES = (0, 1, 2, 3, 4, 5)
-NOVEL_CLASSES = (6, 7, 8, 9)
-# "03, the surprise" needs 5-way tasks on unseen classes: five to train on, the other five to test
-FIVE_BASE_CLASSES = (0, 1, 2, 3, 4)
-FIVE_NOVEL_CLASSES = (5, 6, 7, 8, 9)
-
 _SPLITS: dict[str, tuple[int, ...]] = {
-    "base": BASE_CLASSES,
-    "novel": NOVEL_CLASSES,
-    "five_base": FIVE_BASE_CLASSES,
-    "five_novel": FIVE_NOVEL_CLASSES,
+    "base": (0, 1, 2, 3, 4, 5),
+    "novel": (6, 7, 8, 9),
+    # "03, the surprise" needs 5-way tasks on unseen classes: five to train on, the others to test
+    "five_base": (0, 1, 2, 3, 4),
+    "five_novel": (5, 6, 7, 8, 9),
 }
 
 

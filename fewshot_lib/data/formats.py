@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot_lib.data.dicom import INSTALL, is_dicom, read_series
+from fewshot_lib.data.grid import corners_apart
 from fewshot_lib.data.report import Report, VolumeError
 
 PAIRS = (".hdr", ".img", ".hdr.gz", ".img.gz")
@@ -69,7 +70,7 @@ def read_file(path: Path, report: Report, channels: bool = False) -> nib.Nifti1I
     if path.is_dir():
         raise VolumeError(f"{path} is a folder, not a file; name one file in it")
     suffix = suffix_of(path)
-    if path.stat().st_size and is_dicom(path):
+    if is_dicom(path):
         return _one_dicom(path, report)
     if path.suffix.lower() == ".dcm":
         raise VolumeError(f"{path} is empty or no DICOM file; copy it again, or remove it")
@@ -117,7 +118,7 @@ def _checked(path: Path, array: NDArray, affine: NDArray, channels: bool) -> nib
 def _one_dicom(path: Path, report: Report) -> nib.Nifti1Image:
     image = read_series({str(path): path}, report, padding=True)
     if image.shape[2] == 1:
-        beside = sum(is_dicom(p) for p in path.parent.iterdir() if p.is_file() and p.stat().st_size)
+        beside = sum(is_dicom(p) for p in path.parent.iterdir() if p.is_file())
         if beside > 1:
             raise VolumeError(
                 f"{path} is one slice; its folder holds {beside} DICOM files: name the folder "
@@ -247,9 +248,7 @@ def _nifti_affine(path: Path, header: nib.Nifti1Header, report: Report) -> NDArr
                 f"{axes[1]} (qform, code {q_code}); find out which is right and write it to both"
             )
         shape = (*header.get_data_shape(), 1, 1)[:3]
-        corners = np.array(np.meshgrid(*((0, n - 1) for n in shape))).reshape(3, -1).T
-        one, other = (nib.affines.apply_affine(a, corners) for a in (sform, qform))
-        apart = float(np.linalg.norm(one - other, axis=1).max())
+        apart = corners_apart(sform, qform, shape)
         if apart > TOLERANCE_MM:
             report.add("header", path, f"sform and qform lie {apart:.1f} mm apart; sform is used")
     zooms = [float(z) for z in header.get_zooms()[:3]]
@@ -283,7 +282,8 @@ def _itk(path: Path, report: Report) -> tuple[NDArray, NDArray]:
     with path.open("rb") as stream:
         last = rb"(?<=ElementDataFile)([^\r\n]*)" if meta else rb"\r?\n\r?\n"
         head = b"".join(re.split(last, stream.read(65536), maxsplit=1)[: 1 + meta])
-    pairs = [re.split("=" if meta else ":", line, maxsplit=1) for line in _lines(head)]
+    lines = head.decode("utf-8", "replace").splitlines()
+    pairs = [re.split("=" if meta else ":", line, maxsplit=1) for line in lines]
     keys = {pair[0].strip(): pair[-1].strip() for pair in pairs}
     if not ("NDims" in keys if meta else head.startswith(b"NRRD")):
         kind = "MetaImage" if meta else "NRRD"
@@ -330,10 +330,6 @@ def _itk(path: Path, report: Report) -> tuple[NDArray, NDArray]:
     units = set(re.findall(r'"([^"]*)"', keys.get("space units", ""))) or {"mm"}
     unit = ("mm", 1.0) if units == {"mm"} else WORDS.get(units.pop()) if len(units) == 1 else None
     return array, _in_mm(path, affine, unit, report)
-
-
-def _lines(head: bytes) -> list[str]:
-    return head.decode("utf-8", "replace").splitlines()
 
 
 # --- pictures

@@ -96,3 +96,10 @@ def as_stored(array: NDArray, image: nib.Nifti1Image) -> NDArray:
     if stored.shape != image.shape:
         raise ValueError(f"the slices make an array {stored.shape}, the image has {image.shape}")
     return stored
+
+
+def corners_apart(one: NDArray, other: NDArray, shape: tuple[int, ...]) -> float:
+    """Measure in mm how far apart two affines put a corner of an array, at most."""
+    corners = np.array(np.meshgrid(*((0, n - 1) for n in shape))).reshape(3, -1).T
+    places = [nib.affines.apply_affine(affine, corners) for affine in (one, other)]
+    return float(np.linalg.norm(places[0] - places[1], axis=1).max())

@@ -89,24 +89,8 @@ def place_organs(
         close = np.maximum(disc_r[..., None] + others[:, 2] - distance, 0.0)
         shared = np.abs(disc_w[..., None] - others[:, 3]) < discs[None, :, 4, None] + others[:, 4]
         best = int(np.argmin(outside + (close * shared).sum((1, 2))))
-        poses[index] = Pose(
-            float(u[best]),
-            float(v[best]),
-            float(w[best]),
-            float(theta[best]),
-            scale,
-            float(mirror[best]),
-        )
-        placed.append(
-            np.stack(
-                [
-                    disc_u[best],
-                    disc_v[best],
-                    disc_r[best],
-                    disc_w[best],
-                    np.asarray(discs[:, 4], float),
-                ],
-                1,
-            ).astype(np.float32)
-        )
+        where = float(u[best]), float(v[best]), float(w[best])
+        poses[index] = Pose(*where, float(theta[best]), scale, float(mirror[best]))
+        taken = [disc_u[best], disc_v[best], disc_r[best], disc_w[best], discs[:, 4]]
+        placed.append(np.stack(taken, 1).astype(np.float32))
     return [poses[i] for i in range(len(ORGANS))]

@@ -122,27 +122,15 @@ def body_mask(volume: Volume) -> Tensor:
     blocks = padded.reshape(depth, rows // step, step, columns // step, step)
     solid = np.all(blocks, axis=(2, 4))  # a thin gap between arm and trunk stays a gap
     radius = round(8.0 / (step * min(volume.spacing[1:])))  # more than a table's plate or a sleeve
-    opened = ndimage.binary_opening(_fill_holes(np.asarray(solid)), disk(max(1, radius))[None])
+    in_plane = ndimage.generate_binary_structure(2, 1)[None]  # holes are filled slice by slice
+    filled = ndimage.binary_fill_holes(solid, in_plane)
+    opened = ndimage.binary_opening(filled, disk(max(1, radius))[None])
     regions, n = ndimage.label(opened)
     if n:
         largest = 1 + int(np.argmax(np.bincount(regions.ravel())[1:]))
-        opened = _fill_holes(regions == largest)
+        opened = ndimage.binary_fill_holes(regions == largest, in_plane)
     whole = opened.repeat(step, 1).repeat(step, 2)[:, :height, :width]
     return torch.from_numpy(np.ascontiguousarray(whole))
-
-
-def _fill_holes(mask: np.ndarray) -> np.ndarray:
-    """Fill, slice by slice, what the mask surrounds: background not joined to the border."""
-    from scipy import ndimage
-
-    in_plane = np.zeros((3, 3, 3), bool)
-    in_plane[1] = ndimage.generate_binary_structure(2, 1)
-    padded = np.pad(~mask, ((0, 0), (1, 1), (1, 1)), constant_values=True)
-    regions, n = ndimage.label(padded, in_plane)
-    outside = np.zeros(n + 1, bool)
-    outside[regions[:, 0, 0]] = True
-    filled: np.ndarray = ~outside[regions][:, 1:-1, 1:-1]
-    return filled
 
 
 def body_coordinates(mask: Tensor) -> Tensor:

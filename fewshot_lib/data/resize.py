@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -134,7 +136,7 @@ def crop_square(
         to_columns = slice(columns.start - left, columns.stop - left)
         images[..., to_rows, to_columns] = volume.images[..., rows, columns]
         labels[:, to_rows, to_columns] = volume.labels[:, rows, columns]
-    return Volume(images, labels, volume.names, volume.subject, volume.spacing, volume.site)
+    return replace(volume, images=images, labels=labels)
 
 
 def resize_volume(volume: Volume, size: int | tuple[int, int]) -> Volume:
@@ -156,13 +158,11 @@ def resize_volume(volume: Volume, size: int | tuple[int, int]) -> Volume:
     height, width = volume.labels.shape[1:]
     new_height, new_width = _pair(size)
     slice_mm, row_mm, column_mm = volume.spacing
-    return Volume(
-        resize_images(volume.images, size),
-        resize_labels(volume.labels, size),
-        volume.names,
-        volume.subject,
-        (slice_mm, row_mm * height / new_height, column_mm * width / new_width),
-        volume.site,
+    return replace(
+        volume,
+        images=resize_images(volume.images, size),
+        labels=resize_labels(volume.labels, size),
+        spacing=(slice_mm, row_mm * height / new_height, column_mm * width / new_width),
     )
 
 

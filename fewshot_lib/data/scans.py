@@ -64,17 +64,9 @@ SOURCES = {
     "C": Source("C: MR", "MR", "example_mr_sm.nii.gz", "example_seg_mr.nii.gz", "total_mr"),
 }
 BASE_ORGANS = (
-    "vertebrae",
-    "sacrum",
-    "ribs",
-    "hips",
-    "femurs",
-    "autochthon",
-    "iliopsoas",
-    "gluteus",
-    "urinary_bladder",
-    "colon",
-)
+    "vertebrae", "sacrum", "ribs", "hips", "femurs", "autochthon", "iliopsoas", "gluteus",
+    "urinary_bladder", "colon",
+)  # fmt: skip
 NOVEL_ORGANS = ("liver", "spleen", "kidney_right", "kidney_left", "stomach")
 
 
@@ -273,9 +265,7 @@ def _convert(archive: Path) -> None:
             raise ScansUnavailable(f"scan {name}: image and labels are on different grids")
         table = tables[source.names]
         present = [int(n) for n in np.unique(numbers) if n != 0]
-        compact = np.zeros(numbers.shape, np.uint8)
-        for i, number in enumerate(present, start=1):
-            compact[numbers == number] = i
+        compact = np.searchsorted([0, *present], numbers).astype(np.uint8)
         with atomic_file(_cached(name)) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(
                 stream,

@@ -25,7 +25,7 @@ from scipy.ndimage import affine_transform
 from fewshot_lib.data.dicom import describe_series, is_dicom, open_dicom, read_series
 from fewshot_lib.data.dicom_masks import read_dicom_mask
 from fewshot_lib.data.formats import PICTURES, TOLERANCE_MM, read_file, stem, suffix_of
-from fewshot_lib.data.grid import axial
+from fewshot_lib.data.grid import axial, corners_apart
 from fewshot_lib.data.layouts import CHAOS_NAMES, Pair, files, find_pairs
 from fewshot_lib.data.report import Report, VolumeError, reporting
 from fewshot_lib.data.resize import pad_square, resize_volume
@@ -83,14 +83,10 @@ def read_folder(
         raise VolumeError(f"{folder} is a file; name the folder that holds images and masks")
     with reporting(report) as found:
         pairs = find_pairs(folder, found)
-        table = _label_names(folder)
         organs = sorted({name for pair in pairs for name in pair.organs})
-        if organs:
-            table = table or dict(enumerate(organs, 1))
-        table = table or {n: name for pair in pairs for n, name in pair.names.items()} or None
-        numbered = [
-            _read_pair(pair, resample, found, {} if table is None else table) for pair in pairs
-        ]
+        known = {n: name for pair in pairs for n, name in pair.names.items()}
+        table = _label_names(folder) or dict(enumerate(organs, 1)) or known
+        numbered = [_read_pair(pair, resample, found, table) for pair in pairs]
         common = set.intersection(*(_numbers(v) for v in numbered))
         if not common:
             raise VolumeError(
@@ -99,10 +95,8 @@ def read_folder(
                 f"({pairs[0].subject} has {sorted(_numbers(numbered[0]))}, "
                 f"{pairs[-1].subject} has {sorted(_numbers(numbered[-1]))})"
             )
-        return [
-            _square(volume, size)
-            for volume in _share_names(numbered, table, [pair.mask for pair in pairs])
-        ]
+        volumes = _share_names(numbered, table, [pair.mask for pair in pairs])
+        return volumes if size is None else [resize_volume(pad_square(v), size) for v in volumes]
 
 
 def read_pair(
@@ -197,7 +191,7 @@ def _mask(path: Path, image: Path, picture: nib.Nifti1Image, report: Report) -> 
         return _png_slices(path, image, picture, report)
     if suffix_of(path) in (".jpg", ".jpeg"):
         raise VolumeError(f"{path}: JPEG changes the numbers of a mask; save it as PNG")
-    if path.is_file() and path.stat().st_size and is_dicom(path):
+    if path.is_file() and is_dicom(path):
         return read_dicom_mask(path, image, picture, report)
     marked = read_file(path, report, channels=True)
     array = _whole(np.asanyarray(marked.dataobj), path, report)
@@ -328,7 +322,7 @@ def _dicom_folder(folder: Path, report: Report) -> nib.Nifti1Image:
     if len(folders) > 1:
         listed = [(f, [p for p in dicoms if p.parent == f]) for f in folders]
         told = "; ".join(
-            f"{f.relative_to(folder)}: {describe_series([_header(p) for p in files])}"
+            f"{f.relative_to(folder)}: {describe_series([open_dicom(str(p), p) for p in files])}"
             for f, files in listed[:8]
         )
         raise VolumeError(
@@ -338,10 +332,6 @@ def _dicom_folder(folder: Path, report: Report) -> nib.Nifti1Image:
     if folders and folders[0] != folder:
         report.add("header", folder, f"the series in {folders[0].relative_to(folder)} is read")
     return read_series({str(p): p for p in dicoms}, report, padding=True)
-
-
-def _header(path: Path) -> object:
-    return open_dicom(str(path), path)
 
 
 def _png_slices(
@@ -432,10 +422,7 @@ def _on_grid(
     """
     to_mask = np.linalg.inv(marked.affine) @ picture.affine  # the image's voxels → the mask's
     whole = np.round(to_mask)
-    one, other = (nib.affines.apply_affine(m, _corners(picture.shape)) for m in (to_mask, whole))
-    apart = float(
-        np.linalg.norm((one - other) @ marked.affine[:3, :3].T, axis=1).max()
-    )  # mm, at the corners
+    apart = corners_apart(marked.affine @ to_mask, marked.affine @ whole, picture.shape)
     turns = np.abs(whole[:3, :3])
     exact = (turns.sum(0) == 1).all() and (turns.sum(1) == 1).all()
     half = float(nib.affines.voxel_sizes(marked.affine).min()) / 2
@@ -473,18 +460,13 @@ def _on_grid(
             "resample=True)"
         )
     upright = [nib.as_closest_canonical(i).affine for i in (picture, marked)]
-    places = [nib.affines.apply_affine(affine, _corners(shapes[0])) for affine in upright]
-    apart = float(np.linalg.norm(places[0] - places[1], axis=1).max())
+    apart = corners_apart(upright[0], upright[1], shapes[0])
     axes = ["".join(nib.aff2axcodes(i.affine)) for i in (picture, marked)]
     raise VolumeError(
         f"{image} and {mask} have one shape but lie up to {apart:.1f} mm apart (axes "
         f"{axes[0]} and {axes[1]}); their headers disagree: resample the mask to the image "
         "(--resample, or resample=True), or copy the header if you are sure that the voxels match"
     )
-
-
-def _corners(shape: tuple[int, ...]) -> NDArray:
-    return np.array(np.meshgrid(*((0, n - 1) for n in shape))).reshape(3, -1).T
 
 
 def _nearest(
@@ -601,8 +583,8 @@ def _numbers(volume: Volume) -> set[int]:
     return set(volume.labels.unique().tolist()) - {0}
 
 
-def _label_names(folder: Path) -> dict[int, str] | None:
-    """Read the label table, if there is one: number → name."""
+def _label_names(folder: Path) -> dict[int, str]:
+    """Read the label table, number → name; {} if there is none."""
     for name in ("labels.json", "dataset.json"):
         path = folder / name
         if not path.is_file():
@@ -626,7 +608,7 @@ def _label_names(folder: Path) -> dict[int, str] | None:
         if len(set(table.values())) < len(table) or "background" in table.values():
             raise VolumeError(f"{path} names two labels alike, or one of them background")
         return table
-    return None
+    return {}
 
 
 def _label_number(number: Any) -> int:
@@ -644,13 +626,10 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _share_names(
-    volumes: list[Volume], table: dict[int, str] | None, masks: list[Path]
-) -> list[Volume]:
+def _share_names(volumes: list[Volume], table: dict[int, str], masks: list[Path]) -> list[Volume]:
     """Give all volumes the same dense labels and names."""
     used = sorted(set.union(*(_numbers(v) for v in volumes)))
-    if table is None:
-        table = {n: f"label_{n}" for n in used}
+    table = table or {n: f"label_{n}" for n in used}
     for volume, mask in zip(volumes, masks, strict=True):
         unnamed = sorted(_numbers(volume) - set(table))
         if unnamed:
@@ -661,8 +640,4 @@ def _share_names(
     dense = torch.zeros(max(used) + 1, dtype=torch.int64)
     dense[used] = torch.arange(1, len(used) + 1)
     names = ("background", *(table[n] for n in used))
-    return [Volume(v.images, dense[v.labels], names, v.subject, v.spacing, v.site) for v in volumes]
-
-
-def _square(volume: Volume, size: int | None) -> Volume:
-    return volume if size is None else resize_volume(pad_square(volume), size)
+    return [replace(v, labels=dense[v.labels], names=names) for v in volumes]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
@@ -402,7 +403,7 @@ def heat_map(
             for (r, c), value in np.ndenumerate(matrix):
                 share = (value - low) / (high - low) if high > low and np.isfinite(value) else 0.0
                 rgb = image.cmap(float(np.clip(share, 0, 1)))[:3]
-                bright = luminance("#" + "".join(f"{round(255 * part):02x}" for part in rgb)) > 0.25
+                bright = luminance(to_hex(rgb)) > 0.25
                 text = "−∞" if value == -np.inf else number(value, digits)
                 axes.text(c, r, text, ha="center", va="center", fontsize=8,
                           color="black" if bright else "white")  # fmt: skip

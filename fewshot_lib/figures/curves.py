@@ -50,11 +50,6 @@ class Line(NamedTuple):
     low: NDArray[Any]
     high: NDArray[Any]
 
-    @property
-    def has_interval(self) -> bool:
-        """Say whether the interval is wider than a point anywhere."""
-        return bool((self.high > self.low).any())
-
 
 def lines(
     x: ArrayLike,
@@ -119,7 +114,7 @@ def lines(
                 place, line.mean, label=name, markevery=max(1, len(where) // 12),
                 lw=1.4 + 1.2 * thick, ms=4.5 + 2.5 * thick, **look,
             )  # fmt: skip
-            if line.has_interval:
+            if (line.high > line.low).any():
                 axes.fill_between(place, line.low, line.high, color=look["color"], alpha=0.18, lw=0)
             if name in own:
                 axes.axhline(own[name], color=look["color"], lw=1.2, ls=":", zorder=1)

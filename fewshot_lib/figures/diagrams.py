@@ -26,6 +26,7 @@ from fewshot_lib.figures.style import (
     PlotData,
     counted,
     drawing,
+    inch_axes,
     listing,
     number,
     numpy_of,
@@ -42,17 +43,6 @@ class Sketch:
     """Labels, boxes and arrows on a figure whose unit is the inch, from the top left corner."""
 
     axes: Axes
-
-    @classmethod
-    def on(cls, figure: Figure) -> Sketch:
-        """Cover an empty figure."""
-        figure.set_layout_engine("none")
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.set_axis_off()
-        width, height = figure.get_size_inches()
-        axes.set(xlim=(0, width), ylim=(height, 0))
-        axes.set_autoscale_on(False)
-        return cls(axes)
 
     def text(self, x: float, y: float, words: str, ha: str = "center", **how: Any) -> None:
         """Write a label with its middle at height ``y``."""
@@ -127,7 +117,7 @@ def diagram_episode(n_way: int = 2, k_shot: int = 2, n_query: int = 2) -> tuple[
     side = min((5.9 - 3 * gap * k_shot) / (2 * k_shot + 2), 2.2 / rows - 2 * gap)
     pair = 2 * side + gap
     with drawing("wide") as figure:
-        sketch = Sketch.on(figure)
+        sketch = Sketch(inch_axes(figure))
         title = f"support: {n_way} way{'s' * (n_way > 1)} × {k_shot} shot{'s' * (k_shot > 1)}"
         sketch.text(left, 0.22, title, "left", weight="bold")
         for shot in range(k_shot):
@@ -210,7 +200,7 @@ def diagram_pooling(
     looks = {"organ": (PALETTE[4], "///"), "background": (PALE, "")}
     cell = 2.0 / len(values)
     with drawing("wide") as figure:
-        sketch = Sketch.on(figure)
+        sketch = Sketch(inch_axes(figure))
         for left, title in ((0.3, "features f(p)"), (2.9, "mask M(p) on the features")):
             sketch.text(left + 1, 0.3, title, weight="bold")
             for (r, c), value in np.ndenumerate(values):
@@ -277,7 +267,7 @@ def diagram_network() -> tuple[Figure, PlotData]:
         return f"{name}\n{shape[name]}"
 
     with drawing("broad") as figure:
-        sketch = Sketch.on(figure)
+        sketch = Sketch(inch_axes(figure))
         wide, tall, top, low = 1.25, 0.55, 1.3, 2.4
         given, made, step = "#FFFFFF", PALE, PALETTE[5]
         encoder = "encoder $f_θ$\n\nthe same\nfor both"
@@ -366,7 +356,7 @@ def diagram_protocols(
     cell = 5.9 / n_slices
     left = 1.45
     with drawing("broad") as figure:
-        sketch = Sketch.on(figure)
+        sketch = Sketch(inch_axes(figure))
         legend = "grey: shows the organ; colour: labelled above, asked below"
         sketch.text(left, 0.22, f"slices 0 … {n_slices - 1}; {legend}", "left")
         for top, name in ((0.5, "EP1"), (2.5, "EP2")):
@@ -385,7 +375,7 @@ def diagram_protocols(
                 if those:
                     end = left + (those[0] + those[-1] + 1) / 2 * cell
                     start = (left + (z + 0.5) * cell, top + 0.42)
-                    sketch.arrow(start, (end, top + 1.0), color=_look(i)[0], lw=2)
+                    sketch.arrow(start, (end, top + 1.0), color=PALETTE[i], lw=2)
         right = left + 5.9
         shots = len(set(labelled["EP1"]))
         plural = "s" * (shots > 1)
@@ -427,12 +417,8 @@ def diagram_protocols(
     )
 
 
-def _look(i: int) -> tuple[str, str]:
-    return (PALETTE[0], PALETTE[1], PALETTE[2], PALETTE[3])[i], HATCHES[i]
-
-
 def _cell(sketch: Sketch, x: float, y: float, side: float, shows: bool, chunk: int | None) -> None:
     """Draw a slice: grey below where it shows the organ, the look of a chunk above."""
-    colour, hatch = ("white", "") if chunk is None else _look(chunk)
+    colour, hatch = ("white", "") if chunk is None else (PALETTE[chunk], HATCHES[chunk])
     sketch.box(x, y, side, 0.3, fc=colour, hatch=hatch, alpha=0.9)
     sketch.box(x, y + 0.3, side, 0.1, fc="#888888" if shows else "white", lw=0.4)

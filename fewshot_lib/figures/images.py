@@ -22,19 +22,19 @@ from fewshot_lib.figures.style import (
     PlotData,
     counted,
     drawing,
+    inch_axes,
     listing,
     number,
     numpy_of,
     percent,
 )
 from fewshot_lib.figures.tiles import (
+    Tiles,
     black_and_white,
     folded,
     layout,
     legend_lines,
-    organ_legend,
-    organ_looks,
-    tiles,
+    organ_tiles,
     told_of,
 )
 
@@ -89,7 +89,7 @@ def examples(
     placed = layout(len(stack), columns, aspect=aspect, gap=0.08, least=SMALL, **lines)
     with drawing(placed.size, placed.height) as figure:
         low, high = black_and_white(stack)
-        grid = tiles(figure, placed.boxes)
+        grid = Tiles(inch_axes(figure), placed.boxes)
         for i, picture in enumerate(stack):
             title = str(titles[i]) if titles is not None else ""
             grid.image(i, picture, title, cmap="gray_r", vmin=low, vmax=high)
@@ -160,15 +160,9 @@ def overlay(
     """
     picture, where = _image(image), _labels(labels, names)
     _same_shape(picture, where)
-    looks = organ_looks(names)
     placed = layout(1, 1, aspect=aspect * picture.shape[0] / picture.shape[1], above=bool(title),
                     right=1.6)  # fmt: skip
-    with drawing(placed.size, placed.height) as figure:
-        grid = tiles(figure, placed.boxes)
-        low, high = window or black_and_white(picture)
-        grid.image(0, picture, title, cmap="gray", vmin=low, vmax=high)
-        grid.organs(0, where, names, looks)
-        organ_legend(figure, where, names, looks, "right")
+    figure = organ_tiles(placed, [picture], [where], [title], names, window, legend="center right")
     rows = _organ_rows(where, names)
     seen = listing(
         [
@@ -237,18 +231,12 @@ def strip(
     shown = [_labels(one, names) for one in labelled.values()]
     for picture, where in zip(pictures, shown, strict=True):
         _same_shape(picture, where)
-    looks, everything = organ_looks(names), np.stack(shown)
-    low, high = window or black_and_white(np.stack(pictures))
+    everything = np.stack(shown)
     aspect *= everything.shape[1] / everything.shape[2]
     lines = legend_lines(everything)
     headings, above = folded(list(labelled), len(shown), columns)
     placed = layout(len(shown), columns, aspect=aspect, legend=lines, above=above)
-    with drawing(placed.size, placed.height) as figure:
-        grid = tiles(figure, placed.boxes)
-        for i, title in enumerate(headings):
-            grid.image(i, pictures[i], title, cmap="gray", vmin=low, vmax=high)
-            grid.organs(i, shown[i], names, looks)
-        organ_legend(figure, everything, names, looks, "below")
+    figure = organ_tiles(placed, pictures, shown, headings, names, window)
     organs = [told_of(name) for name in names[1:]]
     counts = {
         title: [int((where == k).sum()) for k in range(1, len(names))]
@@ -332,21 +320,15 @@ def montage(
             raise ValueError(f"no class {sorted(missing)}; there are {', '.join(volume.names)}")
         keep = [volume.names.index(name) for name in organs]
         where = np.where(np.isin(where, keep), where, 0)
-    looks = organ_looks(volume.names)
     pictures = numpy_of(volume.images, "images")[:, 0]
-    low, high = window or black_and_white(pictures[list(slices)])
     shown = where[list(slices)]
     height, width = pictures.shape[1:]
     aspect = height * volume.spacing[1] / (width * volume.spacing[2])
     lines = legend_lines(shown)
     headings, above = folded(titles, len(slices), columns)
     placed = layout(len(slices), columns, aspect=aspect, legend=lines, above=above)
-    with drawing(placed.size, placed.height) as figure:
-        grid = tiles(figure, placed.boxes)
-        for i, z in enumerate(slices):
-            grid.image(i, pictures[z], headings[i], cmap="gray", vmin=low, vmax=high)
-            grid.organs(i, where[z], volume.names, looks)
-        organ_legend(figure, shown, volume.names, looks, "below")
+    images, marked = [pictures[z] for z in slices], [where[z] for z in slices]
+    figure = organ_tiles(placed, images, marked, headings, volume.names, window)
     rows = tuple(
         (told_of(name), int((shown == i).any(axis=(1, 2)).sum()), int((shown == i).sum()))
         for i, name in enumerate(volume.names)
@@ -422,23 +404,19 @@ def episode(
         for name, guess in guesses.items()
     }
     agreement = {name: float((g == support_mask).mean()) for name, g in guesses.items()}
-    looks = organ_looks(names)
     shown = {"support": support_mask, "query, truth": query_mask} | guesses
-    everything = np.stack(list(shown.values()))
+    masks = list(shown.values())
     placed = layout(
         len(shown), 3, aspect=support.shape[0] / support.shape[1], below=2,
-        below_from=2, legend=legend_lines(everything),
+        below_from=2, legend=legend_lines(np.stack(masks)),
     )  # fmt: skip
-    with drawing(placed.size, placed.height) as figure:
-        low, high = window or black_and_white(np.stack([support, query]))
-        grid = tiles(figure, placed.boxes)
-        for i, (name, mask) in enumerate(shown.items()):
-            below = ""
-            if name in guesses:
-                below = f"Dice {number(dice[name])}\nas support {percent(agreement[name], 1)}"
-            grid.image(i, query if i else support, name, below, cmap="gray", vmin=low, vmax=high)
-            grid.organs(i, mask, names, looks)
-        organ_legend(figure, everything, names, looks, "below")
+    window = window or black_and_white(np.stack([support, query]))
+    pictures = [support] + [query] * (len(shown) - 1)
+    below = {
+        name: f"Dice {number(dice[name])}\nas support {percent(agreement[name], 1)}"
+        for name in guesses
+    }
+    figure = organ_tiles(placed, pictures, masks, list(shown), names, window, below)
     organs = listing([told_of(names[k]) for k in classes]) or _("no organ")
     told = _("; ").join(
         _("{name}: Dice {number}, {percent} of its pixels carry the support's label").format(

@@ -7,15 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike, NDArray
 
 from fewshot_lib.checker import language
-from fewshot_lib.figures.spaces import GRID, borders, one_thread, tints
+from fewshot_lib.figures.spaces import GRID, draw_regions, one_thread
 from fewshot_lib.figures.style import (
-    INK,
     MARKERS,
     PALETTE,
     PlotData,
@@ -95,10 +93,7 @@ def compare_regions(
     with drawing("wide") as figure:
         panels = figure.subplots(1, 3, sharey=True)
         for axes, reading, grid in zip(panels, (truth, model), grids, strict=False):
-            axes.imshow(
-                tints(grid), extent=limits, origin="lower", aspect="auto", interpolation="bilinear"
-            )
-            axes.add_collection(LineCollection(borders(xs, ys, grid), colors=INK, linewidths=0.9))
+            draw_regions(axes, xs, ys, grid)
             _centres(axes, reading.centres)
             axes.set_title(reading.name)
         picture = panels[2].imshow(
@@ -166,11 +161,7 @@ def mixtures(
             _centres(axes, model.centres)
             axes.set_title(f"density, {model.name}\n{', '.join(told)}")
         axes = panels[1, 1]
-        axes.imshow(
-            tints(posterior[0]), extent=limits, origin="lower", aspect="auto",
-            interpolation="bilinear",
-        )  # fmt: skip
-        axes.add_collection(LineCollection(borders(xs, ys, posterior[0]), colors=INK, linewidths=1))
+        draw_regions(axes, xs, ys, posterior[0], width=1)
         _centres(axes, models[0].centres)
         data = _mixture_data(models, names, density, posterior)
         same = data.numbers["probability"] < SAME

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from contourpy import contour_generator
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -106,11 +107,7 @@ def embedding(
             xs, ys = np.linspace(left, right, GRID), np.linspace(bottom, top, GRID)
             plane = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
             grid = _probabilities(plane, centres, distance, scale).reshape(GRID, GRID, n_way)
-            axes.imshow(
-                tints(grid), extent=(left, right, bottom, top), origin="lower", aspect="auto",
-                interpolation="bilinear",
-            )  # fmt: skip
-            axes.add_collection(LineCollection(borders(xs, ys, grid), colors=INK, linewidths=0.9))
+            draw_regions(axes, xs, ys, grid)
         for k in range(n_way):
             colour, marker = PALETTE[k % len(PALETTE)], MARKERS[k % len(MARKERS)]
             dots: dict[str, Any] = {"ls": "", "marker": marker, "color": colour}
@@ -225,7 +222,16 @@ def _in_words(distance: Distance) -> str:
     }[distance]
 
 
-def tints(grid: NDArray[Any]) -> NDArray[Any]:
+def draw_regions(
+    axes: Axes, xs: NDArray[Any], ys: NDArray[Any], grid: NDArray[Any], width: float = 0.9
+) -> None:
+    """Colour the plane by its most probable class, with a line where that changes."""
+    frame = (xs[0], xs[-1], ys[0], ys[-1])
+    axes.imshow(_tints(grid), extent=frame, origin="lower", aspect="auto", interpolation="bilinear")
+    axes.add_collection(LineCollection(_borders(xs, ys, grid), colors=INK, linewidths=width))
+
+
+def _tints(grid: NDArray[Any]) -> NDArray[Any]:
     """Colour the plane by its most probable class, paler where that is less sure: (G, G, 3)."""
     n_way = grid.shape[-1]
     colours = np.array([to_rgb(PALETTE[k % len(PALETTE)]) for k in range(n_way)])
@@ -234,7 +240,7 @@ def tints(grid: NDArray[Any]) -> NDArray[Any]:
     return 1 - strength * (1 - colours[grid.argmax(axis=-1)])
 
 
-def borders(xs: NDArray[Any], ys: NDArray[Any], grid: NDArray[Any]) -> list[NDArray[Any]]:
+def _borders(xs: NDArray[Any], ys: NDArray[Any], grid: NDArray[Any]) -> list[NDArray[Any]]:
     """Trace where the most probable class changes: polylines (P, 2)."""
     with np.errstate(divide="ignore"):
         logs = np.maximum(np.log(grid), -700.0)  # (G, G, K)

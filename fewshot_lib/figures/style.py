@@ -273,6 +273,17 @@ def png(figure: Figure, *, quick: bool = False) -> bytes:
     return file.getvalue()
 
 
+def inch_axes(figure: Figure) -> Axes:
+    """Cover an empty figure with one axes whose unit is the inch, from the top left corner."""
+    figure.set_layout_engine("none")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    width, height = figure.get_size_inches()
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    axes.set_autoscale_on(False)
+    return axes
+
+
 def tint(colour: str, share: float = 0.35) -> tuple[float, ...]:
     """Mix a colour with white: an SVG draws a hatch with its area's opacity, so areas have none.
 
@@ -383,6 +394,6 @@ def luminance(colour: str) -> float:
     >>> luminance("#ffffff")
     1.0
     """
-    levels = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    levels = np.array(to_rgb(colour))
     linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
     return float(linear @ np.array([0.2126, 0.7152, 0.0722]))

@@ -10,6 +10,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ from matplotlib.path import Path
 from numpy.typing import NDArray
 
 from fewshot_lib.checker import language
-from fewshot_lib.figures.style import INK, LINES, QUIET, SIZES, Size
+from fewshot_lib.figures.style import INK, LINES, QUIET, SIZES, Size, drawing, inch_axes
 
 _ = language.words("figures")
 
@@ -176,17 +177,6 @@ def layout(
     return Layout(size, bottom + LINE * legend * 1.25 + 0.12 * bool(legend), tuple(boxes))
 
 
-def tiles(figure: Figure, boxes: tuple[Box, ...]) -> Tiles:
-    """Put empty tiles on an empty figure that was made for them."""
-    figure.set_layout_engine("none")
-    width, height = figure.get_size_inches()
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_axis_off()
-    axes.set(xlim=(0, width), ylim=(height, 0))
-    axes.set_autoscale_on(False)
-    return Tiles(axes, boxes)
-
-
 def organ_looks(names: Sequence[str]) -> dict[str, Look]:
     """Give every class its look; no two classes of one picture share (colour, hatch).
 
@@ -215,27 +205,40 @@ def organ_looks(names: Sequence[str]) -> dict[str, Look]:
     }
 
 
-def organ_legend(
-    figure: Figure,
-    labels: NDArray[Any],
+def organ_tiles(
+    placed: Layout,
+    images: Sequence[NDArray[Any]],
+    labels: Sequence[NDArray[Any]],
+    titles: Sequence[str],
     names: Sequence[str],
-    looks: Mapping[str, Look],
-    place: Literal["right", "below"],
-) -> None:
-    """Name the organs that are seen in ``labels``, beside the pictures or below them."""
-    handles = [
-        Patch(fc=(*to_rgb(looks[names[i]].colour), 0.6), ec=INK, hatch=looks[names[i]].hatch,
-              ls=looks[names[i]].line, label=spoken(names[i]), lw=0.8)
-        for i in np.unique(labels)
-        if i
-    ]  # fmt: skip
-    if not handles:
-        return
-    how: dict[str, Any] = {"handles": handles, "handlelength": 2.2, "handleheight": 1.3}
-    if place == "right":
-        figure.legend(loc="center right", **how)
-    else:
-        figure.legend(loc="lower center", ncols=min(len(handles), IN_A_ROW), **how)
+    window: tuple[float, float] | None,
+    below: Mapping[str, str] = MappingProxyType({}),
+    legend: Literal["lower center", "center right"] = "lower center",
+) -> Figure:
+    """Draw images (H, W) with their organs over them, and a legend of the organs that are seen.
+
+    A tile has a title above and, where ``below`` has that title, words below.
+    """
+    low, high = window or black_and_white(np.stack(images))
+    looks = organ_looks(names)
+    with drawing(placed.size, placed.height) as figure:
+        grid = Tiles(inch_axes(figure), placed.boxes)
+        for i, title in enumerate(titles):
+            words = below.get(title, "")
+            grid.image(i, images[i], title, words, cmap="gray", vmin=low, vmax=high)
+            grid.organs(i, labels[i], names, looks)
+        handles = [
+            Patch(fc=(*to_rgb(looks[names[i]].colour), 0.6), ec=INK, hatch=looks[names[i]].hatch,
+                  ls=looks[names[i]].line, label=spoken(names[i]), lw=0.8)
+            for i in np.unique(np.stack(labels))
+            if i
+        ]  # fmt: skip
+        if handles:
+            columns = min(len(handles), IN_A_ROW) if legend == "lower center" else 1
+            figure.legend(
+                handles=handles, handlelength=2.2, handleheight=1.3, loc=legend, ncols=columns
+            )
+    return figure
 
 
 def legend_lines(labels: NDArray[Any]) -> int:

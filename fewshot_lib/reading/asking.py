@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from fewshot_lib.checker import frontend
 from fewshot_lib.checker import language as speech
@@ -21,12 +21,7 @@ FRAME = "border-left:4px solid #4c5f7a;padding:.3em 1em;max-width:52em;line-heig
 LAST_KEYS = 0.25
 
 
-class _Named(Protocol):
-    @property
-    def id(self) -> str: ...
-
-
-Asked = TypeVar("Asked", bound=_Named)
+Asked = TypeVar("Asked")
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +145,15 @@ def framed(parts: Sequence[Any]) -> Any:
     box.layout.padding = "0.3em 1em"
     box.layout.max_width = "54em"
     return box
+
+
+def push_button(words: str, tip: str, act: Callable[..., Any]) -> Any:
+    """Give a button that acts when it is pressed."""
+    import ipywidgets as widgets
+
+    button = widgets.Button(description=words, tooltip=tip)
+    button.on_click(act)
+    return button
 
 
 def option_button(words: str, option: str, press: Callable[[Any, str], Any]) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import html
 import re
+import textwrap
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -192,7 +193,11 @@ def claim(id: str, observed: str = "", holds: bool | None = None) -> None:
     text = "\n".join(
         [
             _("{title}: {sign}").format(title=title, sign=sign),
-            *(_indented(line) for line in lines if line),
+            *(
+                textwrap.fill(line, WIDTH, initial_indent="  ", subsequent_indent="  ")
+                for line in lines
+                if line
+            ),
         ]
     )
     page = (
@@ -243,22 +248,16 @@ def ledger(notebook: str | None = None, folder: Path | str | None = None) -> Non
     ]
     lines = [[*row, one.why] for row, one in zip(cells, rows, strict=True)]
     text = table_text([*columns, _("what became of it")], lines, most=len(lines))
-    head = "".join(f"<th>{c}</th>" for c in [*columns, _("the note says"), _("what became of it")])
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f'<td style="{WHOLE}">{_linked(c, one.id, places if n == 3 else None)}</td>'
-            for n, c in enumerate(row)
-        )
-        + f'<td style="text-align:left"><q lang="zh">{html.escape(one.quote)}</q><br>'
-        f"{html.escape(one.says)}</td>"
-        f'<td style="text-align:left">{html.escape(one.why)}</td></tr>'
+    whole = [
+        [
+            *(_linked(c, one.id, places if n == 3 else None) for n, c in enumerate(row)),
+            f'<q lang="zh">{html.escape(one.quote)}</q><br>{html.escape(one.says)}',
+            html.escape(one.why),
+        ]
         for row, one in zip(cells, rows, strict=True)
-    )
-    page = (
-        f"<table><caption>{html.escape(caption)}</caption>"
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    )
+    ]
+    columns += [_("the note says"), _("what became of it")]
+    page = _table(columns, whole, f"<caption>{html.escape(caption)}</caption>")
     emit({"text/html": page, "text/plain": f"{wrap(caption)}\n{text}"})
 
 
@@ -319,21 +318,24 @@ def seen(ids: Sequence[str], folder: Path | str) -> None:
     shown = {row.id: row for row in scan(folder)}
     lines = [[id, _told(shown.get(id)), _find(id).says, _saw(shown.get(id))] for id in ids]
     columns = [_("claim"), _("shown in"), _("the note says"), _("seen there")]
-    cells = "".join(
-        "<tr>"
-        + "".join(
-            f'<td style="{WHOLE if n < 2 else "text-align:left"}">'
-            f"{_linked(c, row[0], shown if n == 1 else None)}</td>"
-            for n, c in enumerate(row)
-        )
-        + "</tr>"
-        for row in lines
-    )
-    head = "".join(f"<th>{c}</th>" for c in columns)
+    cells = [
+        [_linked(c, row[0], shown if n == 1 else None) for n, c in enumerate(row)] for row in lines
+    ]
     line = _("{id}, {where}: {saw}")
     text = "\n".join(wrap(line.format(id=i, where=at, saw=saw)) for i, at, _says, saw in lines)
-    page = f"<table><thead><tr>{head}</tr></thead><tbody>{cells}</tbody></table>"
-    emit({"text/html": page, "text/plain": text})
+    emit({"text/html": _table(columns, cells), "text/plain": text})
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:
+    """Write a table of cells in HTML; a line may break in the last two of a row only."""
+    head = "".join(f"<th>{c}</th>" for c in columns)
+    styles = [WHOLE] * (len(columns) - 2) + ["text-align:left"] * 2
+    lines = (
+        "".join(f'<td style="{style}">{c}</td>' for style, c in zip(styles, row, strict=True))
+        for row in rows
+    )
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def readme_summary(ids: Sequence[str] = TELLING) -> str:
@@ -527,9 +529,3 @@ def _told_status(status: str) -> str:
         "no source": _("no source"),
     }
     return said[status]
-
-
-def _indented(text: str) -> str:
-    import textwrap
-
-    return textwrap.fill(text, WIDTH, initial_indent="  ", subsequent_indent="  ")

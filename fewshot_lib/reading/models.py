@@ -84,11 +84,6 @@ class Recipe:
     dice_weight: float = 0.5
     subjects: int = 400
 
-    @property
-    def slices_per_step(self) -> int:
-        """Count the slices that pass the encoder in a step."""
-        return self.episodes_per_step * self.n_way * (self.k_shot + self.n_query)
-
 
 BEST = Recipe()
 ONE_BACKGROUND = replace(BEST, background_grid=1)  # trained as long as BEST: the matched row
@@ -152,7 +147,11 @@ def training_slices(subjects: int = BEST.subjects) -> SliceDataset:
     >>> "liver" in training_slices(2).classes
     False
     """
-    _require_before_tests(subjects)
+    if not 1 <= subjects <= FIRST_TEST_SUBJECT:
+        raise ValueError(
+            f"subjects must be 1 … {FIRST_TEST_SUBJECT}, got {subjects}: the subjects from there "
+            "on are for testing"
+        )
     volumes = anatomy.make_volumes(subjects, size=SIZE, alignment=0.0, without=anatomy.NOVEL_ORGANS)
     slices = SliceDataset(volumes, anatomy.BASE_ORGANS, min_pixels=MIN_PIXELS)
     slices.images = normalised(slices.images)
@@ -324,7 +323,7 @@ def train_pixels(
             model,
             known,
             num_steps=recipe.steps,
-            batch_size=recipe.slices_per_step,
+            batch_size=recipe.episodes_per_step * recipe.n_way * (recipe.k_shot + recipe.n_query),
             checkpoint_every=50,
             on_step=on_step,
             **_options(model, recipe, seed, path, progress),
@@ -543,11 +542,3 @@ def _read(path: Path, make: Callable[[], Network]) -> tuple[Network, TrainingRes
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _require_before_tests(subjects: int) -> None:
-    if not 1 <= subjects <= FIRST_TEST_SUBJECT:
-        raise ValueError(
-            f"subjects must be 1 … {FIRST_TEST_SUBJECT}, got {subjects}: the subjects from there "
-            "on are for testing"
-        )

@@ -220,17 +220,13 @@ def _organ(settings: Mapping[str, Any]) -> tuple[Figure, PlotData]:
     names = {"position": "note's network", "masked": "masked pooling"}
     drawn = {names[kind]: logits.argmax(dim=0) for kind, logits in said.items()}
     figure, seen = figures.episode(*support, *query, drawn, ("background", "organ"))
+    same = (drawn[names["position"]] == support.labels).double().mean().item()
     finding = (
         _("The organ moves {n} pixels to the right. The mask of the note's network stays.")
-        if _stays(drawn[names["position"]], support.labels)
+        if same >= 0.99
         else _("The organ moves {n} pixels to the right. The mask of the note's network moves.")
     )
     return figure, replace(seen, finding=finding.format(n=shift[0]), what=_("the organ that moves"))
-
-
-def _stays(drawn: torch.Tensor, mask: torch.Tensor) -> bool:
-    """Say of a mask whether it is the support's, 99 % of its pixels."""
-    return (drawn == mask).double().mean().item() >= 0.99
 
 
 def _plane(settings: Mapping[str, Any]) -> tuple[Figure, PlotData]:

@@ -92,18 +92,15 @@ def small_multiples(
 
 
 def _row(sights: Sequence[Sight]) -> str:
-    """Return pictures side by side, as many in a row as fit."""
-    row = '<div style="display:flex;flex-wrap:wrap;gap:8px 10px">'
-    return f"{row}{''.join(map(_panel, sights))}</div>"
-
-
-def _panel(sight: Sight) -> str:
-    """Return one picture under its setting."""
-    if sight.picture is None:
-        return ""
-    heading = f'<div style="font-weight:bold;line-height:1.4">{html.escape(sight.heading)}</div>'
-    seen = card(sight.picture, _said(sight))
-    return f'<div data-place="{sight.place}" style="max-width:100%">{heading}{seen}</div>'
+    """Return pictures under their settings side by side, as many in a row as fit."""
+    panels = "".join(
+        f'<div data-place="{sight.place}" style="max-width:100%">'
+        f'<div style="font-weight:bold;line-height:1.4">{html.escape(sight.heading)}</div>'
+        f"{card(sight.picture, _said(sight))}</div>"
+        for sight in sights
+        if sight.picture
+    )
+    return f'<div style="display:flex;flex-wrap:wrap;gap:8px 10px">{panels}</div>'
 
 
 def _said(sight: Sight) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from fewshot_lib.checker import catalogue, progress
 from fewshot_lib.checker import language as speech
@@ -18,36 +19,19 @@ def items() -> list[progress.Item]:
     for exercise in catalogue.exercises():
         titles[exercise.number] = group = f"{exercise.number:02d} {exercise.title}"
         file = _edition(f"exercises/{exercise.stem}.ipynb")
+        asked: list[tuple[Any, str]] = [(answer, answer.name) for answer in exercise.answers]
+        asked += [(text, _("{name} (a text)").format(name=text.name)) for text in exercise.prose]
         groups[exercise.number] = [
-            progress.Item(
-                f"{exercise.name}.{answer.name}",
-                answer.name,
-                group,
-                answer.points,
-                answer.minutes,
-                file,
-            )
-            for answer in exercise.answers
-        ] + [
-            progress.Item(
-                f"{exercise.name}.{text.name}",
-                _("{name} (a text)").format(name=text.name),
-                group,
-                text.points,
-                text.minutes,
-                file,
-            )
-            for text in exercise.prose
+            progress.Item(f"{exercise.name}.{one.name}", said, group, one.points, one.minutes, file)
+            for one, said in asked
         ]
     for word in words():
         number, title = place(word)
         group = titles.setdefault(number, f"{number:02d} {title}")
         texts = _notebooks(number)
         groups.setdefault(number, []).extend(
-            progress.Item(
-                f"question:{asked.id}", name, group, file=_edition(_asking(asked.id, texts))
-            )
-            for name, asked in questions(word).items()
+            progress.Item(f"question:{one.id}", name, group, file=_edition(_asking(one.id, texts)))
+            for name, one in questions(word).items()
         )
     return [item for number in sorted(groups) for item in groups[number]]
 

@@ -53,6 +53,23 @@ NAMES = """<style>
 })(40)</script>"""
 
 
+@contextmanager
+def _garbage_at_once() -> Iterator[None]:
+    """Collect what is thrown away inside as soon as it is, while it is young.
+
+    A figure is thousands of objects that refer to each other. Left to itself Python ages them with
+    everything else and then goes through the whole memory, torch and all, while a slider waits.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+            gc.collect(0)
+
+
 def live(function: Drawing, controls: Sequence[Control], title: str, panels: int) -> None:
     """Show controls with their picture, and keep small multiples for who opens the saved notebook.
 
@@ -105,12 +122,9 @@ class Panel:
             for c, knob in zip(self.controls, self.knobs, strict=True)
         }
 
+    @_garbage_at_once()
     def draw(self, change: object = None) -> None:
         """Draw the picture of the controls' values, or say why it cannot be drawn."""
-        with _garbage_at_once():
-            self._draw()
-
-    def _draw(self) -> None:
         from fewshot_lib.figures import png
 
         begun = time.perf_counter()
@@ -169,31 +183,8 @@ class Panel:
 
 def _fits(figure: Figure) -> bool:
     """Say whether every label lies inside the picture, to a hundredth of an inch."""
-    drawn, page = figure.get_tightbbox(), figure.bbox_inches
-    room = 0.01
-    return bool(
-        drawn.x0 >= page.x0 - room
-        and drawn.y0 >= page.y0 - room
-        and drawn.x1 <= page.x1 + room
-        and drawn.y1 <= page.y1 + room
-    )
-
-
-@contextmanager
-def _garbage_at_once() -> Iterator[None]:
-    """Collect what is thrown away inside as soon as it is, while it is young.
-
-    A figure is thousands of objects that refer to each other. Left to itself Python ages them with
-    everything else and then goes through the whole memory, torch and all, while a slider waits.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-            gc.collect(0)
+    drawn, page = figure.get_tightbbox(), figure.bbox_inches.padded(0.01)
+    return page.contains(drawn.x0, drawn.y0) and page.contains(drawn.x1, drawn.y1)
 
 
 def _knob(control: Control) -> Any:

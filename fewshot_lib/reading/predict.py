@@ -21,7 +21,7 @@ from fewshot_lib.checker import progress
 from fewshot_lib.checker.frontend import LOOK, choose_form, emit
 from fewshot_lib.checker.markup import NEUTRAL, badge, inline
 from fewshot_lib.checker.typography import typeset
-from fewshot_lib.reading.asking import FRAME, Shelf, framed, option_button, put, typed
+from fewshot_lib.reading.asking import FRAME, Shelf, framed, option_button, push_button, put, typed
 from fewshot_lib.reading.expression import BadExpression, evaluate
 
 _ = speech.words("reading")
@@ -311,14 +311,15 @@ def as_widget(asked: Prediction) -> Any:
         told = _("You predicted: {given}.").format(given=inline(in_words(earlier)))
         said.value = f"<div>{badge('✓', NEUTRAL)} {told}</div>"
     make = {"choice": _choice, "number": _number, "curve": _curve}[asked.kind]
-    skip = widgets.Button(description=_("Skip"), tooltip=_("Go on without a prediction"))
-    skip.on_click(lambda button: enter(None))
-    controls, buttons = make(asked, earlier, enter)
-    return framed([head, *controls, widgets.HBox([*buttons, skip]), said])
+    controls, act = make(asked, earlier, enter)
+    buttons = [] if act is None else [push_button(_("Record"), _("Record the prediction"), act)]
+    skip = _("Skip"), _("Go on without a prediction")
+    buttons.append(push_button(*skip, lambda button: enter(None)))
+    return framed([head, *controls, widgets.HBox(buttons), said])
 
 
 Enter = Callable[[Any], None]
-Controls = tuple[list[Any], list[Any]]  # the controls, and the buttons in a row with "Skip"
+Controls = tuple[list[Any], Callable[..., None] | None]  # and what the button "Record" does
 
 
 def _choice(asked: Prediction, earlier: Given | None, enter: Enter) -> Controls:
@@ -326,16 +327,14 @@ def _choice(asked: Prediction, earlier: Given | None, enter: Enter) -> Controls:
         enter(option)
 
     rows = zip(_labelled(asked), asked.options, strict=True)
-    return [option_button(said, option, press) for said, option in rows], []
+    return [option_button(said, option, press) for said, option in rows], None
 
 
 def _number(asked: Prediction, earlier: Given | None, enter: Enter) -> Controls:
     field, submit = typed(_("Your prediction"), asked.wanted, "24em", enter)
     if isinstance(earlier, float | int):
         field.value = f"{earlier:g}"
-    button = _record_button()
-    button.on_click(submit)
-    return [field], [button]
+    return [field], submit
 
 
 def _curve(asked: Prediction, earlier: Given | None, enter: Enter) -> Controls:
@@ -360,15 +359,7 @@ def _curve(asked: Prediction, earlier: Given | None, enter: Enter) -> Controls:
         x=", ".join(f"{x:g}" for x in asked.x),
     )
     words_ = widgets.HTML(f'<div style="font-size:90%">{told}</div>')
-    button = _record_button()
-    button.on_click(lambda _: enter([slider.value for slider in sliders]))
-    return [words_, widgets.HBox(sliders)], [button]
-
-
-def _record_button() -> Any:
-    import ipywidgets as widgets
-
-    return widgets.Button(description=_("Record"), tooltip=_("Record the prediction"))
+    return [words_, widgets.HBox(sliders)], lambda _: enter([slider.value for slider in sliders])
 
 
 def predict(

@@ -24,7 +24,7 @@ from fewshot_lib.checker import progress
 from fewshot_lib.checker.frontend import LOOK, emit
 from fewshot_lib.checker.markup import NEUTRAL, RIGHT, WRONG, badge, inline, plain
 from fewshot_lib.checker.typography import typeset
-from fewshot_lib.reading.asking import FRAME, Shelf, framed, option_button, put, typed
+from fewshot_lib.reading.asking import FRAME, Shelf, framed, option_button, push_button, put, typed
 from fewshot_lib.reading.expression import BadExpression, evaluate, rounding
 
 _ = speech.words("reading")
@@ -455,13 +455,11 @@ class _Form:
             box.add_class("fewshot-option")
             box.observe(self.forget, "value")
             boxes.append(box)
-        button = self._check()
-        button.on_click(
-            lambda _: self.say(
-                [c for c, box in zip(self.asked.letters, boxes, strict=True) if box.value]
-            )
-        )
-        return [*boxes, button]
+
+        def judge_ticked(_: Any) -> None:
+            self.say([c for c, box in zip(self.asked.letters, boxes, strict=True) if box.value])
+
+        return [*boxes, push_button(_("Check"), _("Check the answer"), judge_ticked)]
 
     def _field(self) -> list[Any]:
         names = ", ".join(self.asked.names)
@@ -470,12 +468,8 @@ class _Form:
             what = _("a formula in {names}").format(names=names)
         field, submit = typed(_("Your answer"), what, "28em", self.say)
         field.observe(self.forget, "value")
-        button = self._check()
-        button.on_click(submit)
-        return [self.widgets.HBox([field, button])]
-
-    def _check(self) -> Any:
-        return self.widgets.Button(description=_("Check"), tooltip=_("Check the answer"))
+        check = push_button(_("Check"), _("Check the answer"), submit)
+        return [self.widgets.HBox([field, check])]
 
 
 def question(name: str, form: str | None = None) -> None:

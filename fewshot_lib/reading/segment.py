@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from fewshot_lib.checker.language import translate_message
+from fewshot_lib.data.cache import atomic_file
 from fewshot_lib.data.formats import NIFTI, PICTURES, suffix_of
 from fewshot_lib.data.grid import as_stored
 from fewshot_lib.data.prepare import modality, scale_intensities
@@ -312,7 +313,7 @@ def _write(array: NDArray, picture: nib.Nifti1Image, query: Path, out: Path) -> 
         from PIL import Image
 
         flat = array[..., 0].T.astype(np.min_scalar_type(int(array.max())))  # PNG has no int16
-        _replace(out, ".png", lambda name: Image.fromarray(flat).save(name))
+        _replace(out, Image.fromarray(flat).save)
         return
     image: Any = picture
     if suffix_of(query) in NIFTI:
@@ -329,7 +330,7 @@ def _write(array: NDArray, picture: nib.Nifti1Image, query: Path, out: Path) -> 
     mask = kind(array.reshape(image.shape), image.affine, header, dtype=array.dtype)
     mask.header.set_data_dtype(array.dtype)
     mask.header.set_intent("label" if array.dtype.kind in "iu" else "estimate")
-    _replace(out, next(s for s in WRITTEN if out.name.endswith(s)), lambda n: nib.save(mask, n))
+    _replace(out, lambda path: nib.save(mask, path))
 
 
 def _write_overlay(asked: Volume, found: torch.Tensor, out: Path) -> None:
@@ -354,21 +355,17 @@ def _write_overlay(asked: Volume, found: torch.Tensor, out: Path) -> None:
     sheet = np.concatenate(np.concatenate(list(grid), axis=1), axis=1)
     sheet = sheet.reshape(rows * tiles.shape[1], columns * tiles.shape[2], 3)
     image = Image.fromarray((255 * sheet).round().astype(np.uint8))
-    _replace(out, ".png", lambda name: image.save(name))
+    _replace(out, image.save)
 
 
-def _replace(out: Path, suffix: str, save: Callable[[str], object]) -> None:
+def _replace(out: Path, save: Callable[[Path], object]) -> None:
     """Write beside ``out`` first, then in its place: whole or not at all."""
-    handle, name = tempfile.mkstemp(suffix=suffix, prefix=".fewshot-", dir=out.parent)
-    os.close(handle)
     try:
-        save(name)
-        Path(name).chmod(0o666 & ~_umask())  # mkstemp's files are for their owner alone
-        Path(name).replace(out)
+        with atomic_file(out) as beside:
+            save(beside)
+            beside.chmod(0o666 & ~_umask())  # a new file is for its owner alone
     except OSError as error:
         raise CannotSegment(f"{out} could not be written ({error}); free the disk") from error
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def _umask() -> int:
