@@ -361,7 +361,9 @@ class CrossHead(nn.Module):
         lead, n_classes = queries.shape[:-3], support.shape[-5]
         asked = queries[..., None, :, :, :].expand(*lead, n_classes, *queries.shape[-3:])
         told = support.expand(*lead, *support.shape[-5:])
-        found = self._compared(asked.flatten(0, -4), told.flatten(0, -5))  # (B, 1, H', W')
+        weights = self.last.weight  # the blocks compute in their own precision
+        found = self._compared(asked.flatten(0, -4).to(weights), told.flatten(0, -5).to(weights))
+        found = found.to(queries)  # (B, 1, H', W')
         organs = self.scale * found.reshape(*lead, n_classes, *queries.shape[-2:])
         logits = F.pad(organs, (0, 0, 0, 0, 1, 0))
         return logits.masked_fill(~prototypes.valid[..., None, :, None, None], -math.inf)

@@ -198,7 +198,7 @@ def build_edition(
             save(made, target)
             own = catalogue_of(name)
             left = guards.untranslated(extract(course, own), speech.catalogue(language, own))
-            english_still = f"; {len(left)} of its words are English still" if left else ""
+            english_still = f"; {len(left)} of its paragraphs are English still" if left else ""
             say(f"{name}: built in {time.monotonic() - begun:.1f} s{english_still}")
     return 1 if failed else 0
 
@@ -239,7 +239,7 @@ def problems(course: Path, language: str) -> list[str]:
         if not file.is_file() or file.read_text(encoding="utf-8") != wanted_text:
             found.append(
                 f"{file.relative_to(course).as_posix()} is not what the catalogue makes of "
-                f"{PAGES[name]}; build it again"
+                f"{PAGES[name]}; build it again: fewshot build --language {language} {name}"
             )
     for name in there:
         file = path_of(course, name, language)
@@ -250,7 +250,8 @@ def problems(course: Path, language: str) -> list[str]:
         english = nbformat.read(course / f"{name}.ipynb", as_version=4)
         saved = nbformat.read(file, as_version=4)
         wanted = edition(english, name, language, [*there, *texts])
-        found += [f"{place}: {line}" for line in unlike(english, saved, wanted)]
+        again = f"; build it again: fewshot build --language {language} {file.stem}"
+        found += [f"{place}: {line}{again}" for line in unlike(english, saved, wanted)]
     return found
 
 
@@ -263,7 +264,7 @@ def unlike(
     order of the run, and the numbers in them, except where they vary by machine.
     """
     if build.digest(saved, outputs=False) != build.digest(wanted, outputs=False):
-        return ["it is not what the catalogue makes of the English one; build it again"]
+        return ["it is not what the catalogue makes of the English one"]
     found = []
     for one, other in zip(english.cells, saved.cells, strict=True):
         if one.cell_type != "code":
