@@ -8,10 +8,11 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
+from proof import namespace
 
 from fewshot_lib.checker import catalogue
 from fewshot_lib.checker.judge import PASSED, expected_results, judge
-from fewshot_lib.checker.notebook import answer_cells, grading, namespace, read
+from fewshot_lib.checker.notebook import answer_cells, grading, read
 from fewshot_lib.checker.run import run
 from fewshot_lib.grader import results, student
 from fewshot_lib.grader.grade import grade, verify
