@@ -22,6 +22,7 @@ from fewshot_lib.checker.notebook import grading, read, source_of
 from fewshot_lib.grader import gradebook, results
 from fewshot_lib.grader.assemble import Assembled
 from fewshot_lib.grader.command import WRONG_USE, export
+from fewshot_lib.grader.reader import pictures
 from fewshot_lib.tools.machine import find_postgresql, is_root
 
 NAME = "03_prototypes"
@@ -258,7 +259,7 @@ def shown(text: str, attachments: dict, code: str = "", message: str = "") -> tu
     name = catalogue.exercise(NAME).prose[0].name
     check = {**row("anna", 0.5)["checks"][0], "message": message}
     sources = {"class_prototypes": code} if code else {}
-    found = Assembled((), (), sources, {name: text}, {name: attachments})
+    found = Assembled((), (), sources, {name: text}, {name: pictures(attachments)})
     filled = gradebook.filled_in(built, found, {**row("anna", 0.5), "checks": [check]})
     notebook = nbformat.reads(json.dumps(filled), as_version=4)
     nbformat.validate(notebook)
