@@ -42,24 +42,18 @@ def exercise(name: str) -> Exercise:
         said = _("no exercise {name}; there are {names}")
         said = said.format(name=repr(name), names=", ".join(names()))
         raise NoSuchExercise(f"{said}{guess}")
-    return _translated(course().exercises, course().fixtures, word, language())
+    return _loaded(course().exercises, course().fixtures, word, language())
 
 
 @cache
-def _translated(package: str, fixtures: str, word: str, language_name: str) -> Exercise:
-    found = _loaded(package, fixtures, word)
-    return in_language(found, language_name)
-
-
-@cache
-def _loaded(package: str, fixtures: str, word: str) -> Exercise:
+def _loaded(package: str, fixtures: str, word: str, language_name: str) -> Exercise:
     if fixtures:
         importlib.import_module(fixtures)
     module = importlib.import_module(f"{package}.{word}")
     found: Exercise = module.EXERCISE
     if found.name != word:
         raise ValueError(f"{Path(module.__file__ or word).name} names its exercise {found.name!r}")
-    return found
+    return in_language(found, language_name)
 
 
 def exercises() -> list[Exercise]:

@@ -130,7 +130,7 @@ def _labels(expected: Any, names: tuple[str, ...]) -> list[str] | None:
         return list(names)
     if as_array(expected) is not None:
         return None
-    return [f"part {index}" for index in range(len(expected))]
+    return _ordinals(len(expected))
 
 
 def _split(labels: list[str], got: Any) -> list[Any] | None:
@@ -181,19 +181,6 @@ def difference(
     if array is None:
         return _other(expected, got, values, part)
     return _arrays(array, got, tolerance, values, part)
-
-
-def how_many(value: Any) -> int:
-    """Count the numbers of a plain value.
-
-    >>> how_many((np.zeros((2, 3)), True))
-    7
-    """
-    array = as_array(value)
-    if array is not None:
-        return array.size
-    parts = value.values() if isinstance(value, dict) else value
-    return sum(map(how_many, parts)) if isinstance(value, dict | tuple | list) else 1
 
 
 def first_difference(
@@ -318,8 +305,7 @@ def _arrays(
         return _reals(expected, array, tolerance, of, part)
     if not values:
         return None
-    wrong = np.asarray(expected != array)
-    return Finding(VALUES, of + _differing(wrong), part)
+    return Finding(VALUES, of + _differing(np.asarray(expected != array)), part)
 
 
 def _reals(
@@ -334,18 +320,15 @@ def _reals(
     near |= np.isnan(wanted) & np.isnan(found)
     if near.all():
         return None
-    wrong = ~near
-    if (np.isnan(wanted) & ~np.isnan(found)).any():
-        where = np.isnan(wanted) & ~np.isnan(found)
+    if (where := np.isnan(wanted) & ~np.isnan(found)).any():
         one = _("{numbers} should be NaN (undefined) and is a number")
         more = _("{numbers} should be NaN (undefined) and are a number")
         return Finding(VALUES, of + _counted(where, one, more), part)
-    if (np.isinf(found) & np.isfinite(wanted)).any():
-        where = np.isinf(found) & np.isfinite(wanted)
+    if (where := np.isinf(found) & np.isfinite(wanted)).any():
         one = _("{numbers} is infinite; none should be")
         more = _("{numbers} are infinite; none should be")
         return Finding(VALUES, of + _counted(where, one, more), part)
-    return Finding(VALUES, of + _differing(wrong), part)
+    return Finding(VALUES, of + _differing(~near), part)
 
 
 def _count(where: np.ndarray) -> str:
@@ -382,12 +365,10 @@ def shape_sentence(expected: tuple[int, ...], got: tuple[int, ...]) -> str:
             return _("{start}: an axis of length 1 is left over").format(start=start)
     if len(got) < len(expected) and not got:
         return _("{start}: you summed or averaged over everything").format(start=start)
-    if len(got) + 1 == len(expected) and any(
-        expected[:axis] + expected[axis + 1 :] == got for axis in range(len(expected))
-    ):
-        axis = next(a for a in range(len(expected)) if expected[:a] + expected[a + 1 :] == got)
-        lost = _("{start}: axis {axis} (length {length}) is lost")
-        return lost.format(start=start, axis=axis, length=expected[axis])
+    for axis, length in enumerate(expected):
+        if expected[:axis] + expected[axis + 1 :] == got:
+            lost = _("{start}: axis {axis} (length {length}) is lost")
+            return lost.format(start=start, axis=axis, length=length)
     if len(got) == len(expected):
         wrong = [a for a in range(len(got)) if got[a] != expected[a]]
         look = _("{start}: look at axis {axes}")

@@ -36,7 +36,8 @@ def disabled(exercise: Exercise) -> Iterator[None]:
     Raises:
         CannotStrip: one of those names does not exist.
     """
-    disabling = {f: raising for f, raising in _functions(exercise).items() if f not in _NOW}
+    names = frozenset(name for answer in exercise.answers for name in answer.strip)
+    disabling = {f: raising for f, raising in _raisers(names).items() if f not in _NOW}
     _NOW.update({function: function.__code__ for function in disabling})
     try:
         for function, raising in disabling.items():
@@ -61,7 +62,7 @@ def enabled() -> Iterator[None]:
 
 
 @cache
-def _places(names: frozenset[str]) -> dict[types.FunctionType, types.CodeType]:
+def _raisers(names: frozenset[str]) -> dict[types.FunctionType, types.CodeType]:
     found = {}
     used = course()
     passed_over = (*used.quiet, *used.absent)
@@ -74,10 +75,6 @@ def _places(names: frozenset[str]) -> dict[types.FunctionType, types.CodeType]:
         sentence = strip.MESSAGE.format(f"{module}.{path}")
         found[function] = _raising(sentence, function.__code__.co_freevars)
     return found
-
-
-def _functions(exercise: Exercise) -> dict[types.FunctionType, types.CodeType]:
-    return _places(frozenset(name for answer in exercise.answers for name in answer.strip))
 
 
 def _plain(thing: Any) -> types.FunctionType:

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -178,17 +178,10 @@ class ExpectedResults:
         return tuple(tuple(next(outcomes) for _ in cases) for cases in self.cases)
 
 
-_EXPECTED: dict[tuple[int, int], ExpectedResults] = {}
-
-
+@lru_cache(maxsize=64)
 def expected_results(answer: Answer, seed: int) -> ExpectedResults:
     """Draw an answer's cases for a seed and run the reference on them; the last 64 are kept."""
-    key = (id(answer), seed)
-    if key not in _EXPECTED or _EXPECTED[key].answer is not answer:
-        if len(_EXPECTED) >= 64:
-            _EXPECTED.pop(next(iter(_EXPECTED)))
-        _EXPECTED[key] = ExpectedResults(answer, seed)
-    return _EXPECTED[key]
+    return ExpectedResults(answer, seed)
 
 
 def judge(exercise: Exercise, answer: Answer, outcomes: Sequence[Outcome], seed: int) -> Verdict:
@@ -241,10 +234,13 @@ def _judge(exercise: Exercise, answer: Answer, outcomes: Sequence[Outcome], seed
         begun = time.monotonic()
         mistaken = drawn.mistaken  # outside the limit: it runs our own functions under another
         deadline += time.monotonic() - begun
+
+        def explained() -> tuple[list[CheckVerdict], list[Mistake], str]:
+            named, found = _recognise(answer, drawn, mistaken, groups, verdicts)
+            return named, found, "" if found else _relation(named)
+
         (verdicts, mistakes, relation), told = _guarded(
-            lambda: _explained(answer, drawn, mistaken, groups, verdicts),
-            (verdicts, mistakes, relation),
-            deadline,
+            explained, (verdicts, mistakes, relation), deadline
         )
         notes += [_("No typical mistake was looked for: {told}.").format(told=told)] if told else []
     return Verdict(
@@ -284,9 +280,11 @@ def _in_time(
     return verdict or _failed(check, TIME if time.monotonic() > deadline else ERROR, told)
 
 
-def _failed(check: Check, stage: str, sentence: str) -> CheckVerdict:
+def _failed(
+    check: Check, stage: str, sentence: str, case: str = "", drawn: Any = None
+) -> CheckVerdict:
     return CheckVerdict(
-        check.name, 0.0, check.points, FAILED, stage, sentence, pointer=check.pointer
+        check.name, 0.0, check.points, FAILED, stage, sentence, case, "", check.pointer, drawn
     )
 
 
@@ -299,9 +297,7 @@ def _judge_check(
 ) -> CheckVerdict:
     def failed(stage: str, sentence: str, case: Case | None, drawn: Any = None) -> CheckVerdict:
         name = f"{case_name(case)}: {_call(answer, case)}" if case else ""
-        return CheckVerdict(
-            check.name, 0.0, check.points, FAILED, stage, sentence, name, "", check.pointer, drawn
-        )
+        return _failed(check, stage, sentence, name, drawn)
 
     for case, expected, got in zip(cases, expected_outcomes, outcomes, strict=True):
         if expected.status == VALUE or got.status not in (VALUE, RAISED):
@@ -410,17 +406,18 @@ def _message(outcome: Outcome) -> str:
 
 def _no_value(outcome: Outcome, answer: Answer) -> tuple[str, str] | None:
     if outcome.status == RAISED:
-        if outcome.error[:1] == ("NotImplementedError",):
-            said = _("your function calls one that is not written yet ({message})  ({where})")
-            return ERROR, said.format(message=outcome.message, where=_where(outcome))
-        if outcome.error[:1] == ("RecursionError",):
-            said = _("your function calls itself without end  ({where})")
-            return ERROR, said.format(where=_where(outcome))
-        if outcome.error[:1] == ("SystemExit",):
-            said = _("your function ends the program (sys.exit, quit)  ({where})")
-            return ERROR, said.format(where=_where(outcome))
+        name = outcome.error[0] if outcome.error else ""
+        known = {
+            "NotImplementedError": _(
+                "your function calls one that is not written yet ({message})  ({where})"
+            ),
+            "RecursionError": _("your function calls itself without end  ({where})"),
+            "SystemExit": _("your function ends the program (sys.exit, quit)  ({where})"),
+        }
+        if name in known:
+            return ERROR, known[name].format(message=outcome.message, where=_where(outcome))
         if (
-            outcome.error[:1] == ("TypeError",)
+            name == "TypeError"
             and "argument" in outcome.message
             and (f"{answer.name}()" in outcome.message or not outcome.where)
         ):
@@ -446,17 +443,6 @@ def _equal(one: Outcome, other: Outcome, tolerance: Tolerance) -> bool:
     if one.status == VALUE:
         return difference(one.value, other.value, tolerance) is None
     return one.status == RAISED and one.error[:1] == other.error[:1]
-
-
-def _explained(
-    answer: Answer,
-    drawn: ExpectedResults,
-    mistaken: Sequence[Groups],
-    groups: Groups,
-    verdicts: list[CheckVerdict],
-) -> tuple[list[CheckVerdict], list[Mistake], str]:
-    named, mistakes = _recognise(answer, drawn, mistaken, groups, verdicts)
-    return named, mistakes, "" if mistakes else _relation(named)
 
 
 def _recognise(

@@ -173,16 +173,3 @@ def _is_constant(statement: ast.Assign, bound: set[str]) -> bool:
     calls = any(isinstance(node, ast.Call) for node in ast.walk(statement.value))
     plain = all(isinstance(target, ast.Name) for target in statement.targets)
     return plain and not calls and names <= bound
-
-
-def namespace(notebook: Mapping[str, Any], file: str = "<solution>") -> dict[str, Any]:
-    """Execute the definitions of a notebook, and nothing else, in a fresh namespace."""
-    sources = [
-        source_of(cell)
-        for cell in notebook["cells"]
-        if cell["cell_type"] == "code"
-        and (grading(cell).get("solution") or not grading(cell).get("grade"))
-    ]
-    names: dict[str, Any] = {"__name__": "__main__"}
-    exec(compile("\n".join(definitions(sources)), file, "exec"), names)
-    return names

@@ -7,13 +7,14 @@ reader can open; SQLite would need the same code for damaged and newer files.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import difflib
 import html
 import json
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
@@ -174,8 +175,7 @@ def reset(name: str = "", known: Sequence[str] = ()) -> int:
         ProgressNotSaved: the file cannot be written.
     """
     file = path()
-    with _locked(file):
-        rows = _read_to_change(file)
+    with _to_change(file) as rows:
         keys = dict.fromkeys([*known, *rows])
         if name and not any(_is_of(key, name) for key in keys):
             groups = sorted({_bare(key).partition(".")[0] for key in keys})
@@ -201,41 +201,32 @@ def _bare(key: str) -> str:
     return key.removeprefix("question:").removeprefix("prediction:")
 
 
-def _read_to_change(file: Path) -> dict[str, Row]:
-    try:
-        return _read(file)
-    except NewerProgress as error:
-        raise ProgressNotSaved(str(error)) from None
-
-
 def _update(key: str, change: Callable[[Row], Row]) -> Row:
     file = path()
-    with _locked(file):
-        rows = _read_to_change(file)
+    with _to_change(file) as rows:
         rows[key] = change(rows.get(key, Row(key)))
         _write(file, rows)
     return rows[key]
 
 
-class _locked:
-    """Hold the progress file's lock; say in one sentence if it is not available."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def __enter__(self) -> None:
-        try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            self.lock = FileLock(f"{self.file}.lock")
-            self.lock.acquire(timeout=LOCK_SECONDS)
-        except Timeout:
-            said = _("another program holds {file}").format(file=f"{self.file}.lock")
-            raise ProgressNotSaved(said) from None
-        except (OSError, NotImplementedError) as error:
-            raise _unwritable(self.file, error) from None
-
-    def __exit__(self, *_: object) -> None:
-        self.lock.release()
+@contextlib.contextmanager
+def _to_change(file: Path) -> Iterator[dict[str, Row]]:
+    """Hold the progress file's lock and give its rows; say in one sentence if that cannot be."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{file}.lock")
+        lock.acquire(timeout=LOCK_SECONDS)
+    except Timeout:
+        said = _("another program holds {file}").format(file=f"{file}.lock")
+        raise ProgressNotSaved(said) from None
+    except (OSError, NotImplementedError) as error:
+        raise _unwritable(file, error) from None
+    try:
+        yield _read(file)
+    except NewerProgress as error:
+        raise ProgressNotSaved(str(error)) from None
+    finally:
+        lock.release()
 
 
 def _read(file: Path) -> dict[str, Row]:

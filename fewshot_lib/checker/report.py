@@ -12,7 +12,7 @@ import re
 import textwrap
 from dataclasses import dataclass
 
-from fewshot_lib.checker.compare import first_difference, how_many
+from fewshot_lib.checker.compare import first_difference, size
 from fewshot_lib.checker.judge import (
     FAILED,
     MISSING,
@@ -91,7 +91,7 @@ class Report:
         drawn = [check.drawn for check in self.verdict.checks if check.drawn is not None]
         if not drawn:
             return ""
-        case, expected, got = min(drawn, key=lambda one: how_many(one[1]))
+        case, expected, got = min(drawn, key=lambda one: size(one[1]))
         tolerance = case.tolerance or self.answer.tolerance
         found = first_difference(expected, got, tolerance, tuple(self.answer.returns))
         if found is None:
@@ -126,20 +126,13 @@ class Report:
         marks = marks or MARKS
         arrow = "  → " if marks is MARKS else "  -> "
         lines = [self.title]
-        for kind, sentence in self.causes:
-            lines += _wrapped(
-                _("{kind}: {sentence}").format(kind=kind, sentence=sentence), arrow, width
-            )
+        lines += _told(self.causes, arrow, width)
         for check in self.verdict.checks:
             name = self.name_of(check).replace("`", "")
             lines.append(f"  {marks[check.status]} {name}  ({_score(check)})")
             if check.status == FAILED:
                 lines += _wrapped(f"{check.sentence}{_in_case(check)}", "      ", width)
-        for kind, sentence in self.advice:
-            lines += _wrapped(
-                _("{kind}: {sentence}").format(kind=kind, sentence=sentence), arrow, width
-            )
-        return lines
+        return lines + _told(self.advice, arrow, width)
 
     def __repr__(self) -> str:
         return "\n".join(self.lines())
@@ -204,6 +197,11 @@ def _score(check: CheckVerdict) -> str:
 
 def _in_case(check: CheckVerdict) -> str:
     return f" [{check.case}]" if check.case else ""
+
+
+def _told(said: list[tuple[str, str]], lead: str, width: int) -> list[str]:
+    sentences = [_("{kind}: {sentence}").format(kind=kind, sentence=one) for kind, one in said]
+    return [line for sentence in sentences for line in _wrapped(sentence, lead, width)]
 
 
 def _wrapped(sentence: str, lead: str, width: int) -> list[str]:

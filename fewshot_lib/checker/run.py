@@ -26,14 +26,8 @@ from fewshot_lib.checker.spec import Case
 from fewshot_lib.checker.values import plain, revive
 
 #: How an outcome may end.
-VALUE, RAISED, NOT_ATTEMPTED, TOO_SLOW, LOST = (
-    "value",
-    "raised",
-    "not attempted",
-    "too slow",
-    "lost",
-)
-STATUSES = (VALUE, RAISED, NOT_ATTEMPTED, TOO_SLOW, LOST)
+STATUSES = ("value", "raised", "not attempted", "too slow", "lost")
+VALUE, RAISED, NOT_ATTEMPTED, TOO_SLOW, LOST = STATUSES
 
 
 @dataclass(frozen=True)

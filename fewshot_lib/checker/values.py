@@ -27,22 +27,10 @@ import torch
 #: The array types that may cross, by the name that stands in the header.
 DTYPES = {
     name: np.dtype(name)
-    for name in [
-        "bool",
-        "int8",
-        "int16",
-        "int32",
-        "int64",
-        "uint8",
-        "uint16",
-        "uint32",
-        "uint64",
-        "float16",
-        "float32",
-        "float64",
-        "complex64",
-        "complex128",
-    ]
+    for name in (
+        *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+        *("float16", "float32", "float64", "complex64", "complex128"),
+    )
 }
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _SIMPLE = (bool, int, float, str, type(None))

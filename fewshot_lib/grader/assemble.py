@@ -148,14 +148,7 @@ def assemble(template: Template, submitted: Sequence[Mapping[str, Any]]) -> Asse
                 f"{name} is defined in {defining[name]} cells; the one that runs last counts."
             )
     texts, attachments = _texts(template, submitted)
-    return Assembled(
-        tuple(cells),
-        tuple(remarks),
-        sources,
-        texts,
-        attachments,
-        tuple(places),
-    )
+    return Assembled(tuple(cells), tuple(remarks), sources, texts, attachments, tuple(places))
 
 
 def _first(source: str) -> str:

@@ -50,6 +50,10 @@ class Job:
     skip: Sequence[int] = ()
     stand_in: Mapping[str, Any] | None = None
 
+    def request(self, seconds: float, part_seconds: float) -> bytes:
+        """Write the job for the process that runs it: how long all of it may take, and a part."""
+        return values.pack(self.plain() | {"seconds": seconds, "part_seconds": part_seconds})
+
     def plain(self) -> dict[str, Any]:
         """Give the job as a plain value, to cross to another process; its cells are JSON."""
         return {

@@ -244,7 +244,8 @@ def _left_to_do(
 
     todo = []
     for one in found:
-        key, row = _key(one, plans[one.exercise]), latest.get((one.student, one.exercise))
+        key = one.student, one.exercise, one.digest(), plans[one.exercise].specification
+        row = latest.get(key[:2])
         if row is None:
             todo.append(one)
         elif key[2] != row["receipt"]["submission"] and key[:3] in ever and not _newer(one, row):
@@ -267,15 +268,6 @@ def _newer(submission: Submission, row: Mapping[str, Any]) -> bool:
 def course_digest() -> str:
     """Name the course that a results folder belongs to: the set of its exercises' names."""
     return results.digest(used().name, *catalogue.names())[:16]
-
-
-def _key(submission: Submission, one_plan: Plan) -> tuple[str, str, str, str]:
-    return (
-        submission.student,
-        submission.exercise,
-        submission.digest(),
-        one_plan.specification,
-    )
 
 
 def write_reports(folder: Path, course: Path) -> Path:
@@ -338,12 +330,7 @@ def _decisive(row: Mapping[str, Any]) -> list[tuple[Any, ...]]:
 
 
 def verify(
-    folder: Path,
-    course: Path,
-    *,
-    workers: int = 1,
-    isolation: str = "bubblewrap",
-    progress: Callable[[int, int], None] | None = None,
+    folder: Path, course: Path, *, workers: int = 1, isolation: str = "bubblewrap"
 ) -> list[tuple[str, str, list[str]]]:
     """Repeat every current row of a results folder and compare.
 
@@ -374,15 +361,11 @@ def verify(
             differing.append((row["student"], row["exercise"], gone))
         else:
             todo.setdefault(one.exercise, []).append((row, one))
-    count, total = 0, sum(map(len, todo.values()))
     for name, pairs in sorted(todo.items()):
         before = {row["student"]: row for row, _ in pairs}
         with Pool(plan(name, course), workers, isolation, limits) as pool:
             for row in pool.grade([one for _, one in pairs], settings["seed"]):
-                count += 1
                 differs = same_mark(before[row["student"]], row)
                 if differs:
                     differing.append((row["student"], row["exercise"], differs))
-                if progress:
-                    progress(count, total)
     return sorted(differing)

@@ -10,7 +10,6 @@ shows them in the teacher's browser, where a text could otherwise act as the tea
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -26,6 +25,7 @@ from fewshot_lib.checker import language as speech
 from fewshot_lib.checker.notebook import BadSolution, answer_cells, grading, read, source_of
 from fewshot_lib.checker.spec import Exercise
 from fewshot_lib.grader.assemble import Assembled, assemble
+from fewshot_lib.grader.labels import tag
 from fewshot_lib.grader.marks import (
     by_answer,
     check_name,
@@ -37,7 +37,7 @@ from fewshot_lib.grader.marks import (
 from fewshot_lib.grader.plan import plan
 from fewshot_lib.grader.reader import Reader, Unreadable
 from fewshot_lib.grader.results import current, read_rows, read_settings, write_atomically
-from fewshot_lib.grader.words import harmless, pictures, visible, written_texts
+from fewshot_lib.grader.words import harmless, visible, written_texts
 
 _ = speech.words("feedback")
 
@@ -113,9 +113,8 @@ def label(student: str) -> str:
     safe = _UNFIT.sub("-", student).strip()
     if fits and safe == student and student and not _TAGGED.search(student):
         return student
-    tag = hashlib.sha256(student.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     short = safe.encode("utf-8", "ignore")[:100].decode("utf-8", "ignore").lstrip(".") or "student"
-    return f"{short}-{tag}"
+    return f"{short}-{tag(student, 8)}"
 
 
 def write_notebooks(folder: Path, course: Path, root: Path) -> int:
@@ -187,7 +186,7 @@ def filled_in(built: Mapping[str, Any], found: Assembled, row: Mapping[str, Any]
                 else []
             )
         elif found.texts.get(name):
-            attached = pictures(found.attachments.get(name))
+            attached = found.attachments.get(name, {})
             cell["source"] = harmless(found.texts[name], attached)
             if attached:
                 cell["attachments"] = attached

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 #: A longer label is cut, characters.
@@ -62,9 +63,7 @@ def labels(names: Sequence[str]) -> Mapping[str, str]:
         Label by name.
     """
     plain = {name: label(name) for name in names}
-    count: dict[str, int] = {}
-    for shown in plain.values():
-        count[shown] = count.get(shown, 0) + 1
+    count = Counter(plain.values())
     return {
         name: shown if count[shown] == 1 or shown == name else tagged(shown, name)
         for name, shown in plain.items()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from math import log
 from typing import Any
 
-#: Submissions at least this alike are put into one group.
+#: Submissions at least this alike are put into one group: the weighted share of common runs.
 ALIKE = 0.9
 #: What two submissions share must weigh as much as this many runs of tokens that they alone have.
 LEAST_SHARED = 12
@@ -65,12 +65,11 @@ def _runs(source: str) -> set[int]:
     return {int(hashlib.blake2b(piece.encode(), digest_size=8).hexdigest(), 16) for piece in pieces}
 
 
-def groups(prints: Mapping[tuple[str, str], frozenset[int]], least: float = ALIKE) -> list[Group]:
+def groups(prints: Mapping[tuple[str, str], frozenset[int]]) -> list[Group]:
     """Find groups of students whose code is alike: each is alike with at least one other of it.
 
     Arguments:
         prints: by (student, exercise), from ``fingerprint``.
-        least: the weighted share of common runs from which on two are alike.
 
     Returns:
         The most alike first.
@@ -78,11 +77,11 @@ def groups(prints: Mapping[tuple[str, str], frozenset[int]], least: float = ALIK
     found: list[Group] = []
     for exercise in sorted({name for _, name in prints}):
         prints_of = {student: runs for (student, name), runs in prints.items() if name == exercise}
-        found += _groups(exercise, prints_of, least)
+        found += _groups(exercise, prints_of)
     return sorted(found, key=lambda group: (-group.share, group.exercise, group.students))
 
 
-def _groups(exercise: str, prints: Mapping[str, frozenset[int]], least: float) -> Iterable[Group]:
+def _groups(exercise: str, prints: Mapping[str, frozenset[int]]) -> Iterable[Group]:
     # identical ones are compared as one, so that a class that shares an answer costs no time
     same: dict[frozenset[int], list[str]] = {}
     for student in sorted(prints):
@@ -105,11 +104,11 @@ def _groups(exercise: str, prints: Mapping[str, frozenset[int]], least: float) -
         if len(same[one]) > 1 and total[one] >= LEAST_SHARED * _alone(every):
             links.append((1.0, one, one))
         for other in order[at + 1 :]:
-            if total[one] < least * total[other]:
+            if total[one] < ALIKE * total[other]:
                 break  # all that follow weigh more still: they cannot be as alike as asked
             shared = sum(weight[run] for run in one & other)
             share = shared / (total[one] + total[other] - shared) if shared else 0.0
-            if share >= least and shared >= LEAST_SHARED * _alone(every):
+            if share >= ALIKE and shared >= LEAST_SHARED * _alone(every):
                 links.append((share, one, other))
     for share, one, other in sorted(links, key=lambda link: -link[0]):
         one, other = root(one), root(other)

@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -235,41 +235,34 @@ def _inside(outer: Entry) -> Iterator[Entry]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             infos = archive.infolist()
     except Unreadable as error:
-        yield _with(outer, str(error))
+        yield replace(outer, problem=str(error))
         return
     except _BROKEN as error:
-        yield _with(outer, f"it is not a readable zip ({_short(error)})")
+        yield replace(outer, problem=f"it is not a readable zip ({_short(error)})")
         return
     if len(infos) > MAX_INNER_MEMBERS:
-        yield _with(outer, f"the zip holds {len(infos)} files, more than {MAX_INNER_MEMBERS}")
+        said = f"the zip holds {len(infos)} files, more than {MAX_INNER_MEMBERS}"
+        yield replace(outer, problem=said)
         return
     size = sum(info.file_size for info in infos)
     if size > MAX_INNER_BYTES:
         said = f"the zip unpacks to {size >> 20} MiB, more than {MAX_INNER_BYTES >> 20}"
-        yield _with(outer, said)
+        yield replace(outer, problem=said)
         return
     for number, info in enumerate(infos):
         parts = _parts(info)
         if parts is None:
-            yield _with(outer, "the zip holds a file whose name leads outside it; it was not read")
+            said = "the zip holds a file whose name leads outside it; it was not read"
+            yield replace(outer, problem=said)
         elif parts and not info.is_dir():
             zipped = is_zip(parts[-1])
-            yield Entry(
-                (*outer.parts, *parts),
-                outer.file,
-                outer.member,
-                (number, info.filename),
-                outer.modified,
-                _zip_time(info),
-                outer.outer,
-                "a zip inside a zip is not opened: unpack it" if zipped else _problem(info),
+            yield replace(
+                outer,
+                parts=(*outer.parts, *parts),
+                inner=(number, info.filename),
+                inner_modified=_zip_time(info),
+                problem="a zip inside a zip is not opened: unpack it" if zipped else _problem(info),
             )
-
-
-def _with(entry: Entry, problem: str) -> Entry:
-    return Entry(
-        entry.parts, entry.file, entry.member, None, entry.modified, "", entry.outer, problem
-    )
 
 
 def _parts(info: zipfile.ZipInfo) -> tuple[str, ...] | None:

@@ -9,6 +9,7 @@ and costs nothing else. It imports the standard library only.
 from __future__ import annotations
 
 import ast
+import base64
 import contextlib
 import gc
 import json
@@ -19,7 +20,7 @@ import subprocess
 import symtable
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -44,7 +45,6 @@ _LENGTH = struct.Struct("!I")
 _OUT_OF_MEMORY = 3
 _KINDS = ("code", "markdown", "raw")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_BASE64 = re.compile(r"[A-Za-z0-9+/=\s]*")
 _LONGEST_NAME = 200
 
 
@@ -58,9 +58,9 @@ class SubmittedNotebook:
 
     Arguments:
         cells: in order, each with ``cell_type`` ("code", "markdown" or "raw"), ``source``, ``id``
-            and ``grade_id`` ("" if there is none). Text cells also have ``attachments``: by name,
-            base64 by MIME type. Code cells also have ``defines``, the names that their top level
-            binds.
+            and ``grade_id`` ("" if there is none). Text cells also have ``attachments``, pictures
+            only: by name, base64 by MIME type. Code cells also have ``defines``, the names that
+            their top level binds.
         remarks: a sentence for each thing that was passed over.
         language: that the notebook says it is in, whatever it says; "" if it says none.
     """
@@ -290,7 +290,7 @@ def _cell(cell: Any) -> dict[str, Any] | None:
         "grade_id": _name(grading.get("grade_id")) if isinstance(grading, dict) else "",
     }
     if kept["cell_type"] != "code":
-        kept["attachments"] = dict(_attachments(cell.get("attachments")))
+        kept["attachments"] = pictures(cell.get("attachments"))
     return kept
 
 
@@ -309,19 +309,24 @@ def _name(name: Any) -> str:
     return _text(name) if isinstance(name, str) and len(name) <= _LONGEST_NAME else ""
 
 
-def _attachments(found: Any) -> Iterator[tuple[str, dict[str, str]]]:
-    if not isinstance(found, dict):
-        return
-    for name, kinds in found.items():
-        if not isinstance(kinds, dict) or not _name(name):
-            continue
-        pictures = {
-            kind: data
-            for kind in PICTURES
-            if (data := _joined(kinds.get(kind))) and _BASE64.fullmatch(data)
-        }
-        if pictures:
-            yield _name(name), pictures
+def pictures(attachments: Any) -> dict[str, dict[str, str]]:
+    """Keep of a cell's attachments what is a picture and nothing else, each in one form."""
+    kept: dict[str, dict[str, str]] = {}
+    for name, forms in attachments.items() if isinstance(attachments, dict) else ():
+        for kind in PICTURES if isinstance(forms, dict) and _name(name) else ():
+            data = "".join((_joined(forms.get(kind)) or "").split())
+            if data and _is_base64(data):
+                kept[_name(name)] = {kind: data}
+                break
+    return kept
+
+
+def _is_base64(data: str) -> bool:
+    try:
+        base64.b64decode(data, validate=True)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_sizes(cells: list[dict[str, Any]]) -> None:

@@ -92,9 +92,8 @@ def write_all(
     templates = _templates()
     pages = _write_feedback(folder, templates, rows, due, code, isolation)
     grades = marks.grades_csv(rows, due, missing, unrecognised)
-    write_atomically(
-        folder / "grades.csv", grades.encode("utf-8-sig")
-    )  # else Excel takes it for ANSI
+    signed = grades.encode("utf-8-sig")  # else Excel takes it for ANSI
+    write_atomically(folder / "grades.csv", signed)
     by_student: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         by_student.setdefault(row["student"], []).append(row)

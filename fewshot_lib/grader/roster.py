@@ -117,10 +117,8 @@ def _entry(row: Mapping[str, str]) -> RosterEntry | None:
     return RosterEntry(student, name, email, tuple(ids))
 
 
-def missing(
-    roster: Sequence[RosterEntry], rows: Sequence[Row], exercises: Iterable[str] = ()
-) -> list[tuple[str, str]]:
-    """Say who handed in nothing.
+def missing(roster: Sequence[RosterEntry], rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Say who handed in nothing of an exercise that anyone handed in.
 
     A student is found by label, the LMS's number or e-mail address, else by name, whatever its
     case, accents and order of parts, and as Canvas joins it ("arnanna"). If several on the roster
@@ -129,14 +127,12 @@ def missing(
     Arguments:
         roster: who is expected.
         rows: of what was handed in.
-        exercises: what is expected; by default every exercise that anyone handed in.
 
     Returns:
         Student, as the roster has it, and exercise, sorted.
     """
-    expected = sorted(set(exercises) or {row["exercise"] for row in rows})
     lacking = []
-    for exercise in expected:
+    for exercise in {row["exercise"] for row in rows}:
         handed = [row for row in rows if row["exercise"] == exercise]
         lacking += [(one.student, exercise) for one in _not_found(roster, handed)]
     return sorted(lacking)

@@ -28,7 +28,7 @@ def unread_row(
         for line in answer.checks
     ]
     seed = student_seed(run_seed, submission)
-    return _row(one_plan, submission, seed, status=status, checks=checks, notes=[problem])
+    return _row(one_plan, submission, seed, {}, status=status, checks=checks, notes=[problem])
 
 
 def row_of(one_plan: Plan, attempt: Attempt) -> dict[str, Any]:
@@ -74,6 +74,7 @@ def row_of(one_plan: Plan, attempt: Attempt) -> dict[str, Any]:
         one_plan,
         attempt.prepared.submission,
         attempt.prepared.seed,
+        attempt.versions,
         status=status,
         checks=checks,
         notes=[*look_at, *notes],
@@ -81,8 +82,7 @@ def row_of(one_plan: Plan, attempt: Attempt) -> dict[str, Any]:
         said=said[:40],
         code={name: source[:20_000] for name, source in assembled.sources.items()},
         texts={name: text[:20_000] for name, text in assembled.texts.items()},
-        seconds=attempt.seconds,
-        worker=attempt.versions,
+        seconds=round(attempt.seconds, 3),
         language=spoken,
     )
 
@@ -153,36 +153,20 @@ def _check_row(
 
 
 def _row(
-    one_plan: Plan,
-    submission: Submission,
-    seed: int,
-    *,
-    status: str,
-    checks: list[dict[str, Any]],
-    notes: Sequence[str],
-    look_at: Sequence[str] | None = None,
-    said: Sequence[Mapping[str, str]] = (),
-    code: Mapping[str, str] | None = None,
-    texts: Mapping[str, str] | None = None,
-    seconds: float = 0.0,
-    worker: Mapping[str, Any] | None = None,
-    language: str = speech.SOURCE,
+    one_plan: Plan, submission: Submission, seed: int, worker: Mapping[str, Any], **found: Any
 ) -> dict[str, Any]:
-    notes = [*submission.notes, *notes]
+    """Put a row together of its status, checks and notes, and of what a run found besides."""
+    notes = [*submission.notes, *found["notes"]]
+    not_run = {"language": speech.SOURCE, "look_at": notes, "said": [], "code": {}, "texts": {}}
     return {
+        **not_run,
+        "seconds": 0.0,
+        **found,
         "student": submission.student,
         "exercise": submission.exercise,
-        "language": language,
-        "status": status,
-        "points": sum(check["points"] for check in checks),
-        "max_points": sum(check["max_points"] for check in checks),
-        "checks": checks,
+        "points": sum(check["points"] for check in found["checks"]),
+        "max_points": sum(check["max_points"] for check in found["checks"]),
         "notes": notes,
-        "look_at": list(notes if look_at is None else look_at),
-        "said": [dict(one) for one in said],
-        "code": dict(code or {}),
-        "texts": dict(texts or {}),
-        "seconds": round(seconds, 3),
         "file": submission.name,
         "handed_in": submission.handed_in,
         "lms": dict(submission.lms),
@@ -190,6 +174,6 @@ def _row(
             "submission": submission.digest(),
             "specification": one_plan.specification,
             "seed": seed,
-            "versions": results.versions(worker or {}),
+            "versions": results.versions(worker),
         },
     }

@@ -122,7 +122,7 @@ class SandboxPool:
             if ended.why == "sandbox":  # ours, not the student's: once more, in a new one
                 sandbox.close()
                 ended = sandbox.run(job)
-            return WorkerResult(ended, dict(sandbox.warm["versions"]))
+            return WorkerResult(ended, sandbox.versions)
         finally:
             self._idle.put(sandbox)
 
@@ -269,24 +269,17 @@ def run_on_worker(job: bytes) -> bytes:
             "a worker has another version of the course than the grader: bring both to the same "
             f"commit (the worker's {own[:12]}, the grader's {wanted['course'][:12]})"
         )
-    setting = Setting(
-        wanted["exercise"],
-        tuple(wanted["imports"]),
-        wanted["isolation"],
-        SandboxLimits(**wanted["limits"]),
-    )
+    limits, imports = SandboxLimits(**wanted["limits"]), tuple(wanted["imports"])
+    setting = Setting(wanted["exercise"], imports, wanted["isolation"], limits)
     sent = Job.from_plain(wanted["job"])
     with _shared_pool(setting) as sandbox_pool:
         done = sandbox_pool.run(sent)
     return values.pack(
         {
+            **vars(done.ended),
             "versions": {key: str(part) for key, part in done.versions.items()},
-            "why": done.ended.why,
-            "detail": done.ended.detail,
             "cells": [dict(note) for note in done.ended.cells],
             "at": list(done.ended.at),
-            "seconds": done.ended.seconds,
-            "memory_mb": done.ended.memory_mb,
             "outcomes": [
                 [outcome.as_dict() for outcome in done.ended.outcomes[asked.answer]]
                 for asked in sent.calls

@@ -26,7 +26,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewshot_lib.checker import values
 from fewshot_lib.grader.bubblewrap import bubblewrap_problem
 from fewshot_lib.grader.conversation import Conversation, Job, RunReport
 from fewshot_lib.grader.worker import SCRATCH
@@ -165,14 +164,11 @@ class Sandbox:
             message, process = _first_message(ours)
         except (TimeoutError, ConnectionError):  # it has ended: what it said is read below
             message, process = b"", 0
-        if not message:
-            said = self._last_output()
+        warm: dict[str, Any] = json.loads(message) if message else {"problem": self._last_output()}
+        if "problem" in warm:
             self.close()
-            raise NoSandbox(f"the worker did not start in its sandbox: {said}")
-        self.warm: dict[str, Any] = json.loads(message)
-        if "problem" in self.warm:
-            self.close()
-            raise NoSandbox(f"the worker did not start in its sandbox: {self.warm['problem']}")
+            raise NoSandbox(f"the worker did not start in its sandbox: {warm['problem']}")
+        self.versions: dict[str, str] = warm["versions"]
         if process and sys.platform == "linux":
             _let_go_ahead(process)
 
@@ -252,15 +248,10 @@ class Sandbox:
             finally:
                 child.close()
                 os.close(write_end)
-            request = job.plain() | {
-                "seconds": limits.wall_seconds,
-                "cell_seconds": limits.answer_seconds,
-            }
-            for asked in request["answers"]:
-                asked["seconds"] = limits.answer_seconds
+            request = job.request(limits.wall_seconds, limits.answer_seconds)
             deadline = begun + limits.wall_seconds + _GRACE_SECONDS
             conversation = Conversation(job)
-            conversation.exchange(ours, values.pack(request), deadline)
+            conversation.exchange(ours, request, deadline)
             report = self._report(read_end, deadline)
         finally:
             ours.close()
@@ -277,17 +268,7 @@ class Sandbox:
         )
 
     def _send_ticket(self, connection: int, write_end: int) -> None:
-        limits = {
-            "wall_seconds": self.limits.wall_seconds,
-            "cpu_seconds": self.limits.wall_seconds,
-            "memory_mb": self.limits.memory_mb,
-            "disk_mb": self.limits.disk_mb,
-            "processes": self.limits.processes,
-            "virtual_kb": self.warm["virtual_kb"],
-            "baseline_kb": self.warm["anonymous_kb"],
-            "seccomp": self.warm["seccomp"],
-        }
-        message = json.dumps({"ticket": self._ticket, "limits": limits}).encode()
+        message = json.dumps({"ticket": self._ticket, "limits": vars(self.limits)}).encode()
         rights = array.array("i", [connection, write_end])
         self._control.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
 

@@ -168,9 +168,6 @@ def _checked(path: Path, one_plan: Plan, cells: Any, say: Callable[[str], None])
 def _run(job: Job, package: Path, folder: Path) -> RunReport:
     """Run a notebook in a process of its own, beside the files that lie with it."""
     begun = time.monotonic()
-    request = job.plain() | {"seconds": SECONDS, "cell_seconds": PART_SECONDS}
-    for asked in request["answers"]:
-        asked["seconds"] = PART_SECONDS
     command = [sys.executable, "-P", "-B", str(Path(student.__file__)), str(package)]
     pipe = subprocess.PIPE
     try:
@@ -183,7 +180,7 @@ def _run(job: Job, package: Path, folder: Path) -> RunReport:
     alarm = threading.Timer(SECONDS, child.kill)
     alarm.start()
     try:
-        data = values.pack(request)
+        data = job.request(SECONDS, PART_SECONDS)
         with contextlib.suppress(OSError):  # it ended at once; how it ended is told below
             child.stdin.write(struct.pack("<Q", len(data)) + data)
             child.stdin.close()

@@ -261,9 +261,9 @@ def run_notebook(request: Mapping[str, Any], shell: Shell, tell: Callable[..., N
 
     Arguments:
         request: ``cells`` (as JSON), ``skip`` (indices that are left out), ``seconds`` (of
-            everything), ``cell_seconds``, ``answers`` (name, seconds, cases) and ``stand_in``
-            (None, or what the grader puts in the place of wrong answers: ``names`` and
-            ``sources``).
+            everything), ``part_seconds`` (of a cell, of an answer), ``answers`` (name, cases) and
+            ``stand_in`` (None, or what the grader puts in the place of wrong answers: ``names``
+            and ``sources``).
         shell: from :func:`make_shell`.
         tell: takes plain values: ``{"at": …}``, ``{"cell": …}``, ``{"answer": …, "case": …,
             "outcome": …}``; several at once where they happen at once.
@@ -288,7 +288,7 @@ def run_notebook(request: Mapping[str, Any], shell: Shell, tell: Callable[..., N
             tell({"cell": note})
     for asked in request["answers"]:
         tell({"at": ["answer", asked["name"]]})
-        outcomes = enumerate(_call(asked, variables, running))
+        outcomes = enumerate(_call(asked, variables, running, float(request["part_seconds"])))
         tell(*({"answer": asked["name"], "case": n, "outcome": o.as_dict()} for n, o in outcomes))
 
 
@@ -296,7 +296,7 @@ class _Clock:
     """Divide the time among the cells."""
 
     def __init__(self, request: Mapping[str, Any]) -> None:
-        self.cell = float(request["cell_seconds"])
+        self.cell = float(request["part_seconds"])
         self.others = float(request["seconds"]) / 2
         self.whole = _WHOLE * float(request["seconds"])
 
@@ -351,12 +351,14 @@ def _words(error: BaseException | None) -> str:
         return type(error).__name__[:80]
 
 
-def _call(asked: Mapping[str, Any], variables: Mapping[str, Any], running: Any) -> list[Any]:
+def _call(
+    asked: Mapping[str, Any], variables: Mapping[str, Any], running: Any, seconds: float
+) -> list[Any]:
     cases = [running.Case(c["name"], tuple(c["args"]), c["kwargs"]) for c in asked["cases"]]
     function = variables.get(asked["name"])
     if function is None:
         return [running.Outcome(running.NOT_ATTEMPTED, message="not defined")] * len(cases)
-    return list(running.run(function, cases, float(asked["seconds"])))
+    return list(running.run(function, cases, seconds))
 
 
 def _stand_ins(wanted: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -369,6 +371,15 @@ def _stand_ins(wanted: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: space[name] for name in wanted["names"]}
 
 
+def read_request(read: Callable[[int], bytes]) -> Any:
+    """Read the request: which cells to run and which calls to make of what they define."""
+    from fewshot_lib.checker import values
+
+    (size,) = struct.unpack("<Q", read(8))
+    limits = values.Limits(2**30, 10**6, 16, max_header=2**30)  # it comes from the grader
+    return values.unpack(read(size), limits)
+
+
 def main(package: str) -> None:
     """Be the process of ``fewshot check``: the request comes from stdin, what happens to stdout."""
     sys.path.insert(0, package)
@@ -376,9 +387,7 @@ def main(package: str) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     from fewshot_lib.checker import values
 
-    (size,) = struct.unpack("<Q", sys.stdin.buffer.read(8))
-    limits = values.Limits(2**30, 10**6, 16, max_header=2**30)  # it comes from the grader
-    request = values.unpack(sys.stdin.buffer.read(size), limits)
+    request = read_request(sys.stdin.buffer.read)
 
     def tell(*told: Any) -> None:
         for part in map(values.pack, told):

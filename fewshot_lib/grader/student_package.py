@@ -23,15 +23,7 @@ CHECKER, GRADER = (Path(str(package.__file__)).parent for package in (checker, g
 NEUTRAL = ("run", "spec", "values")
 #: What a mark depends on besides: what judges, and what runs.
 JUDGING = (*NEUTRAL, "compare", "judge", "strip")
-RUNNING = (
-    "assemble",
-    "conversation",
-    "quiet",
-    "student",
-    "student_package",
-    "attempt",
-    "worker",
-)
+RUNNING = ("assemble", "attempt", "conversation", "quiet", "student", "student_package", "worker")
 
 _QUIET_MODULE = '''"""What a notebook imports; while grading it does nothing."""
 

@@ -254,11 +254,7 @@ def _with_nbgraders_time(one: Submission, place: Place, candidate: Candidate) ->
         said = place.entry((*folder, NBGRADER_TIME)).read().decode("utf-8").strip()
         moment = datetime.strptime(said.partition(".")[0].removesuffix(" UTC"), "%Y-%m-%d %H:%M:%S")
         local = moment.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
-    except (
-        ValueError,
-        OverflowError,
-        OSError,
-    ):  # Unreadable and UnicodeDecodeError are ValueErrors
+    except (ValueError, OverflowError, OSError):  # Unreadable, UnicodeDecodeError: ValueErrors
         note = f"{NBGRADER_TIME} beside it holds no time in UTC; the file's own time was taken."
         return replace(one, notes=(*one.notes, note))
     return replace(one, handed_in=local.isoformat(timespec="seconds"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import html
 import re
 import unicodedata
@@ -13,8 +11,6 @@ from functools import cache
 
 from markdown_it import MarkdownIt
 from markupsafe import Markup
-
-from fewshot_lib.grader.reader import PICTURES
 
 _SCHEMES = frozenset(("http", "https", "mailto"))
 
@@ -68,7 +64,7 @@ def harmless(text: str, attachments: Mapping[str, Mapping[str, str]]) -> str:
 
     Arguments:
         text: of the cell.
-        attachments: those that stay; see ``pictures``.
+        attachments: those that stay, pictures only; see ``reader.pictures``.
 
     >>> harmless("**x** <img src=x onerror=f()> [a](javascript:f()) 1<2", {})
     '**x** < img src=x onerror=f()> [a] (javascript:f()) 1<2'
@@ -90,27 +86,6 @@ def _link(found: re.Match[str], attachments: Mapping[str, object]) -> str:
     if scheme[1] == "attachment" and bare[len("attachment:") :] in attachments:
         return "]"
     return "] "  # what follows is text, no link
-
-
-def pictures(attachments: object) -> dict[str, dict[str, str]]:
-    """Keep of a cell's attachments what is a picture and nothing else."""
-    kept: dict[str, dict[str, str]] = {}
-    for name, forms in attachments.items() if isinstance(attachments, Mapping) else ():
-        for kind in PICTURES:
-            data = forms.get(kind) if isinstance(forms, Mapping) else None
-            data = "".join(data.split()) if isinstance(data, str) else ""
-            if data and isinstance(name, str) and _is_base64(data):
-                kept[name] = {kind: data}
-                break
-    return kept
-
-
-def _is_base64(data: str) -> bool:
-    try:
-        base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError):
-        return False
-    return True
 
 
 def written_texts(row: Mapping[str, object], handed_out: Mapping[str, str]) -> dict[str, str]:

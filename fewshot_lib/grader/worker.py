@@ -40,7 +40,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, partial
 from typing import Any, NoReturn
 
 _CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
@@ -151,13 +151,14 @@ def main(arguments: list[str]) -> None:
     gc.collect()
     gc.freeze()  # a collection in a fork then leaves the inherited memory shared
     _make_pages_large()
-    warm = {
+    own_limits = {
+        **{"isolated": isolated, "seccomp": seccomp_available()},
+        **{"user": os.getuid(), "group": os.getgid()},
         "virtual_kb": _own_kilobytes("VmSize"),
-        "anonymous_kb": _own_kilobytes("RssAnon"),
-        "seccomp": seccomp_available(),
-        "versions": {"python": sys.version.split()[0], "torch": torch.__version__},
+        "baseline_kb": _own_kilobytes("RssAnon"),
     }
-    control.sendall(json.dumps(warm).encode())
+    versions = {"python": sys.version.split()[0], "torch": torch.__version__}
+    control.sendall(json.dumps({"versions": versions}).encode())
     while True:
         message, descriptors = _receive(control)
         if message is None:
@@ -165,11 +166,7 @@ def main(arguments: list[str]) -> None:
         if "kill" in message:  # it had ended before the grader asked for its end
             continue
         talk, report = descriptors
-        limits = {
-            **message["limits"],
-            **{"isolated": isolated, "ticket": message["ticket"]},
-            **{"user": os.getuid(), "group": os.getgid()},
-        }
+        limits = {**message["limits"], **own_limits, "ticket": message["ticket"]}
         ended = _submission(talk, report, limits, control, notebook)
         with contextlib.suppress(OSError):
             os.write(report, json.dumps(ended).encode())
@@ -447,7 +444,7 @@ def _student(talk: int, limits: dict[str, Any], libc: Any, notebook: Notebook) -
     os.dup2(talk, 3)
     os.closerange(4, 4096)
     connection = socket.socket(fileno=3)
-    request = receive_request(connection)
+    request = notebook.module.read_request(partial(receive_exactly, connection))
     _limit(limits)
     if limits["isolated"]:
         for capability in range(64):
@@ -472,7 +469,7 @@ def _limit(limits: dict[str, Any]) -> None:
     pages = limits["virtual_kb"] * 1024
     for kind, value in (
         (resource.RLIMIT_AS, pages + int(limits["memory_mb"]) * 2**20),
-        (resource.RLIMIT_CPU, int(limits["cpu_seconds"]) + 1),
+        (resource.RLIMIT_CPU, int(limits["wall_seconds"]) + 1),
         (resource.RLIMIT_FSIZE, int(limits["disk_mb"]) * 2**20),
         (resource.RLIMIT_NOFILE, 64),
         (resource.RLIMIT_NPROC, int(limits["processes"])),
@@ -539,15 +536,6 @@ def _call_filter() -> bytes:
         rules.export_bpf(file)
         file.seek(0)
         return file.read()
-
-
-def receive_request(connection: socket.socket) -> Any:
-    """Read the request: which cells to run and which calls to make of what they define."""
-    from fewshot_lib.checker import values
-
-    (size,) = struct.unpack("<Q", receive_exactly(connection, 8))
-    limits = values.Limits(2**30, 10**6, 16, max_header=2**30)  # it comes from the grader
-    return values.unpack(receive_exactly(connection, size), limits)
 
 
 def answer(request: Any, connection: socket.socket, notebook: Any) -> None:

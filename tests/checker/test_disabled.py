@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from proof import namespace
 
 import fewshot_lib
 from fewshot_lib import prototypes
 from fewshot_lib.checker import catalogue, strip
 from fewshot_lib.checker.cells import StandIn, examine
 from fewshot_lib.checker.disabled import disabled
-from fewshot_lib.checker.notebook import namespace, read
+from fewshot_lib.checker.notebook import read
 from fewshot_lib.episodes import EpisodeSampler
 from fewshot_lib.grader.student_package import build_student_package
 

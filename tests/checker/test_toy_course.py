@@ -9,11 +9,11 @@ import sys
 import nbformat
 import pytest
 from handed_in import hand_in
+from proof import namespace
 
 from fewshot_lib.checker import catalogue
 from fewshot_lib.checker.cells import examine
 from fewshot_lib.checker.course import Course, course, use
-from fewshot_lib.checker.notebook import namespace
 from fewshot_lib.checker.specification import cell
 from fewshot_lib.grader.grade import grade
 from fewshot_lib.grader.results import read_rows

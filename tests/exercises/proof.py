@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from mutants import mutants
 from variants import HERE, accepted, home, in_other_types
 
 from fewshot_lib.checker.judge import MISSING, PASSED, Verdict, expected_results, judge
-from fewshot_lib.checker.notebook import answer_cells, namespace, stub
+from fewshot_lib.checker.notebook import answer_cells, definitions, grading, source_of, stub
 from fewshot_lib.checker.run import run
 from fewshot_lib.checker.spec import Answer, Exercise
 from fewshot_lib.checker.specification import BadSpecification, Edited
@@ -51,6 +51,19 @@ def verdict_of(
     return judge(
         exercise, answer, run(function, expected_results(answer, seed).flat, seconds), seed
     )
+
+
+def namespace(notebook: Mapping[str, Any]) -> dict[str, Any]:
+    """Execute the definitions of a notebook, and nothing else, in a fresh namespace."""
+    sources = [
+        source_of(cell)
+        for cell in notebook["cells"]
+        if cell["cell_type"] == "code"
+        and (grading(cell).get("solution") or not grading(cell).get("grade"))
+    ]
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile("\n".join(definitions(sources)), "<solution>", "exec"), names)
+    return names
 
 
 def solution_function(notebook: dict[str, Any], answer: Answer) -> Callable[..., Any]:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from proof import namespace
 
-from fewshot_lib.checker.notebook import namespace, read
+from fewshot_lib.checker.notebook import read
 from fewshot_lib.checker.values import Fixture, revive
 
 SOLUTION = Path(__file__).resolve().parents[2] / "solutions" / "05_segmentation.ipynb"

@@ -24,6 +24,7 @@ from fewshot_lib.checker.notebook import answer_cells, grading
 from fewshot_lib.grader import gradebook, results
 from fewshot_lib.grader.assemble import Assembled
 from fewshot_lib.grader.command import WRONG_USE, export
+from fewshot_lib.grader.reader import pictures
 from fewshot_lib.tools.machine import find_postgresql, is_root
 
 TEXT = catalogue.exercise(NAME).prose[0].name
@@ -240,7 +241,7 @@ def shown(text: str, attachments: dict, code: str = "", message: str = "") -> tu
     """Give the filled-in notebook and the page that nbconvert, and so formgrader, makes of it."""
     check = {**row("anna", 0.5)["checks"][0], "message": message}
     sources = {"class_prototypes": code} if code else {}
-    found = Assembled((), (), sources, {TEXT: text}, {TEXT: attachments})
+    found = Assembled((), (), sources, {TEXT: text}, {TEXT: pictures(attachments)})
     filled = gradebook.filled_in(STUB, found, {**row("anna", 0.5), "checks": [check]})
     notebook = nbformat.reads(json.dumps(filled), as_version=4)
     nbformat.validate(notebook)

@@ -8,10 +8,11 @@ from itertools import combinations
 
 import pytest
 from handed_in import COURSE, SOLUTION, rows_of
+from proof import namespace
 
 from fewshot_lib.checker import catalogue
 from fewshot_lib.checker.judge import PASSED, expected_results, judge
-from fewshot_lib.checker.notebook import answer_cells, namespace, read
+from fewshot_lib.checker.notebook import answer_cells, read
 from fewshot_lib.checker.run import run
 from fewshot_lib.grader import student
 from fewshot_lib.grader.plan import plan

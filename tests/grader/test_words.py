@@ -9,7 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from nbconvert.filters.markdown_mistune import markdown2html_mistune
 
-from fewshot_lib.grader.words import harmless, pictures, rendered, visible
+from fewshot_lib.grader.reader import pictures
+from fewshot_lib.grader.words import harmless, rendered, visible
 
 ATTACKS = (
     "<img src=x onerror=alert(1)>",
